@@ -26,3 +26,4 @@
 //!   → layer (tar stream) → store → Blob ─ build::commit → manifest → store ─ transfer → registry     (events sideways → cli)
 //! ```
 
+pub mod image;
