@@ -26,4 +26,5 @@
 //!   → layer (tar stream) → store → Blob ─ build::commit → manifest → store ─ transfer → registry     (events sideways → cli)
 //! ```
 
+pub mod event;
 pub mod image;
