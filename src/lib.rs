@@ -26,5 +26,6 @@
 //!   → layer (tar stream) → store → Blob ─ build::commit → manifest → store ─ transfer → registry     (events sideways → cli)
 //! ```
 
+pub mod dockerfile;
 pub mod event;
 pub mod image;
