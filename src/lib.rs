@@ -29,3 +29,4 @@
 pub mod dockerfile;
 pub mod event;
 pub mod image;
+pub mod sys;
