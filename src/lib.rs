@@ -29,4 +29,5 @@
 pub mod dockerfile;
 pub mod event;
 pub mod image;
+pub mod layer;
 pub mod sys;
