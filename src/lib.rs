@@ -30,4 +30,5 @@ pub mod dockerfile;
 pub mod event;
 pub mod image;
 pub mod layer;
+pub mod store;
 pub mod sys;

@@ -1,0 +1,173 @@
+//! Images in and out of archives: OCI layouts as directory or tar, and what `docker save` writes.
+//!
+//! Reading goes by the files an archive has, not by what it is called: `oci-layout` makes it an
+//! OCI layout, `manifest.json` alone an older docker archive. Names inside are only ever looked up
+//! in the archive's own index, or below its directory without leaving it; nothing on the host is
+//! opened by them. Every digest and diff id is verified while the bytes stream into the store, so
+//! memory stays flat; an archive that is compressed, or comes through a pipe, is spooled to
+//! scratch space first, because its index stands at the end.
+
+mod docker;
+mod oci;
+mod source;
+mod take;
+mod write;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::Store;
+use super::error::{ArchiveFlaw, Error};
+use super::images::Image;
+use crate::event::Sink;
+use crate::image::{Descriptor, Digest, Reference};
+
+use source::{DirSource, Source, TarSource};
+
+/// An image to be written, with the names it gets in the archive.
+#[derive(Debug, Clone)]
+pub struct Named<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// Its names.
+    pub names: Vec<Reference>,
+}
+
+/// Which images of an archive are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick<'a> {
+    /// All.
+    All,
+    /// The only one; an error when there are several.
+    Only,
+    /// The one with this tag or name, as `org.opencontainers.image.ref.name` or a full name.
+    Named(&'a str),
+    /// The one with this digest.
+    Digest(&'a Digest),
+}
+
+/// An image that was read from an archive and lies in the store now, without a name.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Its manifest, or an index over manifests.
+    pub target: Descriptor,
+    /// The names the archive gives it.
+    pub names: Vec<Reference>,
+    /// Its tag in the layout, which need not be a name.
+    pub ref_name: Option<String>,
+}
+
+/// Reads images from an OCI layout directory (image-spec, image-layout.md).
+pub fn read_layout(
+    store: &Store,
+    dir: &Path,
+    pick: Pick<'_>,
+    sink: &dyn Sink,
+) -> Result<Vec<Loaded>, Error> {
+    let _work = store.work()?;
+    let source = DirSource::open(dir)?;
+    read(store, &source, pick, sink)
+}
+
+/// Reads images from an archive file, plain or compressed, of any layout.
+pub fn read_archive(
+    store: &Store,
+    file: &Path,
+    pick: Pick<'_>,
+    sink: &dyn Sink,
+) -> Result<Vec<Loaded>, Error> {
+    let _work = store.work()?;
+    let opened = File::open(file).map_err(|e| Error::io("open", file, e))?;
+    let source = TarSource::of_file(store, opened, file)?;
+    read(store, &source, pick, sink)
+}
+
+/// Reads images from an archive that comes as a stream; `name` is what errors call it.
+pub fn read_stream(
+    store: &Store,
+    from: impl Read + Send + 'static,
+    name: &Path,
+    pick: Pick<'_>,
+    sink: &dyn Sink,
+) -> Result<Vec<Loaded>, Error> {
+    let _work = store.work()?;
+    let source = TarSource::of_stream(store, from, name)?;
+    read(store, &source, pick, sink)
+}
+
+fn read(
+    store: &Store,
+    source: &dyn Source,
+    pick: Pick<'_>,
+    sink: &dyn Sink,
+) -> Result<Vec<Loaded>, Error> {
+    let loaded = if source.find("oci-layout")?.is_some() && source.find("index.json")?.is_some() {
+        oci::read(store, source, pick, sink)?
+    } else if source.find("manifest.json")?.is_some() {
+        docker::read(store, source, pick, sink)?
+    } else {
+        return Err(source.flaw(ArchiveFlaw::NoLayout));
+    };
+    store.sync()?;
+    Ok(loaded)
+}
+
+/// Writes images into an OCI layout directory, which is made when it is missing. Images that are
+/// there already stay, and lose the names that the new ones get. Layers that were never
+/// compressed are, with gzip.
+pub fn write_oci_layout(
+    store: &Store,
+    images: &[Named<'_>],
+    dir: &Path,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let entries = write::entries(store, images, sink)?;
+    write::layout_dir(store, &entries, dir)
+}
+
+/// Writes one image into an OCI layout directory under a tag that need not be a name.
+pub fn write_oci_layout_as(
+    store: &Store,
+    image: &Image,
+    ref_name: Option<&str>,
+    dir: &Path,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let entry = write::entry_as(store, image, ref_name, sink)?;
+    write::layout_dir(store, &[entry], dir)
+}
+
+/// Writes images as a tar of an OCI layout. Layers that were never compressed are, with gzip.
+pub fn write_oci_archive(
+    store: &Store,
+    images: &[Named<'_>],
+    out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let entries = write::entries(store, images, sink)?;
+    write::oci_tar(store, &entries, out)
+}
+
+/// Writes one image as a tar of an OCI layout under a tag that need not be a name.
+pub fn write_oci_archive_as(
+    store: &Store,
+    image: &Image,
+    ref_name: Option<&str>,
+    out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let entry = write::entry_as(store, image, ref_name, sink)?;
+    write::oci_tar(store, &[entry], out)
+}
+
+/// Writes images as `docker save` does: plain layers, readable by `docker load` of any age and
+/// as an OCI layout. The bytes depend on the images alone.
+pub fn write_docker_archive(
+    store: &Store,
+    images: &[Named<'_>],
+    out: &mut dyn Write,
+    _sink: &dyn Sink,
+) -> Result<(), Error> {
+    write::docker_tar(store, images, out)
+}

@@ -1,0 +1,180 @@
+//! What a kill, a power cut or a full disk leaves.
+//!
+//! A power cut is played by moving the marks of this boot to another one's name and spoiling
+//! files behind the store's back; no disk is cut off.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::event::Silent;
+use crate::image::{Descriptor, Digest, media};
+use crate::layer::{self, EncodeOptions, Ownership};
+use crate::store::testing::{Item, Temp, diff_id, files, packed, put_layer, tar};
+use crate::store::{LayerRef, Store};
+
+/// Makes the next opener believe that the machine was started anew.
+fn power_cut(temp: &Temp) {
+    let dir = temp.path().join("store/unsynced");
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let other = format!("{}x", path.display());
+        std::fs::rename(path, other).unwrap();
+    }
+}
+
+fn marks(temp: &Temp) -> Vec<String> {
+    files(&temp.path().join("store/unsynced"))
+}
+
+fn blob_path(store: &Store, digest: &Digest) -> PathBuf {
+    store.root().join("blobs/sha256").join(digest.hex())
+}
+
+#[test]
+fn after_a_power_cut_a_torn_blob_is_dropped_and_a_whole_one_kept() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let (torn, whole) = (store.put(b"torn").unwrap(), store.put(b"whole").unwrap());
+    assert_eq!(marks(&temp).len(), 2);
+    let torn_path = blob_path(&store, torn.digest());
+    drop(store);
+    std::fs::write(&torn_path, [0; 4]).unwrap();
+    power_cut(&temp);
+    let store = temp.store();
+    assert_eq!(store.blob(torn.digest()).unwrap(), None);
+    assert!(!torn_path.exists());
+    assert_eq!(store.blob(whole.digest()).unwrap(), Some(whole));
+    assert!(marks(&temp).is_empty());
+    assert!(
+        std::fs::read_dir(temp.path().join("store/unsynced"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    store.put(b"torn").unwrap();
+    assert_eq!(store.blob(torn.digest()).unwrap(), Some(torn));
+}
+
+#[test]
+fn what_was_synced_is_not_doubted() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let layer = put_layer(&store, &tar(&[Item::File("f", b"x")]));
+    store.trees(&[layer], &Silent).unwrap();
+    assert_eq!(marks(&temp).len(), 2);
+    store.sync().unwrap();
+    assert!(marks(&temp).is_empty());
+    store.put(b"later").unwrap();
+    assert_eq!(marks(&temp).len(), 1);
+}
+
+#[test]
+fn a_mark_whose_blob_has_no_name_yet_outlives_a_sync() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let blob = store.put(b"x").unwrap();
+    std::fs::remove_file(blob_path(&store, blob.digest())).unwrap();
+    store.sync().unwrap();
+    assert_eq!(marks(&temp).len(), 1);
+}
+
+#[test]
+fn after_a_power_cut_a_torn_tree_is_made_again_from_its_blob() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let layer = put_layer(&store, &tar(&[Item::File("f", b"contents")]));
+    let layers = [layer];
+    let path = store.trees(&layers, &Silent).unwrap()[0].path().to_owned();
+    drop(store);
+    std::fs::write(path.join("f"), "").unwrap();
+    power_cut(&temp);
+    let store = temp.store();
+    let trees = store.trees(&layers, &Silent).unwrap();
+    assert_eq!(
+        std::fs::read(trees[0].path().join("f")).unwrap(),
+        b"contents"
+    );
+}
+
+#[test]
+fn after_a_power_cut_a_tree_without_a_blob_proves_itself_or_goes() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let adopt = |text: &str| -> LayerRef {
+        let scratch = store.scratch().unwrap();
+        let upper = std::sync::Arc::new(scratch.dir("upper").unwrap());
+        std::fs::write(scratch.path().join("upper/f"), text).unwrap();
+        let changes = layer::diff(&upper, None, store.marks(), &Ownership::Inode).unwrap();
+        let mut bytes = Vec::new();
+        let size = layer::encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
+        let diff_id = diff_id(&bytes);
+        store
+            .adopt_upper(&scratch, "upper", &diff_id, size, &changes)
+            .unwrap();
+        let descriptor = Descriptor::new(media::LAYER, diff_id.0.clone(), size);
+        LayerRef {
+            diff_id,
+            descriptor,
+        }
+    };
+    let (torn, whole) = (adopt("torn"), adopt("whole"));
+    let path = store.trees(std::slice::from_ref(&torn), &Silent).unwrap()[0]
+        .path()
+        .join("f");
+    std::fs::write(path, [0; 4]).unwrap();
+    power_cut(&temp);
+    let store = temp.store();
+    assert!(!store.has_layer(&torn.diff_id).unwrap());
+    assert!(store.has_layer(&whole.diff_id).unwrap());
+    assert!(marks(&temp).is_empty());
+}
+
+#[test]
+fn prune_forgets_marks_of_what_is_gone() {
+    let temp = Temp::new();
+    temp.store().put(b"nobody's").unwrap();
+    power_cut(&temp);
+    temp.store().prune(crate::store::Prune::default()).unwrap();
+    assert!(
+        std::fs::read_dir(temp.path().join("store/unsynced"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_dead_process_leaves_its_lease_to_the_next_opener() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let tmp = store.root().join("tmp");
+    let dead = tmp.join("4711-0");
+    std::fs::create_dir_all(dead.join("scratch-0/upper/d")).unwrap();
+    std::fs::write(dead.join("blob-0"), "half").unwrap();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"alive").unwrap();
+    drop(temp.store());
+    assert!(!dead.exists());
+    writer.finish().unwrap();
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 1);
+    drop(store);
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
+}
+
+#[test]
+fn a_writer_or_scratch_that_is_dropped_leaves_nothing() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let scratch = store.scratch().unwrap();
+    scratch.dir("upper").unwrap();
+    let mut file = scratch.file().unwrap();
+    file.write_all(b"x").unwrap();
+    let path = scratch.path().to_owned();
+    drop(scratch);
+    assert!(!path.exists());
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(&packed(&tar(&[])).1).unwrap();
+    drop(writer);
+    assert!(files(&store.root().join("tmp")).is_empty());
+    assert!(files(&store.root().join("blobs")).is_empty());
+}

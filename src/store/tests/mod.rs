@@ -1,0 +1,9 @@
+//! The store as its users see it, on temporary directories.
+
+mod archives;
+mod basics;
+mod crashes;
+mod deletion;
+mod images;
+mod layers;
+mod processes;
