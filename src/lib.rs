@@ -30,5 +30,6 @@ pub mod dockerfile;
 pub mod event;
 pub mod image;
 pub mod layer;
+pub mod registry;
 pub mod store;
 pub mod sys;

@@ -1,0 +1,49 @@
+//! The network: endpoints, auth, retry, streaming transfer.
+//!
+//! Speaks the OCI distribution protocol (distribution-spec 1.1) and docker's dialect of it, over
+//! reqwest and rustls. [`Client`] holds what is shared by a run: connections, tokens,
+//! credentials. [`Repository`] reads and writes one repository: documents as
+//! [`Document`](crate::image::Document)s that were checked, blobs from a
+//! [`BlobSource`](crate::image::BlobSource) or into a [`BlobSink`](crate::image::BlobSink).
+//!
+//! What comes from a registry is not trusted: sizes are capped, digests checked, addresses it
+//! points to looked at before they are spoken to, and no credential leaves the registry that it
+//! is for. [`Error`] says what happened; words for users and hints are `cli`'s.
+//!
+//! | file | what it decides or does |
+//! |---|---|
+//! | `endpoint` | which URLs a name may mean |
+//! | `guard` | which addresses a registry may point to |
+//! | `certs`, `authfile`, `helper` | files and programs of this machine |
+//! | `challenge`, `retry` | texts to values |
+//! | `wire`, `answer` | one exchange: redirects, limits, clocks |
+//! | `auth`, `host` | one registry: found, and asked with authorization |
+//! | `client`, `pull`, `push` | one repository |
+//! | `web` | plain downloads for ADD |
+
+mod answer;
+mod auth;
+mod authfile;
+mod certs;
+mod challenge;
+mod client;
+mod endpoint;
+mod error;
+mod guard;
+mod helper;
+mod host;
+mod login;
+mod options;
+mod progress;
+mod pull;
+mod push;
+mod retry;
+mod web;
+mod wire;
+
+pub use client::{Client, Repository, Version};
+pub use error::{Error, ServerError};
+pub use options::{Credentials, Options, Proxies, Secret};
+pub use progress::Progress;
+pub use push::Pushed;
+pub use web::{Fetched, Page, Validators};
