@@ -31,5 +31,6 @@ pub mod event;
 pub mod image;
 pub mod layer;
 pub mod registry;
+pub mod sandbox;
 pub mod store;
 pub mod sys;

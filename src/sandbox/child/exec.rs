@@ -1,0 +1,271 @@
+//! The last steps: from our process to the image's program.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::sys;
+
+use super::super::error::{Failure, Searched, Stage};
+use super::super::plan::{Caps, Plan, Resource, Rlimit};
+use super::super::user::Identity;
+use super::At;
+use super::interpreter;
+use super::place::stands_inside;
+
+/// Takes on everything the plan says about the process and executes the program.
+pub(super) fn become_program(
+    plan: &Plan,
+    who: &Identity,
+    cwd: &OwnedFd,
+    tty: Option<OwnedFd>,
+) -> Result<Infallible, Failure> {
+    if plan.init {
+        rustix::process::setsid().at(Stage::Terminal, "an own session")?;
+    }
+    take_streams(who, tty).at(Stage::Terminal, "/dev/pts")?;
+    for limit in &plan.rlimits {
+        set_limit(limit).at(
+            Stage::Rlimit,
+            format!("{:?}", limit.resource).to_lowercase(),
+        )?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(plan.umask));
+    rustix::process::fchdir(cwd).at(Stage::WorkDir, &plan.cwd.path)?;
+    if !stands_inside().at(Stage::WorkDir, &plan.cwd.path)? {
+        return Err(Failure::setup(Stage::WorkDir, &plan.cwd.path, Errno::XDEV));
+    }
+    become_user(plan, who)?;
+    let env = environment(plan, who);
+    let program = locate(plan)?;
+    sys::signal::default_all();
+    sys::signal::unblock_all().at(Stage::Exec, &program)?;
+    sys::fd::cloexec_from(3).at(Stage::Exec, &program)?;
+    if !plan.init {
+        // Changing ids cleared it; with an init the lifeline does this.
+        let signal = Some(Signal::KILL);
+        rustix::process::set_parent_process_death_signal(signal).at(Stage::Exec, &program)?;
+    }
+    Err(execute(plan, &program, &env))
+}
+
+/// The terminal becomes all three streams. Pipes are given to the user, who may open them
+/// again as `/dev/stdout`; files and the caller's own terminal are not touched.
+fn take_streams(who: &Identity, tty: Option<OwnedFd>) -> std::io::Result<()> {
+    let uid = Some(Uid::from_raw(who.uid));
+    if let Some(tty) = tty {
+        rustix::process::ioctl_tiocsctty(&tty)?;
+        rustix::fs::fchown(&tty, uid, None)?;
+        return (0..=2).try_for_each(|number| sys::fd::become_stdio(&tty, number));
+    }
+    let give = |fd: BorrowedFd<'_>| {
+        let mode = rustix::fs::fstat(fd).map_or(0, |stat| stat.st_mode);
+        if FileType::from_raw_mode(mode) == FileType::Fifo {
+            // Somebody else's pipe stays theirs; the descriptor works all the same.
+            let _ = rustix::fs::fchown(fd, uid, None);
+        }
+    };
+    let streams = [
+        rustix::stdio::stdin,
+        rustix::stdio::stdout,
+        rustix::stdio::stderr,
+    ];
+    for stream in streams {
+        give(stream());
+    }
+    Ok(())
+}
+
+fn set_limit(limit: &Rlimit) -> Result<(), Errno> {
+    use rustix::process::Resource as R;
+    let resource = match limit.resource {
+        Resource::As => R::As,
+        Resource::Core => R::Core,
+        Resource::Cpu => R::Cpu,
+        Resource::Data => R::Data,
+        Resource::Fsize => R::Fsize,
+        Resource::Locks => R::Locks,
+        Resource::Memlock => R::Memlock,
+        Resource::Msgqueue => R::Msgqueue,
+        Resource::Nice => R::Nice,
+        Resource::Nofile => R::Nofile,
+        Resource::Nproc => R::Nproc,
+        Resource::Rss => R::Rss,
+        Resource::Rtprio => R::Rtprio,
+        Resource::Rttime => R::Rttime,
+        Resource::Sigpending => R::Sigpending,
+        Resource::Stack => R::Stack,
+    };
+    let new = rustix::process::Rlimit {
+        current: limit.soft,
+        maximum: limit.hard,
+    };
+    rustix::process::setrlimit(resource, new)
+}
+
+/// Bounding set, groups, ids, capabilities, no_new_privs: in the only order that works.
+fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
+    drop_bounding(plan.caps).at(Stage::Capabilities, "the program")?;
+    let ids = || {
+        let groups: Vec<Gid> = who.groups.iter().copied().map(Gid::from_raw).collect();
+        rustix::thread::set_thread_groups(&groups)?;
+        let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        // Leaving uid 0 empties the permitted and effective sets.
+        rustix::thread::set_thread_res_uid(uid, uid, uid)
+    };
+    ids().at(Stage::Identity, format!("{}:{}", who.uid, who.gid))?;
+    let capabilities = || {
+        let now = rustix::thread::capabilities(None)?;
+        let kept = now.permitted & CapabilitySet::from_bits_retain(plan.caps.0);
+        rustix::thread::clear_ambient_capability_set()?;
+        let sets = CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, sets)?;
+        match plan.no_new_privs {
+            true => rustix::thread::set_no_new_privs(true),
+            false => Ok(()),
+        }
+    };
+    capabilities().at(Stage::Capabilities, "the program")
+}
+
+fn drop_bounding(keep: Caps) -> Result<(), Errno> {
+    for number in 0..u64::BITS {
+        let bit = 1_u64 << number;
+        if keep.0 & bit != 0 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(
+            bit,
+        )) {
+            Ok(()) => (),
+            // The first number that this kernel has no capability for.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// `NAME=value` strings; `HOME` from the user database if the plan has none.
+fn environment(plan: &Plan, who: &Identity) -> Vec<(OsString, OsString)> {
+    let mut env = plan.env.clone();
+    if !env.iter().any(|(key, _)| key == "HOME") {
+        env.push(("HOME".into(), who.home.clone().into()));
+    }
+    env
+}
+
+/// The program's path, by execvp(3)'s rules, with the plan's `PATH`, in the root that is ours.
+fn locate(plan: &Plan) -> Result<PathBuf, Failure> {
+    let name = plan
+        .argv
+        .first()
+        .map(OsString::as_os_str)
+        .unwrap_or_default();
+    if name.as_bytes().contains(&b'/') {
+        return match executable(Path::new(name)) {
+            Ok(()) => Ok(PathBuf::from(name)),
+            Err(errno) if is_absent(errno) => Err(Failure::NotFound {
+                program: name.to_owned(),
+                path: None,
+            }),
+            Err(errno) => Err(not_executable(name.into(), errno)),
+        };
+    }
+    let path = plan
+        .env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value);
+    let mut refused = None;
+    for dir in path
+        .iter()
+        .flat_map(|path| path.as_bytes().split(|&byte| byte == b':'))
+    {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let candidate = Path::new(OsStr::from_bytes(dir)).join(name);
+        match executable(&candidate) {
+            Ok(()) if !name.is_empty() => return Ok(candidate),
+            Err(errno) if !is_absent(errno) => {
+                refused.get_or_insert_with(|| not_executable(candidate, errno));
+            }
+            _ => (),
+        }
+    }
+    let program = name.to_owned();
+    let path = Some(Searched(path.cloned().unwrap_or_default()));
+    Err(refused.unwrap_or(Failure::NotFound { program, path }))
+}
+
+fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR)
+}
+
+fn not_executable(program: PathBuf, errno: Errno) -> Failure {
+    Failure::NotExecutable {
+        program,
+        errno: errno.raw_os_error(),
+    }
+}
+
+/// Whether we, being the user by now, may execute `path`. Magic links don't count: they lead
+/// to our own binary (CVE-2019-5736).
+fn executable(path: &Path) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        FileType::Directory => Err(Errno::ISDIR),
+        FileType::RegularFile => rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()),
+        _ => Err(Errno::ACCESS),
+    }
+}
+
+fn execute(plan: &Plan, program: &Path, env: &[(OsString, OsString)]) -> Failure {
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| Errno::INVAL);
+    let argv = plan
+        .argv
+        .iter()
+        .map(|arg| c_string(arg.as_bytes().to_vec()));
+    let env = env
+        .iter()
+        .map(|(key, value)| c_string([key.as_bytes(), b"=", value.as_bytes()].concat()));
+    let path = c_string(program.as_os_str().to_owned().into_vec());
+    let (Ok(argv), Ok(env), Ok(path)) = (
+        argv.collect::<Result<Vec<_>, _>>(),
+        env.collect::<Result<Vec<_>, _>>(),
+        path,
+    ) else {
+        return Failure::setup(Stage::Exec, program, Errno::INVAL);
+    };
+    let error = sys::exec::execve(&path, &argv, &env);
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => match interpreter::missing(program) {
+            Some(interpreter) => Failure::Interpreter {
+                program: program.into(),
+                interpreter,
+            },
+            None => Failure::setup(Stage::Exec, program, error),
+        },
+        Some(libc::ENOEXEC) => Failure::Format {
+            program: program.into(),
+        },
+        Some(errno @ (libc::EACCES | libc::EPERM)) => Failure::NotExecutable {
+            program: program.into(),
+            errno,
+        },
+        _ => Failure::setup(Stage::Exec, program, error),
+    }
+}

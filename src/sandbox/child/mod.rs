@@ -1,0 +1,235 @@
+//! The other side of [`super::spawn`]: the same program again, as pid 1 of new namespaces.
+//!
+//! The order, and why each step stands where it does:
+//!
+//! 1. end with the parent; no core, no ptrace, own session; read the plan;
+//! 2. mount propagation off, so that nothing below reaches the host;
+//! 3. a scratch tmpfs and the root on it, aside: absolute paths still mean the host;
+//! 4. `/proc`, `/dev`, `/sys`, each its own file system, on directories that are no links;
+//! 5. the plan's mounts, parents first, every target by descriptor inside the root;
+//! 6. masks and read-only paths, below our own `/proc` and `/sys` descriptors;
+//! 7. terminal, host name, loopback, keyring: need capabilities or the devices;
+//! 8. read-only root; then pivot: from here on the host's tree is gone;
+//! 9. who the user is, by the files now mounted; the working directory;
+//! 10. tell the parent; split off the init; session, terminal, limits, groups, ids,
+//!     capabilities, streams; find the program as that user; execute it.
+//!
+//! Nothing of the image runs before step 10, so up to there names inside can change only under
+//! volumes that other containers share; all of them are walked by descriptor.
+
+mod devices;
+mod exec;
+mod identity;
+mod init;
+mod interpreter;
+mod place;
+mod root;
+mod system;
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::SealFlags;
+use rustix::process::{DumpableBehavior, Signal};
+
+use crate::sys;
+
+use super::error::{Failure, Stage};
+use super::plan::{Network, Plan};
+use super::report::{Envelope, Message, Note, send};
+
+/// `argv[0]` of a sandbox's child.
+pub(super) const SANDBOX_ARGV0: &CStr = c"cooper:sandbox";
+const PLAN_FD: i32 = 3;
+const REPORT_FD: i32 = 4;
+const LIFELINE_FD: i32 = 5;
+/// The first of the descriptors that become mounts.
+pub(super) const FIRST_MOUNT_FD: i32 = 6;
+
+/// The seals a plan must have to be believed, besides the one on sealing.
+pub(super) const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW);
+
+/// The children that this binary can be. Issue by issue more kinds may join.
+enum Kind {
+    Sandbox,
+}
+
+impl Kind {
+    fn of(argv0: &std::ffi::OsStr) -> Option<Self> {
+        use std::os::unix::ffi::OsStrExt;
+        (argv0.as_bytes() == SANDBOX_ARGV0.to_bytes()).then_some(Self::Sandbox)
+    }
+}
+
+/// Serves a re-executed child and never returns, or finds that this is none and returns.
+///
+/// Must be the first statement of `main`.
+pub fn run_if_child() {
+    let Some(argv0) = std::env::args_os().next() else {
+        return;
+    };
+    match Kind::of(&argv0) {
+        // Whoever started us may ignore SIGCHLD, and we would inherit that our children leave
+        // no status behind.
+        None => sys::signal::default_for_children(),
+        Some(Kind::Sandbox) => serve_sandbox(),
+    }
+}
+
+/// An error and what it happened to, for results of system calls.
+trait At<T> {
+    fn at(self, stage: Stage, path: impl Into<PathBuf>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, stage: Stage, path: impl Into<PathBuf>) -> Result<T, Failure> {
+        self.map_err(|source| Failure::setup(stage, path, source))
+    }
+}
+
+/// Whoever starts us by that name by hand gets this exit code and nothing else.
+const NOT_A_CHILD: i32 = 125;
+
+/// The child's ends of what joins it to its parent, and what it made so far.
+struct Session {
+    /// Gone in the init: the parent waits for the program's end of it.
+    report: Option<OwnedFd>,
+    lifeline: OwnedFd,
+    /// Where mount points are made, until the parent has been told of them.
+    places: Option<place::Places>,
+}
+
+fn serve_sandbox() -> ! {
+    let (Ok(report), Ok(lifeline)) = (
+        sys::fd::inherited(REPORT_FD),
+        sys::fd::inherited(LIFELINE_FD),
+    ) else {
+        sys::process::exit_now(NOT_A_CHILD)
+    };
+    let mut session = Session {
+        report: Some(report),
+        lifeline,
+        places: None,
+    };
+    let Err(failure) = run_sandbox(&mut session);
+    // What can't be looked at any more stays; the failure to tell came first.
+    let stubs = session
+        .places
+        .and_then(|places| places.finish().ok())
+        .unwrap_or_default();
+    if let Some(report) = session.report {
+        // A parent that can't be told is gone.
+        let _ = send(&report, &Message::Failed { failure, stubs }, None);
+    }
+    sys::process::exit_now(NOT_A_CHILD)
+}
+
+fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failure> {
+    isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
+    let Envelope { plan, mount_fds } = read_plan().at(Stage::Plan, "memfd")?;
+    let mut notes = Vec::new();
+    let root = root::mount(&plan)?;
+    let places = session.places.insert(place::Places::new(&root, &plan)?);
+    let system = system::mount(&plan, places, &mut notes)?;
+    root::mount_all(&plan, &mount_fds, &root, places)?;
+    system.hide(&plan, &root)?;
+    let tty = plan.tty.map(|size| system.terminal(size)).transpose()?;
+    settle(&plan, &mut notes)?;
+    root.enter(plan.read_only_root)?;
+    drop(system);
+    let who = identity::find(&plan.user)?;
+    let cwd = place::working_directory(&plan.cwd)?;
+    let slave = ready(session, notes, tty)?;
+    if plan.init
+        && let init::Side::Init(program) = init::split()?
+    {
+        // What this process still held open would keep pipes from ending, and the parent
+        // waiting for the program's end of `report`.
+        drop((session.report.take(), slave, cwd));
+        init::serve(program, &session.lifeline)
+    }
+    exec::become_program(&plan, &who, &cwd, slave)
+}
+
+/// Tells the parent that all is set up; keeps the program's side of the terminal.
+fn ready(
+    session: &mut Session,
+    notes: Vec<Note>,
+    tty: Option<system::Terminal>,
+) -> Result<Option<OwnedFd>, Failure> {
+    let stubs = session
+        .places
+        .take()
+        .map(place::Places::finish)
+        .transpose()?
+        .unwrap_or_default();
+    let master = tty.as_ref().map(|tty| tty.master.as_fd());
+    if let Some(report) = &session.report {
+        let ready = Message::Ready { notes, stubs };
+        send(report, &ready, master).at(Stage::Plan, "the parent")?;
+    }
+    Ok(tty.map(|tty| tty.slave))
+}
+
+/// Ends with the parent, hides from ptrace and `/proc`, leaves the caller's terminal.
+fn isolate(lifeline: &OwnedFd) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let mut fds = [PollFd::new(lifeline, PollFlags::IN)];
+    // The parent may have died before the line above asked for the signal.
+    poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )?;
+    if fds[0].revents().contains(PollFlags::HUP) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    rustix::process::setsid()?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    // Only the name that ps shows; it may stay what it is.
+    let _ = rustix::thread::set_name(c"cooper-init");
+    Ok(())
+}
+
+fn read_plan() -> io::Result<Envelope> {
+    let memfd = sys::fd::inherited(PLAN_FD)?;
+    if !rustix::fs::fcntl_get_seals(&memfd)?.contains(SEALS | SealFlags::SEAL) {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    let mut file = File::from(memfd);
+    io::Seek::rewind(&mut file)?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut file, &mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Names, loopback and keyring.
+fn settle(plan: &Plan, notes: &mut Vec<Note>) -> Result<(), Failure> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).at(Stage::Hostname, name)?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).at(Stage::Hostname, name)?;
+    }
+    if plan.network == Network::None {
+        sys::net::loopback_up().at(Stage::Loopback, "lo")?;
+    }
+    match sys::keyring::new_session() {
+        Ok(()) => Ok(()),
+        // Refused by a seccomp filter around us, or not in this kernel.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+            notes.push(Note::CallersKeyring);
+            Ok(())
+        }
+        Err(error) => Err(Failure::setup(Stage::Keyring, "the program", error)),
+    }
+}

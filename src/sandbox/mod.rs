@@ -1,0 +1,44 @@
+//! The kernel's side of a RUN step or a container: a [`Plan`] in, an [`Exit`] out.
+//!
+//! ```text
+//! Plan ─ spawn ─ sealed memfd ─→ our own binary again, as pid 1 of new namespaces (child)
+//!                                  mounts, masks, pivots, becomes the user, drops capabilities
+//!      ← report: ready | typed failure, terminal ─┤
+//!                                                  ├─ init: forwards signals, reaps, exits last
+//!      ← wait: Exit of the program ───────────────┘     └─ execve of the program
+//! ```
+//!
+//! The promise: the program sees its root, its environment and descriptors 0 to 2, nothing
+//! else of the caller; its whole process tree ends with it, with the [`Child`] handle and with
+//! the calling process, whatever thread called; its mounts exist in its own namespace only.
+//!
+//! The limits: needs CAP_SYS_ADMIN in the current user namespace (root, or after
+//! [`userns::enter`]) and Linux 5.12. This room knows no images: it gets directories and
+//! strings.
+
+pub mod child;
+mod error;
+mod exe;
+mod parent;
+mod plan;
+mod report;
+mod signals;
+mod spawner;
+mod stdio;
+mod stubs;
+pub mod tty;
+pub mod user;
+pub mod userns;
+mod wire;
+
+pub use error::{Error, PlanError, Stage};
+pub use exe::set_executable;
+pub use parent::{Child, Exit, spawn};
+pub use plan::{
+    Access, Caps, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs,
+    Source, WindowSize, WorkDir,
+};
+pub use report::Note;
+pub use signals::Signals;
+pub use stdio::{Input, Output, Stdio};
+pub use user::{UserError, UserSpec};

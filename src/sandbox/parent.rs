@@ -1,0 +1,289 @@
+//! The caller's side: starts a plan's child, hears whether it got there, waits for its end.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mount::OpenTreeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+
+use super::child::FIRST_MOUNT_FD;
+use super::error::Error;
+use super::plan::{MountKind, Network, Plan, Rootfs, Source};
+use super::report::{self, Envelope, Message, Note};
+use super::spawner::start;
+use super::stdio::{Stdio, streams};
+use super::stubs::Stubs;
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status, 0 to 255.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// A running sandbox. Dropping it kills everything in it and cleans up.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    lifeline: UnixStream,
+    /// The writing end of the program's input, if it is a pipe.
+    pub stdin: Option<OwnedFd>,
+    /// The reading end of the program's output, if it is a pipe.
+    pub stdout: Option<OwnedFd>,
+    /// The reading end of the program's errors, if it is a pipe.
+    pub stderr: Option<OwnedFd>,
+    pty: Option<OwnedFd>,
+    notes: Vec<Note>,
+    stubs: Stubs,
+    base: OwnedFd,
+    ended: Option<Exit>,
+}
+
+/// Starts `plan` and returns once its program has been executed.
+///
+/// May be called from any thread, also from several at once.
+pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
+    plan.check(stdio.fds.len()).map_err(Error::Plan)?;
+    let parent = |doing| move |source: io::Error| Error::Parent { doing, source };
+    let base = match &plan.rootfs {
+        Rootfs::Overlay(overlay) => &overlay.upper,
+        Rootfs::Directory { path } => path,
+    };
+    let base = super::stubs::open_base(base).map_err(|source| Error::Setup {
+        stage: super::Stage::Root,
+        path: base.clone(),
+        source,
+    })?;
+    let (streams, ends) = streams(plan, stdio.stdin, stdio.stdout, stdio.stderr)?;
+    let (mounts, mount_fds) = detach(plan, &stdio.fds)?;
+    let envelope = Envelope {
+        plan: plan.clone(),
+        mount_fds,
+    };
+    let memfd = seal(&envelope).map_err(parent("hand the plan over"))?;
+    let pair = |kind| {
+        rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| parent("make a socket")(errno.into()))
+    };
+    let (report, reporter) = pair(SocketType::SEQPACKET)?;
+    let (lifeline, anchor) = pair(SocketType::STREAM)?;
+    let mut fds = streams;
+    fds.extend([memfd, reporter, anchor]);
+    fds.extend(mounts);
+    let (pid, pidfd) =
+        start(namespaces(plan), fds).map_err(parent("start a process in new namespaces"))?;
+    let [stdin, stdout, stderr] = ends;
+    let mut child = Child {
+        pid,
+        pidfd,
+        lifeline: UnixStream::from(lifeline),
+        stdin,
+        stdout,
+        stderr,
+        pty: None,
+        notes: Vec::new(),
+        stubs: Stubs::default(),
+        base,
+        ended: None,
+    };
+    child.listen(&report)?;
+    Ok(child)
+}
+
+impl Child {
+    /// Hears the child out until its program is executed or it says why not.
+    fn listen(&mut self, report: &OwnedFd) -> Result<(), Error> {
+        let mut ready = false;
+        loop {
+            let next = report::receive(report).map_err(|source| Error::Parent {
+                doing: "hear from the sandbox",
+                source,
+            })?;
+            match next {
+                Some((Message::Ready { notes, stubs }, pty)) => {
+                    (self.notes, self.stubs, self.pty) = (notes, stubs, pty);
+                    ready = true;
+                }
+                Some((Message::Failed { failure, stubs }, _)) => {
+                    self.stubs.0.extend(stubs.0);
+                    self.wait()?;
+                    return Err(failure.into());
+                }
+                None if ready => return Ok(()),
+                None => return Err(Error::Lost(self.wait()?)),
+            }
+        }
+    }
+
+    /// The process id of the sandbox's pid 1, as the caller's namespace numbers it.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// A descriptor of that process; readable for poll(2) once everything has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The terminal, seen from outside: what is written here is typed in there.
+    pub fn pty(&self) -> Option<&OwnedFd> {
+        self.pty.as_ref()
+    }
+
+    /// What is not as it should be, though it runs.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Sends `signal` to the program; `SIGKILL` ends the whole sandbox. A sandbox that has
+    /// ended is no error.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::Parent {
+                doing: "signal the sandbox",
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// Waits until the program has ended and nothing of the sandbox is left: no process, no
+    /// mount, no mount point that was made for it. Later calls give the same answer.
+    pub fn wait(&mut self) -> Result<Exit, Error> {
+        let ended = self.wait_with(WaitIdOptions::EXITED)?;
+        Ok(ended.expect("waitid without NOHANG returns with an ended child"))
+    }
+
+    /// As [`Child::wait`] if it has ended, `None` if it has not.
+    pub fn try_wait(&mut self) -> Result<Option<Exit>, Error> {
+        self.wait_with(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    fn wait_with(&mut self, options: WaitIdOptions) -> Result<Option<Exit>, Error> {
+        if self.ended.is_some() {
+            return Ok(self.ended);
+        }
+        let status = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options)
+        })
+        .map_err(|errno| Error::Parent {
+            doing: "wait for the sandbox",
+            source: errno.into(),
+        })?;
+        let Some(status) = status else {
+            return Ok(None);
+        };
+        self.ended = Some(self.true_end(&status));
+        self.stubs
+            .remove(&self.base)
+            .map_err(|source| Error::Parent {
+                doing: "remove the mount points that were made for the sandbox",
+                source,
+            })?;
+        Ok(self.ended)
+    }
+
+    /// The program's own end, if the init lived to tell it; else that of pid 1.
+    fn true_end(&mut self, status: &WaitIdStatus) -> Exit {
+        let mut said = [0; 4];
+        // The init wrote before it ended, so there is something now or never.
+        let heard = self
+            .lifeline
+            .set_nonblocking(true)
+            .and_then(|()| self.lifeline.read_exact(&mut said));
+        if heard.is_ok() {
+            let said = i32::from_ne_bytes(said);
+            return if said < 0 {
+                Exit::Signal(-said)
+            } else {
+                Exit::Code(said)
+            };
+        }
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            // Nobody is left to tell; a stub that stays is all that could go wrong.
+            let _ = self.signal(Signal::KILL);
+            let _ = self.wait();
+        }
+    }
+}
+
+fn namespaces(plan: &Plan) -> i32 {
+    let own = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    match plan.network {
+        Network::Host => own,
+        Network::None => own | libc::CLONE_NEWNET,
+    }
+}
+
+/// Turns the descriptors that are mounted into detached mounts, which only this mount namespace
+/// can do, and numbers them for the child.
+fn detach(plan: &Plan, fds: &[OwnedFd]) -> Result<(Vec<OwnedFd>, Vec<Option<i32>>), Error> {
+    let mut mounts = Vec::new();
+    let mut numbers = Vec::with_capacity(plan.mounts.len());
+    for mount in &plan.mounts {
+        let MountKind::Bind {
+            source: Source::Fd(index),
+            recursive,
+        } = mount.kind
+        else {
+            numbers.push(None);
+            continue;
+        };
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let fd = fds
+            .get(index)
+            .expect("check() compared every index with the number given");
+        let tree = rustix::mount::open_tree(fd, "", flags).map_err(|errno| Error::Setup {
+            stage: super::Stage::Source,
+            path: mount.target.clone(),
+            source: errno.into(),
+        })?;
+        numbers.push(Some(FIRST_MOUNT_FD + mounts.len() as i32));
+        mounts.push(tree);
+    }
+    Ok((mounts, numbers))
+}
+
+/// The plan in a memfd that nobody can change any more.
+fn seal(envelope: &Envelope) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memfd = rustix::fs::memfd_create("plan", flags)?;
+    let mut file = std::fs::File::from(memfd);
+    file.write_all(&serde_json::to_vec(envelope)?)?;
+    rustix::fs::fcntl_add_seals(&file, super::child::SEALS | SealFlags::SEAL)?;
+    Ok(file.into())
+}
