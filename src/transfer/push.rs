@@ -1,0 +1,225 @@
+//! Sends images out of the store.
+//!
+//! A layer that was pulled goes with its original bytes; one that was made here is compressed
+//! now, once, and remembered by the store. Compressing the next layer overlaps with sending the
+//! ones before it. The manifest goes last, so that a registry never names what it has not.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::thread;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+
+use crate::event::Sink;
+use crate::image::{
+    Compression, Descriptor, DiffId, Digest, Document, Kind, Manifest, Raw, Reference, media,
+};
+use crate::registry::{Repository, Version};
+use crate::store::{Image, Store};
+
+use super::archive;
+use super::error::Error;
+use super::options::PushOptions;
+use super::origin;
+use super::place::Place;
+
+/// Sends `image` to `to` and returns the digest of the manifest that is there now.
+pub fn push(
+    store: &Store,
+    image: &Image,
+    to: &Place,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
+    let _work = store.work()?;
+    match to {
+        Place::Registry(name) => push_named(store, image, name, options, sink),
+        other => archive::write(store, image, other, options, sink),
+    }
+}
+
+pub(super) fn push_named(
+    store: &Store,
+    image: &Image,
+    name: &Reference,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
+    let layers = image.manifest.value().layers.iter();
+    let sources = origin::sources(store, name, layers.map(|layer| &layer.digest))?;
+    let repository = options.transfer.network.writer(name, &sources)?;
+    let mut plan = plan(image, options);
+    make_up(store, image, &repository, &mut plan, options)?;
+    let sender = Sender {
+        store,
+        image,
+        options,
+        sink,
+    };
+    let layers = sender.send(&repository, plan)?;
+    let manifest = manifest(image, layers);
+    let document = Document::Manifest(manifest.clone());
+    let network = &options.transfer.network;
+    let digest = network.wait(repository.put_document(Version::of(name), &document))?;
+    store.put_image(&manifest, &image.config)?;
+    store.tag(&name.with_digest(digest.clone()), &document.descriptor())?;
+    origin::remember(store, name, manifest.value().layers.iter())?;
+    Ok(digest)
+}
+
+/// What has to be done for a layer before it can be sent.
+#[derive(Debug, PartialEq)]
+enum Layer {
+    /// Nothing: these bytes.
+    Ready(Descriptor),
+    /// It exists as a plain tar or tree only.
+    Compress(DiffId),
+}
+
+/// Decides for each layer, bottom first. Pure.
+fn plan(image: &Image, options: &PushOptions) -> Vec<Layer> {
+    let diff_ids = &image.config.value().rootfs.diff_ids;
+    let layers = &image.manifest.value().layers;
+    let plain_wanted = options.compression == Some(Compression::None);
+    let decide = |(descriptor, diff_id): (&Descriptor, &DiffId)| {
+        let plain = descriptor.kind() == Some(Kind::Layer(Compression::None));
+        let ours = plain && descriptor.digest == *diff_id.digest();
+        match ours && !plain_wanted {
+            true => Layer::Compress(diff_id.clone()),
+            false => Layer::Ready(descriptor.clone()),
+        }
+    };
+    layers.iter().zip(diff_ids).map(decide).collect()
+}
+
+/// A pulled layer may be here as a tree only. Where the registry has not its bytes either, new
+/// ones are made of it.
+fn make_up(
+    store: &Store,
+    image: &Image,
+    repository: &Repository,
+    plan: &mut [Layer],
+    options: &PushOptions,
+) -> Result<(), Error> {
+    let diff_ids = &image.config.value().rootfs.diff_ids;
+    for (layer, diff_id) in plan.iter_mut().zip(diff_ids) {
+        let Layer::Ready(descriptor) = layer else {
+            continue;
+        };
+        if descriptor.digest == *diff_id.digest() || store.blob(&descriptor.digest)?.is_some() {
+            continue;
+        }
+        let network = &options.transfer.network;
+        let there = network.wait(repository.has_blob(&descriptor.digest))?;
+        if !there && store.has_layer(diff_id)? {
+            *layer = Layer::Compress(diff_id.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Puts the descriptors that were sent into the manifest; one that changes nothing keeps its bytes.
+fn manifest(image: &Image, layers: Vec<Descriptor>) -> Raw<Manifest> {
+    if image.manifest.value().layers == layers {
+        return image.manifest.clone();
+    }
+    let mut value = image.manifest.value().clone();
+    value.layers = layers;
+    Raw::of(value)
+}
+
+/// Docker's manifests name layers by docker's media types.
+fn in_words_of(manifest: &Manifest, mut layer: Descriptor) -> Descriptor {
+    if manifest.media_type() == media::DOCKER_MANIFEST {
+        layer.media_type = match layer.kind() {
+            Some(Kind::Layer(Compression::None)) => media::DOCKER_LAYER.to_owned(),
+            Some(Kind::Layer(Compression::Gzip)) => media::DOCKER_LAYER_GZIP.to_owned(),
+            _ => layer.media_type,
+        };
+    }
+    layer
+}
+
+struct Sender<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    options: &'a PushOptions,
+    sink: &'a dyn Sink,
+}
+
+impl Sender<'_> {
+    /// Sends config and layers, and returns the layers' descriptors, bottom first.
+    fn send(&self, repository: &Repository, plan: Vec<Layer>) -> Result<Vec<Descriptor>, Error> {
+        let (queue, made) = mpsc::channel(1);
+        let config = self.image.manifest.value().config.clone();
+        let (ready, rest): (Vec<_>, Vec<_>) = plan
+            .into_iter()
+            .enumerate()
+            .partition(|(_, layer)| matches!(layer, Layer::Ready(_)));
+        let mut first: Vec<(Option<usize>, Descriptor)> = vec![(None, config)];
+        first.extend(ready.into_iter().filter_map(|(at, layer)| match layer {
+            Layer::Ready(descriptor) => Some((Some(at), descriptor)),
+            Layer::Compress(_) => None,
+        }));
+        thread::scope(|scope| {
+            let compressing = scope.spawn(|| self.compress(rest, queue));
+            let sending = self.send_all(repository, first, made);
+            let sent = self.options.transfer.network.wait(sending);
+            let compressed = compressing.join().expect("compressing does not panic");
+            // When compressing fails the sender merely runs out of layers.
+            compressed?;
+            sent
+        })
+    }
+
+    /// Compresses one layer after the other; each is spread over all processors already.
+    fn compress(
+        &self,
+        layers: Vec<(usize, Layer)>,
+        queue: mpsc::Sender<(Option<usize>, Descriptor)>,
+    ) -> Result<(), Error> {
+        let compression = self.options.compression.unwrap_or(Compression::Gzip);
+        for (at, layer) in layers {
+            let Layer::Compress(diff_id) = layer else {
+                continue;
+            };
+            let level = self.options.level;
+            let made = self
+                .store
+                .layer_blob(&diff_id, compression, level, self.sink)?;
+            let made = in_words_of(self.image.manifest.value(), made);
+            if queue.blocking_send((Some(at), made)).is_err() {
+                // Sending went wrong; it says why itself.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_all(
+        &self,
+        repository: &Repository,
+        first: Vec<(Option<usize>, Descriptor)>,
+        mut made: mpsc::Receiver<(Option<usize>, Descriptor)>,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let made = stream::poll_fn(move |context| made.poll_recv(context));
+        // An image may hold one layer several times; it is sent once.
+        let begun = RefCell::new(HashSet::new());
+        let begun = &begun;
+        let mut sent: Vec<(usize, Descriptor)> = stream::iter(first)
+            .chain(made)
+            .map(|(at, blob)| async move {
+                if begun.borrow_mut().insert(blob.digest.clone()) {
+                    repository.send(&blob, self.store, self.sink).await?;
+                }
+                Ok::<_, Error>(at.map(|at| (at, blob)))
+            })
+            .buffer_unordered(repository.parallel())
+            .try_filter_map(|layer| async move { Ok(layer) })
+            .try_collect()
+            .await?;
+        sent.sort_by_key(|(at, _)| *at);
+        Ok(sent.into_iter().map(|(_, layer)| layer).collect())
+    }
+}
