@@ -26,6 +26,7 @@
 //!   → layer (tar stream) → store → Blob ─ build::commit → manifest → store ─ transfer → registry     (events sideways → cli)
 //! ```
 
+pub mod build;
 pub mod dockerfile;
 pub mod event;
 pub mod image;

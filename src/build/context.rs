@@ -1,0 +1,151 @@
+//! The build context: a directory seen through its ignore file, hashed once.
+//!
+//! A [`Context`] is a tree in which ignored files do not exist. Directories that are ignored as
+//! a whole are never opened; one that a later `!` line reaches into shows only what comes back.
+//! Contents are hashed through a [`StatIndex`], so an unchanged context costs one stat a file.
+//!
+//! Owners and extended attributes of the caller's files are left out: an image built from a
+//! checkout must not depend on who checked it out.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::dockerfile::ignore::Ignore;
+use crate::image::{Digest, Hasher};
+use crate::layer::{self, Dir, Follow, Found, Resolved, Tree, TreePath};
+
+use super::error::StepError;
+use super::select::Picked;
+use super::stat_index::{Stamp, StatIndex};
+
+/// A build context.
+#[derive(Debug)]
+pub(super) struct Context {
+    dir: Dir,
+    root: Arc<OwnedFd>,
+    ignore: Ignore,
+    index: Mutex<StatIndex>,
+}
+
+impl Context {
+    /// Sees the directory `root` through `ignore`, with what an earlier build knew of it.
+    pub(super) fn new(root: Arc<OwnedFd>, ignore: Ignore, index: StatIndex) -> Self {
+        Self {
+            dir: Dir::new(Arc::clone(&root)).without_xattrs(),
+            root,
+            ignore,
+            index: Mutex::new(index),
+        }
+    }
+
+    /// Returns what this build learned of the context, for the next one; `None` when it learned
+    /// nothing new.
+    pub(super) fn learned(&self) -> Option<Vec<u8>> {
+        self.index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .changed()
+    }
+
+    /// Returns the line of the ignore file that leaves `path` out.
+    pub(super) fn ignored_by(&self, path: &TreePath) -> Option<(usize, String)> {
+        let verdict = self.ignore.matches(path.as_bytes());
+        let reason = verdict.by.filter(|_| verdict.ignored)?;
+        Some((reason.line, reason.pattern.to_owned()))
+    }
+
+    /// Returns the digest of a regular file's bytes.
+    pub(super) fn content(&self, file: &Picked) -> Result<Digest, StepError> {
+        let stamp = Stamp::of(&file.inode, &file.node);
+        let known = self
+            .index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&file.path, &stamp);
+        if let Some(digest) = known {
+            return Ok(digest);
+        }
+        let digest =
+            hash_below(&self.root, &file.path).map_err(|source| StepError::ReadContext {
+                path: file.path.clone(),
+                source,
+            })?;
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.put(&file.path, stamp, digest.clone());
+        Ok(digest)
+    }
+
+    /// Whether a directory that is ignored itself still shows something that came back.
+    fn shows_through(&self, path: &TreePath) -> Result<bool, layer::Error> {
+        if self.ignore.can_prune(path.as_bytes()) {
+            return Ok(false);
+        }
+        Ok(!self.scan(path)?.is_empty())
+    }
+
+    fn hides(&self, path: &TreePath, is_dir: bool) -> Result<bool, layer::Error> {
+        if path.is_root() || !self.ignore.matches(path.as_bytes()).ignored {
+            return Ok(false);
+        }
+        Ok(!(is_dir && self.shows_through(path)?))
+    }
+}
+
+/// Takes the caller's ids away: whoever checks the files out, they are root's in the image.
+fn nobodys(mut found: Found) -> Found {
+    (found.node.meta.uid, found.node.meta.gid) = (0, 0);
+    found
+}
+
+fn hash_below(root: impl AsFd, path: &TreePath) -> std::io::Result<Digest> {
+    let fd = rustix::fs::openat2(
+        root,
+        path.as_os(),
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    let mut file = File::from(fd);
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+impl Tree for Context {
+    fn find(&self, path: &TreePath) -> Result<Option<Found>, layer::Error> {
+        match self.dir.find(path)? {
+            Some(found) if self.hides(path, found.node.kind.is_dir())? => Ok(None),
+            found => Ok(found.map(nobodys)),
+        }
+    }
+
+    fn scan(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Found)>, layer::Error> {
+        let mut shown = Vec::new();
+        for (name, found) in self.dir.scan(path)? {
+            if !self.hides(&path.child(&name), found.node.kind.is_dir())? {
+                shown.push((name, nobodys(found)));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Links lead through ignored directories too: what counts is whether the end is ignored.
+    fn resolve(&self, path: &TreePath, last: Follow) -> Result<Resolved, layer::Error> {
+        let mut resolved = self.dir.resolve(path, last)?;
+        if let Some(node) = &resolved.exists
+            && self.hides(&resolved.path, node.kind.is_dir())?
+        {
+            resolved.exists = None;
+        }
+        Ok(resolved)
+    }
+}

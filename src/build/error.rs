@@ -1,0 +1,356 @@
+//! Why a build did not give an image.
+//!
+//! A [`StepError`] knows what went wrong; [`Error`] adds where: the instruction's span in the
+//! Dockerfile, so that `cli` can show the line.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::dockerfile::{self, Source, Span};
+use crate::image::{Digest, DocumentError, Platform, Reference, ReferenceError};
+use crate::layer::{self, TreePath};
+use crate::sandbox;
+use crate::store;
+use crate::transfer;
+
+/// Why a build stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile is not there.
+    #[error("there is no Dockerfile at {}", path.display())]
+    NoDockerfile {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file of the caller's can't be read or written.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The Dockerfile's text is wrong.
+    #[error("{error}")]
+    Dockerfile {
+        /// The text.
+        file: Arc<Source>,
+        /// What is wrong with it, and where.
+        error: dockerfile::Error,
+    },
+    /// The ignore file's text is wrong.
+    #[error("{} is not valid", path.display())]
+    Ignore {
+        /// The ignore file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: dockerfile::ignore::IgnoreError,
+    },
+    /// No stage has the name or number of `--target`.
+    #[error("target stage `{target}` is not in the Dockerfile")]
+    NoTarget {
+        /// What was asked for.
+        target: String,
+        /// The stage name that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// An instruction could not be carried out.
+    #[error("{name}: {error}")]
+    Step {
+        /// The step as shown: `[build 2/5] RUN make`.
+        name: String,
+        /// The Dockerfile.
+        file: Arc<Source>,
+        /// Where the instruction stands.
+        span: Span,
+        /// What went wrong.
+        #[source]
+        error: Box<StepError>,
+    },
+    /// The store's side of reading or keeping results.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Reading or writing a layer outside of any step.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// Pushing the result.
+    #[error(transparent)]
+    Transfer(#[from] transfer::Error),
+    /// The build was told to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Two options exclude each other, or one of them has a value that can't be.
+    #[error("{0}")]
+    Options(OptionsError),
+}
+
+/// What can't be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// Several platforms in one build.
+    #[error("one build makes an image for one platform so far, {0} were asked for")]
+    Platforms(usize),
+    /// Two results on standard output.
+    #[error("only one output can go to standard output")]
+    TwoStdouts,
+    /// An OCI directory on standard output.
+    #[error("an OCI layout that is a directory needs `dest=`")]
+    DirectoryToStdout,
+    /// Pushing without a name.
+    #[error("pushing needs a name: add `-t NAME` or `name=`")]
+    PushWithoutName,
+}
+
+/// What went wrong in one step.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The instruction's text is wrong in a way that shows only when it is evaluated.
+    #[error("{0}")]
+    Text(dockerfile::Error),
+    /// A value is wrong after expansion.
+    #[error("{0}")]
+    Value(String, #[source] ValueError),
+    /// A literal source is not there.
+    #[error("`{source_path}` is not in {}", place(ignored_by.as_ref()))]
+    NoSource {
+        /// The source as written, after expansion.
+        source_path: String,
+        /// Line and text of the ignore pattern that leaves it out.
+        ignored_by: Option<(usize, String)>,
+    },
+    /// `--from` found no such source.
+    #[error("`{source_path}` is not in {from}")]
+    NoSourceFrom {
+        /// The source as written.
+        source_path: String,
+        /// The stage or image.
+        from: String,
+    },
+    /// Several sources, and the destination is no directory.
+    #[error("{count} sources need a directory to go to: end `{to}` with `/`")]
+    ManySources {
+        /// How many.
+        count: usize,
+        /// The destination.
+        to: String,
+    },
+    /// A directory should go where something else is.
+    #[error("cannot copy to non-directory: {path}")]
+    NotADirectory {
+        /// Where in the image.
+        path: TreePath,
+    },
+    /// A file should replace a directory.
+    #[error("cannot replace directory {path} with a file")]
+    IsADirectory {
+        /// Where in the image.
+        path: TreePath,
+    },
+    /// Links in the image lead in a circle.
+    #[error("too many symbolic links at {path}")]
+    LinkLoop {
+        /// Where in the image.
+        path: TreePath,
+    },
+    /// A pattern is malformed.
+    #[error("`{pattern}` is not a pattern: a `[` is not closed, or a `\\` stands at the end")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A path holds a NUL byte.
+    #[error("`{path}` holds a NUL byte")]
+    NulInPath {
+        /// The path.
+        path: String,
+    },
+    /// `--chown` or USER names someone the image doesn't know.
+    #[error("{error}")]
+    Owner {
+        /// The reason.
+        error: sandbox::user::UserError,
+    },
+    /// A file of the context can't be read.
+    #[error("cannot read {path} of the build context")]
+    ReadContext {
+        /// Which.
+        path: TreePath,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file of a stage or image can't be read.
+    #[error("cannot read {path} of the source")]
+    ReadSource {
+        /// Which.
+        path: TreePath,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A scratch file can't be written.
+    #[error("cannot {doing}")]
+    Scratch {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Scratch space can't be made.
+    #[error(transparent)]
+    Build(Box<Error>),
+    /// The program ended badly.
+    #[error(
+        "process \"{command}\" did not complete successfully: {}",
+        ending(exit)
+    )]
+    Exit {
+        /// The command as docker quotes it.
+        command: String,
+        /// How it ended.
+        exit: sandbox::Exit,
+    },
+    /// The sandbox did not start.
+    #[error("cannot start \"{command}\"")]
+    Sandbox {
+        /// The command.
+        command: String,
+        /// The reason.
+        source: sandbox::Error,
+    },
+    /// A base image is not there and can't be had.
+    #[error("cannot get image `{reference}`")]
+    Image {
+        /// Its name.
+        reference: Box<Reference>,
+        /// The reason.
+        source: transfer::Error,
+    },
+    /// `--pull=never`, and the image is not there.
+    #[error(
+        "image `{reference}` is not in the store, and `--pull=never` keeps it from being pulled"
+    )]
+    NotPulled {
+        /// Its name.
+        reference: Box<Reference>,
+    },
+    /// A local image name that no image has.
+    #[error("no local image is named `{reference}`")]
+    NoLocalImage {
+        /// Its name.
+        reference: Box<Reference>,
+    },
+    /// The image is for another platform.
+    #[error("image `{reference}` is for {got}, {want} was asked for")]
+    Platform {
+        /// Its name.
+        reference: Box<Reference>,
+        /// Platform of the image.
+        got: Box<Platform>,
+        /// Platform asked for.
+        want: Box<Platform>,
+    },
+    /// A name is no image name.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A document of an image is malformed.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A URL can't be fetched.
+    #[error("cannot fetch `{url}`")]
+    Download {
+        /// The URL.
+        url: String,
+        /// The reason.
+        source: transfer::Error,
+    },
+    /// The bytes of a URL are not what `--checksum` says.
+    #[error("`{url}` has digest {got}, `--checksum` says {want}")]
+    Checksum {
+        /// The URL.
+        url: String,
+        /// What `--checksum` says.
+        want: Digest,
+        /// What came.
+        got: Digest,
+    },
+    /// Something that is not done yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What.
+        what: String,
+    },
+    /// The store's side.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A tree or layer.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// Encoding the same layer twice gave different bytes.
+    #[error("the layer of this step changed while it was stored: {first}, then {second}")]
+    Unstable {
+        /// Digest of the first pass.
+        first: Digest,
+        /// Digest of the second.
+        second: Digest,
+    },
+    /// The build was told to stop.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> Self {
+        Self::Build(Box::new(error))
+    }
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// It is no mode.
+    #[error("expected an octal mode between 0 and 07777")]
+    Mode,
+    /// It is no platform.
+    #[error("expected `os/architecture[/variant]`")]
+    Platform,
+    /// It is empty.
+    #[error("expected a value, and it expands to nothing")]
+    Empty,
+    /// It names a stage that comes later or is this one.
+    #[error("a stage must be defined before it is copied from")]
+    LaterStage,
+    /// It is no stage index.
+    #[error("there is no stage of this number before this one")]
+    StageIndex,
+    /// It is no signal.
+    #[error("expected a signal name such as `SIGTERM`, or a number")]
+    Signal,
+    /// It is no port.
+    #[error("expected `port[/tcp|udp|sctp]` or `first-last[/tcp|udp|sctp]`")]
+    Port,
+    /// It is no checksum.
+    #[error("expected `sha256:` and 64 lower-case hex digits")]
+    Checksum,
+    /// A step wants the host's network and the command line does not give it.
+    #[error("the build runs with `--network=none`, and a Dockerfile can't widen that")]
+    HostNetwork,
+}
+
+/// How a program ended, in the words people search for.
+fn ending(exit: &sandbox::Exit) -> String {
+    match exit {
+        sandbox::Exit::Code(code) => format!("exit code: {code}"),
+        sandbox::Exit::Signal(signal) => format!("signal: {signal}"),
+    }
+}
+
+fn place(ignored_by: Option<&(usize, String)>) -> String {
+    match ignored_by {
+        Some((line, pattern)) => {
+            format!("the build context: line {line} of the ignore file (`{pattern}`) leaves it out")
+        }
+        None => "the build context".to_owned(),
+    }
+}

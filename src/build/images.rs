@@ -1,0 +1,116 @@
+//! Gets the images that stages start from: from the store, or from their registry.
+
+use crate::event::Sink;
+use crate::image::{Config, Platform, Raw, Reference};
+use crate::store::{Found, Image, Store};
+use crate::transfer::{self, Source};
+
+use super::commit::{Built, Layer};
+use super::error::StepError;
+use super::request::{Pull, Request};
+
+/// An image that stages start from or copy from.
+#[derive(Debug, Clone)]
+pub(super) struct BaseImage {
+    reference: Reference,
+    config: Raw<Config>,
+    layers: Vec<Layer>,
+}
+
+impl BaseImage {
+    fn new(reference: Reference, image: &Image) -> Self {
+        let diff_ids = &image.config.value().rootfs.diff_ids;
+        let descriptors = &image.manifest.value().layers;
+        let layer = |(diff_id, descriptor): (&_, &_)| Layer {
+            diff_id: Clone::clone(diff_id),
+            descriptor: Clone::clone(descriptor),
+        };
+        let layers = diff_ids.iter().zip(descriptors).map(layer).collect();
+        Self {
+            reference,
+            config: image.config.clone(),
+            layers,
+        }
+    }
+
+    /// Returns its name.
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Returns its config.
+    pub(super) fn config(&self) -> &Config {
+        self.config.value()
+    }
+
+    /// Returns its layers, bottom first.
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Returns a stage that has done nothing yet on top of this image.
+    pub(super) fn built(&self) -> Built {
+        Built {
+            base: Some(self.config.value().clone()),
+            layers: self.layers.clone(),
+            base_layers: self.layers.len(),
+            history: Vec::new(),
+        }
+    }
+}
+
+/// Gets the image `reference` for `platform`.
+///
+/// A local image answers before the network, unless `--pull` says otherwise; names below
+/// `localhost/` never go to the network.
+pub(super) fn resolve(
+    store: &Store,
+    request: &Request,
+    reference: &Reference,
+    platform: &Platform,
+    sink: &dyn Sink,
+) -> Result<BaseImage, StepError> {
+    let local = local(store, reference, platform)?;
+    let boxed = || Box::new(reference.clone());
+    let wants_network = match request.pull {
+        Pull::Missing => local.is_none(),
+        Pull::Always | Pull::Newer => true,
+        Pull::Never => false,
+    };
+    let image = match (wants_network && !reference.is_local_only(), local) {
+        (false, Some(image)) => image,
+        (false, None) if reference.is_local_only() => {
+            return Err(StepError::NoLocalImage { reference: boxed() });
+        }
+        (false, None) => return Err(StepError::NotPulled { reference: boxed() }),
+        (true, local) => {
+            let source = Source::Registry(reference.clone());
+            let options = transfer::Options {
+                platform: Some(platform.clone()),
+                ..request.transfer.clone()
+            };
+            match (transfer::pull(store, &source, &options, sink), local) {
+                (Ok(image), _) => image,
+                (Err(_), Some(image)) if request.pull == Pull::Newer => image,
+                (Err(source), _) => {
+                    return Err(StepError::Image {
+                        reference: boxed(),
+                        source,
+                    });
+                }
+            }
+        }
+    };
+    Ok(BaseImage::new(reference.clone(), &image))
+}
+
+fn local(
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<Image>, StepError> {
+    match store.find(&reference.full(), platform)? {
+        Found::Image(image) => Ok(Some(image)),
+        Found::OtherPlatform(_) | Found::Nothing { .. } => Ok(None),
+    }
+}

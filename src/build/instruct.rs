@@ -1,0 +1,587 @@
+//! What each instruction does to the stage it stands in.
+
+use crate::dockerfile::{
+    Add, Arg, Command, Copy, CopySource as Item, Healthcheck as CheckForm, Instruction, Kind,
+    Network as RunNetwork, Pairs, Run, Script as Form, Security, SourceKind, Span, Word,
+    port_specs, source_kind,
+};
+use crate::event::StepId;
+use crate::image::{ContainerConfig, Empty, Healthcheck};
+use crate::layer::TreePath;
+
+use super::error::{StepError, ValueError};
+use super::eval::{Evaluator, expand};
+use super::place::destination;
+use super::request::Network;
+use super::scope::{Scope, is_proxy};
+use super::signals::is_signal;
+use super::step::{
+    Action, CopyFrom, CopySource, CopyStep, RunStep, Script, Step, Unpack, WorkdirStep,
+};
+use super::steps::run::with_shell;
+use super::text;
+
+/// A stage while its instructions are evaluated.
+#[derive(Default)]
+pub(super) struct StageState {
+    pub(super) config: ContainerConfig,
+    pub(super) scope: Scope,
+    pub(super) author: Option<String>,
+    pub(super) steps: Vec<Step>,
+    /// Stages whose files the steps read, by their index in the file.
+    pub(super) needs: Vec<usize>,
+    /// Whether this stage itself set CMD, which a later ENTRYPOINT then leaves alone.
+    cmd_is_own: bool,
+}
+
+/// What evaluating one instruction needs to know of where it stands.
+struct At<'a> {
+    index: usize,
+    span: Span,
+    original: &'a str,
+}
+
+impl StageState {
+    fn config_step(&mut self, at: &At<'_>, created_by: String) {
+        self.steps.push(Step {
+            span: at.span,
+            shown: None,
+            created_by,
+            action: Action::Config,
+        });
+    }
+
+    fn shown_step(&mut self, at: &At<'_>, created_by: String, action: Action) {
+        let shown = Some((StepId(0), at.original.to_owned()));
+        self.steps.push(Step {
+            span: at.span,
+            shown,
+            created_by,
+            action,
+        });
+    }
+}
+
+impl Evaluator<'_, '_> {
+    /// Evaluates one instruction of stage `index`.
+    pub(super) fn instruct(
+        &mut self,
+        index: usize,
+        state: &mut StageState,
+        instruction: &Instruction,
+        span: Span,
+        triggered: bool,
+    ) -> Result<(), StepError> {
+        let original = if triggered {
+            format!("ONBUILD {}", instruction.origin.original)
+        } else {
+            instruction.origin.original.clone()
+        };
+        let at = At {
+            index,
+            span,
+            original: &original,
+        };
+        match &instruction.kind {
+            Kind::Run(run) => self.run(state, &at, run),
+            Kind::Copy(copy) => self.copy(state, &at, copy),
+            Kind::Add(add) => self.add(state, &at, add),
+            Kind::Workdir(word) => self.workdir(state, &at, word),
+            Kind::Arg(arg) => self.arg(state, &at, arg),
+            Kind::Env(pairs) => self.env(state, &at, pairs),
+            Kind::Label(pairs) => self.label(state, &at, pairs),
+            Kind::User(word) => self.user(state, &at, word),
+            Kind::Expose(words) => self.expose(state, &at, words),
+            Kind::Volume(words) => self.volume(state, &at, words),
+            Kind::StopSignal(word) => self.stop_signal(state, &at, word),
+            Kind::Cmd(command) => {
+                let cmd = words_of(&state.config, command);
+                let text = format!("CMD {}", text::quoted_list(&cmd));
+                state.config.cmd = Some(cmd);
+                state.config.args_escaped = true;
+                state.cmd_is_own = true;
+                state.config_step(&at, text);
+                Ok(())
+            }
+            Kind::Entrypoint(command) => {
+                let entrypoint = words_of(&state.config, command);
+                let text = format!("ENTRYPOINT {}", text::quoted_list(&entrypoint));
+                state.config.entrypoint = Some(entrypoint);
+                if !state.cmd_is_own {
+                    state.config.cmd = None;
+                }
+                state.config_step(&at, text);
+                Ok(())
+            }
+            Kind::Shell(shell) => {
+                state.config.shell.clone_from(shell);
+                state.config_step(&at, format!("SHELL [{}]", shell.join(" ")));
+                Ok(())
+            }
+            Kind::Healthcheck(check) => {
+                let check = healthcheck(check);
+                let text = text::healthcheck(&check);
+                state.config.healthcheck = Some(check);
+                state.config_step(&at, text);
+                Ok(())
+            }
+            Kind::Maintainer(word) => {
+                state.author = Some(word.text.clone());
+                state.config_step(&at, format!("MAINTAINER {}", word.text));
+                Ok(())
+            }
+            Kind::Onbuild(onbuild) => {
+                state.config.on_build.push(onbuild.text.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn expand(&self, state: &StageState, word: &Word) -> Result<String, StepError> {
+        self.expand_in(&state.scope, word)
+    }
+
+    fn expand_in(&self, scope: &Scope, word: &Word) -> Result<String, StepError> {
+        let look_up = |name: &str| scope.env.get(name).map(str::to_owned);
+        expand(self.dockerfile.directives.escape, &look_up, self.file, word)
+            .map_err(StepError::Text)
+    }
+
+    fn arg(&self, state: &mut StageState, at: &At<'_>, arg: &Arg) -> Result<(), StepError> {
+        let mut texts = Vec::new();
+        for pair in &arg.pairs {
+            let name = self.expand(state, &pair.name)?;
+            let value = match (self.build_args.get(&name), &pair.default) {
+                (Some(given), _) => Some(given.to_owned()),
+                (None, Some(default)) => Some(self.expand(state, default)?),
+                (None, None) => self.globals.get(&name).map(str::to_owned),
+            };
+            texts.push(match &value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            });
+            state.scope.declare(&name, value.as_deref());
+        }
+        state.config_step(at, format!("ARG {}", texts.join(" ")));
+        Ok(())
+    }
+
+    fn expand_pairs(
+        &self,
+        state: &StageState,
+        pairs: &Pairs,
+    ) -> Result<Vec<(String, String)>, StepError> {
+        let expand_pair = |pair: &crate::dockerfile::Pair| {
+            Ok((
+                self.expand(state, &pair.key)?,
+                self.expand(state, &pair.value)?,
+            ))
+        };
+        pairs.pairs.iter().map(expand_pair).collect()
+    }
+
+    fn env(&self, state: &mut StageState, at: &At<'_>, pairs: &Pairs) -> Result<(), StepError> {
+        let pairs = self.expand_pairs(state, pairs)?;
+        for (key, value) in &pairs {
+            state.config.set_env(key, value);
+            state.scope.env.set(key, value);
+        }
+        state.config_step(at, format!("ENV {}", join_pairs(&pairs)));
+        Ok(())
+    }
+
+    fn label(&self, state: &mut StageState, at: &At<'_>, pairs: &Pairs) -> Result<(), StepError> {
+        let pairs = self.expand_pairs(state, pairs)?;
+        state.config_step(at, format!("LABEL {}", join_pairs(&pairs)));
+        state.config.labels.extend(pairs);
+        Ok(())
+    }
+
+    fn user(&self, state: &mut StageState, at: &At<'_>, word: &Word) -> Result<(), StepError> {
+        let user = self.expand(state, word)?;
+        state.config_step(at, format!("USER {user}"));
+        state.config.user = user;
+        Ok(())
+    }
+
+    fn expose(&self, state: &mut StageState, at: &At<'_>, words: &[Word]) -> Result<(), StepError> {
+        let mut ports = Vec::new();
+        for word in words {
+            for text in self.expand(state, word)?.split_whitespace() {
+                let specs = port_specs(text)
+                    .map_err(|_| StepError::Value(text.to_owned(), ValueError::Port))?;
+                ports.extend(specs.iter().map(ToString::to_string));
+            }
+        }
+        ports.sort();
+        ports.dedup();
+        state.config_step(at, format!("EXPOSE [{}]", ports.join(" ")));
+        state
+            .config
+            .exposed_ports
+            .extend(ports.into_iter().map(|port| (port, Empty {})));
+        Ok(())
+    }
+
+    fn volume(&self, state: &mut StageState, at: &At<'_>, words: &[Word]) -> Result<(), StepError> {
+        let mut paths = Vec::new();
+        for word in words {
+            let path = self.expand(state, word)?;
+            if path.is_empty() {
+                return Err(StepError::Value(word.text.clone(), ValueError::Empty));
+            }
+            paths.push(path);
+        }
+        state.config_step(at, format!("VOLUME [{}]", paths.join(" ")));
+        state
+            .config
+            .volumes
+            .extend(paths.into_iter().map(|path| (path, Empty {})));
+        Ok(())
+    }
+
+    fn stop_signal(
+        &self,
+        state: &mut StageState,
+        at: &At<'_>,
+        word: &Word,
+    ) -> Result<(), StepError> {
+        let signal = self.expand(state, word)?;
+        if !is_signal(&signal) {
+            return Err(StepError::Value(signal, ValueError::Signal));
+        }
+        state.config_step(at, format!("STOPSIGNAL {signal}"));
+        state.config.stop_signal = Some(signal);
+        Ok(())
+    }
+
+    fn workdir(&self, state: &mut StageState, at: &At<'_>, word: &Word) -> Result<(), StepError> {
+        let text = self.expand(state, word)?;
+        let nul = || StepError::NulInPath { path: text.clone() };
+        let to = destination(&text, &workdir_of(&state.config)).ok_or_else(nul)?;
+        let path = to.path.to_string();
+        state.config.working_dir.clone_from(&path);
+        let created_by = format!("WORKDIR {path}");
+        if to.path.is_root() {
+            state.config_step(at, created_by);
+        } else {
+            let step = WorkdirStep {
+                path: to.path,
+                user: state.config.user.clone(),
+            };
+            state.shown_step(at, created_by, Action::Workdir(step));
+        }
+        Ok(())
+    }
+
+    fn run(&self, state: &mut StageState, at: &At<'_>, run: &Run) -> Result<(), StepError> {
+        let unsupported = |what: &str| {
+            Err(StepError::Unsupported {
+                what: what.to_owned(),
+            })
+        };
+        if !run.mounts.is_empty() {
+            return unsupported("RUN --mount");
+        }
+        if !run.devices.is_empty() {
+            return unsupported("RUN --device");
+        }
+        if run.security == Some(Security::Insecure) {
+            return unsupported("RUN --security=insecure");
+        }
+        let network = match run.network {
+            None | Some(RunNetwork::Default) => self.request.network,
+            Some(RunNetwork::None) => Network::None,
+            Some(RunNetwork::Host) if self.request.network == Network::Host => Network::Host,
+            Some(RunNetwork::Host) => {
+                return Err(StepError::Value("host".to_owned(), ValueError::HostNetwork));
+            }
+        };
+        let (argv, script) = match run.script() {
+            Form::Shell(text) => (with_shell(&state.config, &text), None),
+            Form::Exec(argv) => (argv.to_vec(), None),
+            Form::File { name, body } => {
+                let path = format!("/dev/pipes/{name}");
+                (
+                    vec![path.clone()],
+                    Some(Script {
+                        path,
+                        text: body.as_bytes().to_vec(),
+                    }),
+                )
+            }
+        };
+        let args = state.scope.arg_texts();
+        let command = argv.join(" ");
+        let created_by = if args.is_empty() {
+            format!("RUN {command} # buildkit")
+        } else {
+            format!(
+                "RUN |{} {} {command} # buildkit",
+                args.len(),
+                args.join(" ")
+            )
+        };
+        let declared = |name: &str| state.scope.args.iter().any(|arg| arg.name == name);
+        let proxies = self.build_args.proxies(&self.request.proxies);
+        let step = RunStep {
+            argv,
+            script,
+            env: state.scope.env.pairs().to_vec(),
+            proxies: proxies
+                .into_iter()
+                .filter(|(k, _)| is_proxy(k) && !declared(k))
+                .collect(),
+            user: state.config.user.clone(),
+            workdir: state.config.working_dir.clone(),
+            network,
+            shown: command,
+        };
+        state.shown_step(at, created_by, Action::Run(step));
+        Ok(())
+    }
+
+    fn copy(&mut self, state: &mut StageState, at: &At<'_>, copy: &Copy) -> Result<(), StepError> {
+        let unsupported = |what: &str| {
+            Err(StepError::Unsupported {
+                what: what.to_owned(),
+            })
+        };
+        if copy.parents {
+            return unsupported("COPY --parents");
+        }
+        if !copy.exclude.is_empty() {
+            return unsupported("COPY --exclude");
+        }
+        let from = match &copy.from {
+            None => CopyFrom::Context,
+            Some(word) => self.copy_from(at, &word.text)?,
+        };
+        if let CopyFrom::Stage(stage) = from
+            && !state.needs.contains(&stage)
+        {
+            state.needs.push(stage);
+        }
+        let parts = Parts {
+            keyword: "COPY",
+            sources: &copy.sources,
+            dest: &copy.dest,
+            chown: copy.chown.as_ref(),
+            chmod: copy.chmod.as_ref(),
+        };
+        let (step, created_by) = self.copy_step(state, from, &parts)?;
+        state.shown_step(at, created_by, Action::Copy(step));
+        Ok(())
+    }
+
+    fn add(&mut self, state: &mut StageState, at: &At<'_>, add: &Add) -> Result<(), StepError> {
+        let unsupported = |what: &str| {
+            Err(StepError::Unsupported {
+                what: what.to_owned(),
+            })
+        };
+        if !add.exclude.is_empty() {
+            return unsupported("ADD --exclude");
+        }
+        let parts = Parts {
+            keyword: "ADD",
+            sources: &add.sources,
+            dest: &add.dest,
+            chown: add.chown.as_ref(),
+            chmod: add.chmod.as_ref(),
+        };
+        let (mut step, created_by) = self.copy_step(state, CopyFrom::Context, &parts)?;
+        step.unpack = match add.unpack {
+            None => Unpack::LocalArchives,
+            Some(true) => Unpack::Always,
+            Some(false) => Unpack::Never,
+        };
+        if let Some(word) = &add.checksum {
+            let text = self.expand(state, word)?;
+            let digest = text.parse();
+            step.checksum =
+                Some(digest.map_err(|_| StepError::Value(text.clone(), ValueError::Checksum))?);
+        }
+        state.shown_step(at, created_by, Action::Copy(step));
+        Ok(())
+    }
+
+    /// Whom `--from` means: a stage before this one by name or index, else an image.
+    fn copy_from(&mut self, at: &At<'_>, name: &str) -> Result<CopyFrom, StepError> {
+        if let Some(stage) = self.earlier_stage(at.index, name) {
+            return Ok(CopyFrom::Stage(stage));
+        }
+        if let Ok(index) = name.parse::<usize>() {
+            if index < at.index {
+                return Ok(CopyFrom::Stage(index));
+            }
+            return Err(StepError::Value(name.to_owned(), ValueError::StageIndex));
+        }
+        let later = self.dockerfile.stages[at.index..]
+            .iter()
+            .any(|stage| stage.name() == Some(&name.to_lowercase()));
+        if later {
+            return Err(StepError::Value(name.to_owned(), ValueError::LaterStage));
+        }
+        let platform = self.platform.clone();
+        Ok(CopyFrom::Image(self.image(name, &platform, at.span)?))
+    }
+
+    fn copy_step(
+        &self,
+        state: &StageState,
+        from: CopyFrom,
+        parts: &Parts<'_>,
+    ) -> Result<(CopyStep, String), StepError> {
+        let option = |word: Option<&Word>| word.map(|word| self.expand(state, word)).transpose();
+        let (chown, chmod_text) = (option(parts.chown)?, option(parts.chmod)?);
+        let chmod = chmod_text.as_deref().map(octal_mode).transpose()?;
+        let mut created_by = parts.keyword.to_owned();
+        for (flag, value) in [("chown", &chown), ("chmod", &chmod_text)] {
+            if let Some(value) = value {
+                created_by.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+        let add = parts.keyword == "ADD";
+        let mut sources = Vec::new();
+        for item in parts.sources {
+            let (source, shown) = self.copy_source(state, item, add)?;
+            created_by.push(' ');
+            created_by.push_str(&shown);
+            sources.push(source);
+        }
+        let dest = self.expand(state, parts.dest)?;
+        created_by.push_str(&format!(" {dest} # buildkit"));
+        let nul = || StepError::NulInPath { path: dest.clone() };
+        let to = destination(&dest, &workdir_of(&state.config)).ok_or_else(nul)?;
+        let unpack = Unpack::Never;
+        let step = CopyStep {
+            add,
+            from,
+            sources,
+            to,
+            chown,
+            chmod,
+            unpack,
+            checksum: None,
+        };
+        Ok((step, created_by))
+    }
+
+    fn copy_source(
+        &self,
+        state: &StageState,
+        item: &Item,
+        add: bool,
+    ) -> Result<(CopySource, String), StepError> {
+        match item {
+            Item::Path(word) => {
+                let text = self.expand(state, word)?;
+                let source = match source_kind(&text) {
+                    SourceKind::Url if add => CopySource::Url(text.clone()),
+                    SourceKind::Git if add => {
+                        let what = "ADD of a git repository".to_owned();
+                        return Err(StepError::Unsupported { what });
+                    }
+                    _ => CopySource::Path(text.clone()),
+                };
+                Ok((source, text))
+            }
+            Item::Heredoc(heredoc) => {
+                let body = heredoc.content();
+                let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
+                let text = if heredoc.expand {
+                    crate::dockerfile::Expander::new('\\', &look_up)
+                        .heredoc(&body)
+                        .map_err(|error| {
+                            let word = Word::new(heredoc.name.clone(), heredoc.span);
+                            StepError::Text(crate::dockerfile::Error::expanding(
+                                self.file, &word, error,
+                            ))
+                        })?
+                } else {
+                    body.into_owned()
+                };
+                let name = heredoc.name.clone();
+                let shown = format!("<<{name}");
+                Ok((
+                    CopySource::Inline {
+                        name,
+                        text: text.into_bytes(),
+                    },
+                    shown,
+                ))
+            }
+        }
+    }
+}
+
+/// What COPY and ADD have in common.
+struct Parts<'a> {
+    keyword: &'static str,
+    sources: &'a [Item],
+    dest: &'a Word,
+    chown: Option<&'a Word>,
+    chmod: Option<&'a Word>,
+}
+
+fn workdir_of(config: &ContainerConfig) -> TreePath {
+    TreePath::clean(config.working_dir.as_bytes()).unwrap_or_default()
+}
+
+fn join_pairs(pairs: &[(String, String)]) -> String {
+    let texts: Vec<String> = pairs
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    texts.join(" ")
+}
+
+/// The words CMD and ENTRYPOINT store: the list as it is, or the shell and the text.
+fn words_of(config: &ContainerConfig, command: &Command) -> Vec<String> {
+    match command {
+        Command::Exec(words) => words.clone(),
+        Command::Shell(text) if text.text.is_empty() => Vec::new(),
+        Command::Shell(text) => with_shell(config, &text.text),
+    }
+}
+
+fn healthcheck(check: &CheckForm) -> Healthcheck {
+    let CheckForm::Check(check) = check else {
+        return Healthcheck {
+            test: vec!["NONE".to_owned()],
+            ..Healthcheck::default()
+        };
+    };
+    let test = match &check.command {
+        Command::Exec(words) => std::iter::once("CMD".to_owned())
+            .chain(words.clone())
+            .collect(),
+        Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.text.clone()],
+    };
+    let nanos = |duration: Option<std::time::Duration>| {
+        duration.map_or(0, |duration| {
+            i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+        })
+    };
+    Healthcheck {
+        test,
+        interval: nanos(check.interval),
+        timeout: nanos(check.timeout),
+        start_period: nanos(check.start_period),
+        start_interval: nanos(check.start_interval),
+        retries: check.retries.map_or(0, i64::from),
+    }
+}
+
+/// Reads `--chmod`: octal, `0` to `7777`.
+fn octal_mode(text: &str) -> Result<u32, StepError> {
+    let bad = || StepError::Value(text.to_owned(), ValueError::Mode);
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(bad)
+}

@@ -1,0 +1,148 @@
+//! Plans and runs a build: a Dockerfile and a context in, an image out.
+//!
+//! [`build`] parses, evaluates everything into a plan (`eval`, pure), runs the plan's stages on
+//! threads (`exec`, `stage`, `steps`), and commits the result (`commit`, `output`). A step's key
+//! (`key`) covers all it depends on; `cache` remembers what came of it.
+//!
+//! Promise: a build that fails or is killed leaves no image, no name and no half-written file, and
+//! the results of the steps that were done serve the next one.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::dockerfile;
+use crate::event::{Event, Sink};
+use crate::image::Platform;
+use crate::store::Store;
+
+mod cache;
+mod commit;
+mod context;
+mod error;
+mod eval;
+mod exec;
+mod images;
+mod instruct;
+mod key;
+mod output;
+mod place;
+mod request;
+mod scope;
+mod select;
+mod signals;
+mod sources;
+mod squash;
+mod stage;
+mod stat_index;
+mod step;
+mod steps;
+mod text;
+
+pub use error::{Error, OptionsError, StepError, ValueError};
+pub use exec::Cancel;
+pub use request::{ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request};
+
+use stage::{Counts, World};
+
+/// Builds an image.
+///
+/// Events go to `sink`; an output that asks for standard output is written to `stdout`. `cancel`
+/// stops the build from another thread.
+pub fn build(
+    store: &Store,
+    request: &Request,
+    sink: &dyn Sink,
+    stdout: &mut (dyn Write + Send),
+    cancel: &Cancel,
+) -> Result<Outcome, Error> {
+    output::check(request)?;
+    // Nothing the build relies on is deleted while this is held.
+    let _work = store.work()?;
+    let platform = match request.platforms.as_slice() {
+        [] => Platform::host(),
+        [platform] => platform.clone(),
+        several => return Err(Error::Options(OptionsError::Platforms(several.len()))),
+    };
+    let sources = sources::open(store, request)?;
+    let file = Arc::clone(&sources.file);
+    let parsed = dockerfile::parse(&file).map_err(|error| Error::Dockerfile {
+        file: Arc::clone(&file),
+        error,
+    })?;
+    let mut images = Vec::new();
+    let mut resolve = |need: &step::ImageNeed| {
+        let image = images::resolve(store, request, &need.reference, &need.platform, sink)?;
+        let config = image.config().clone();
+        images.push(image);
+        Ok(config)
+    };
+    let plan = eval::evaluate(&parsed, &file, request, &platform, &mut resolve)?;
+    sink.emit(Event::Planned {
+        steps: plan.step_count(),
+    });
+
+    let counts = Mutex::new(Counts::default());
+    let world = World {
+        store,
+        request,
+        file: &file,
+        images: &images,
+        context: &sources.context,
+        sink,
+        cancel,
+        counts: &counts,
+        // A host without the file has no names to resolve.
+        resolv_conf: &std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+    };
+    let built = exec::run(&plan, &world);
+    // What was learned of the context serves the next build, whatever became of this one.
+    sources.remember(store)?;
+    let built = built?;
+    let target = &plan.stages[plan.target];
+    let mut result = Arc::clone(&built[&plan.target]);
+    if request.squash {
+        let options = crate::layer::EncodeOptions {
+            clamp: world.clamp(),
+        };
+        let created = commit::rfc3339(request.created());
+        result = Arc::new(squash::squash(store, &result, &options, &created, sink)?);
+    }
+    let result = &result;
+    let labels = &request.labels;
+    let epoch = request.source_date_epoch.map(crate::layer::Time::from_secs);
+    let author = target.author.as_deref();
+    let config = commit::config(result, &target.config, author, &platform, labels, epoch);
+    let manifest = commit::manifest(result, &config, &request.annotations);
+    let image = store.put_image(&manifest, &config)?;
+    let finished = output::Finished {
+        store,
+        request,
+        image: &image,
+        sink,
+    };
+    let files = || {
+        let trees = store.trees(&stage::layer_refs(&result.layers), sink)?;
+        Ok(crate::layer::Stack::new(
+            trees.iter().map(|tree| tree.fd()).collect(),
+            store.marks(),
+        ))
+    };
+    for output in &request.outputs {
+        output::write(&finished, output, &files, stdout)?;
+    }
+    // Nothing is synced: what a power cut may damage carries the boot id, and the store verifies it
+    // before it serves it after another boot.
+    if output::keeps_image(request) {
+        for tag in &request.tags {
+            store.tag(tag, &manifest.descriptor(manifest.value().media_type()))?;
+        }
+    }
+    let counts = *counts.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Outcome {
+        image: Some(config.image_id()),
+        manifest: Some(manifest.digest().clone()),
+        tags: request.tags.clone(),
+        ran: counts.ran,
+        cached: counts.cached,
+    })
+}

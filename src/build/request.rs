@@ -1,0 +1,174 @@
+//! What a caller asks of a build, as plain data.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::image::{Digest, ImageId, Platform, Reference};
+use crate::layer::Time;
+use crate::transfer;
+
+/// Where the Dockerfile's text comes from.
+#[derive(Debug, Clone)]
+pub enum DockerfileSource {
+    /// `Dockerfile` (or `dockerfile`, `Containerfile`) at the root of the context.
+    Default,
+    /// A file on the caller's disk, as `-f` names it.
+    File(PathBuf),
+    /// Text that was read already, from standard input.
+    Text(Vec<u8>),
+}
+
+/// Where the files of COPY and ADD come from.
+#[derive(Debug, Clone)]
+pub enum ContextSource {
+    /// A directory.
+    Dir(PathBuf),
+    /// No files at all, as when the Dockerfile itself is standard input.
+    Empty,
+    /// A tar, possibly compressed, spooled to this file.
+    Archive(PathBuf),
+}
+
+/// When to ask the registry about a base image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// Only for images that are not there.
+    #[default]
+    Missing,
+    /// Every time.
+    Always,
+    /// Never.
+    Never,
+    /// Every time, but a registry that does not answer is no error when the image is there.
+    Newer,
+}
+
+/// The network of RUN steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The caller's network.
+    Host,
+    /// A loopback interface of the step's own and nothing else.
+    None,
+}
+
+/// Where the result goes besides the store.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// `type=local`: the final file system, into a directory.
+    Local {
+        /// The directory; made when missing, other files in it stay.
+        dest: PathBuf,
+    },
+    /// `type=tar`: the final file system, as a tar.
+    Tar {
+        /// The file, or `None` for standard output.
+        dest: Option<PathBuf>,
+    },
+    /// `type=oci`: an OCI layout, as a tar or a directory.
+    Oci {
+        /// The file or directory, or `None` for standard output.
+        dest: Option<PathBuf>,
+        /// Whether to write a tar.
+        tar: bool,
+        /// Names besides those of `-t`.
+        names: Vec<Reference>,
+    },
+    /// `type=docker`: what `docker load` reads.
+    Docker {
+        /// The file, or `None` for standard output.
+        dest: Option<PathBuf>,
+        /// Names besides those of `-t`.
+        names: Vec<Reference>,
+    },
+    /// `type=image`: the store, and a registry when `push` is set.
+    Image {
+        /// Names besides those of `-t`.
+        names: Vec<Reference>,
+        /// Whether to push each name.
+        push: bool,
+    },
+}
+
+/// A build.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// The context.
+    pub context: ContextSource,
+    /// `-t`, in order.
+    pub tags: Vec<Reference>,
+    /// `--build-arg`, later ones win; the value of `K` alone was looked up by the caller.
+    pub build_args: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--platform`; empty is the host's.
+    pub platforms: Vec<Platform>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: stages whose steps run anyway.
+    pub no_cache_filter: Vec<String>,
+    /// `--pull`.
+    pub pull: Pull,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`, on the manifest.
+    pub annotations: Vec<(String, String)>,
+    /// `-o`; empty is the store.
+    pub outputs: Vec<Output>,
+    /// `--network`.
+    pub network: Network,
+    /// `--add-host`, as `(host, address)`.
+    pub add_hosts: Vec<(String, String)>,
+    /// Proxy variables of the caller that predefined ARGs pass on to RUN.
+    pub proxies: Vec<(String, String)>,
+    /// `SOURCE_DATE_EPOCH` of the caller's environment or `--timestamp`, in seconds since 1970:
+    /// written as `created`.
+    pub source_date_epoch: Option<i64>,
+    /// Whether files of new layers whose time is later than the epoch take the epoch
+    /// (`rewrite-timestamp`).
+    pub rewrite_timestamp: bool,
+    /// Time written as `created` when there is no epoch.
+    pub now: SystemTime,
+    /// `--jobs`: stages built at the same time; `None` is the number of processors.
+    pub jobs: Option<usize>,
+    /// `--squash`: one layer on top of the base.
+    pub squash: bool,
+    /// How registries and URLs are reached.
+    pub transfer: transfer::Options,
+}
+
+impl Request {
+    /// Returns the time to write into the image, as seconds since 1970.
+    pub fn created(&self) -> Time {
+        match self.source_date_epoch {
+            Some(secs) => Time::from_secs(secs),
+            None => {
+                let since = self
+                    .now
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap_or_default();
+                Time {
+                    secs: since.as_secs().cast_signed(),
+                    nanos: since.subsec_nanos(),
+                }
+            }
+        }
+    }
+}
+
+/// What a build gave.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Id of the image: the digest of its config. `None` when only files were asked for.
+    pub image: Option<ImageId>,
+    /// Digest of the manifest in the store.
+    pub manifest: Option<Digest>,
+    /// The names it got.
+    pub tags: Vec<Reference>,
+    /// Steps that ran.
+    pub ran: u32,
+    /// Steps an earlier result answered for.
+    pub cached: u32,
+}

@@ -1,0 +1,218 @@
+//! The variables an instruction sees: ARG and ENV of its stage, and the global ARGs.
+//!
+//! A stage keeps one ordered environment in which ENV and ARG overwrite each other in file order
+//! (an ARG after an ENV of the same name hides it for the build, an ENV after an ARG hides the
+//! ARG). Only ENV reaches the image. Stages built FROM another inherit all of it.
+//!
+//! Proxy variables need no declaration: RUN gets them in both spellings, and they are in neither
+//! the history nor the key. Declared, they are ARGs like any other.
+
+use std::collections::HashMap;
+
+use crate::image::Platform;
+
+/// Names that reach RUN without an ARG.
+const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// Build-args of the command line by name; a later one wins.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BuildArgs(HashMap<String, String>);
+
+impl BuildArgs {
+    /// Takes them in the order of the command line.
+    pub(super) fn new(args: &[(String, String)]) -> Self {
+        Self(args.iter().cloned().collect())
+    }
+
+    /// Returns the value given for `name`.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns the proxies RUN gets, both spellings, sorted: `callers` first, build-args win.
+    pub(super) fn proxies(&self, callers: &[(String, String)]) -> Vec<(String, String)> {
+        let mut proxies = Vec::new();
+        for name in PROXIES {
+            let lower = name.to_ascii_lowercase();
+            let from_caller = |name: &str| {
+                callers
+                    .iter()
+                    .rev()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value.as_str())
+            };
+            let value = self
+                .get(name)
+                .or_else(|| self.get(&lower))
+                .or_else(|| from_caller(name))
+                .or_else(|| from_caller(&lower));
+            if let Some(value) = value {
+                proxies.push((lower, value.to_owned()));
+                proxies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        proxies.sort();
+        proxies
+    }
+}
+
+/// Returns whether `name` is a proxy variable in either spelling.
+pub(super) fn is_proxy(name: &str) -> bool {
+    PROXIES.contains(&name.to_ascii_uppercase().as_str())
+        && (name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase())
+            || name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()))
+}
+
+/// Variables in the order they were first set; a set one keeps its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Env(Vec<(String, String)>);
+
+impl Env {
+    /// Reads `KEY=value` pairs; a pair without `=` has an empty value.
+    pub(super) fn from_pairs(pairs: &[String]) -> Self {
+        let mut env = Self::default();
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            env.set(key, value);
+        }
+        env
+    }
+
+    /// Returns the value of `name`.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Sets `name`.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(key, _)| key == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Returns the pairs in order.
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+}
+
+/// An ARG that a stage declared, with the value in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeclaredArg {
+    /// Its name.
+    pub(super) name: String,
+    /// Its value; `None` when nobody gave one.
+    pub(super) value: Option<String>,
+}
+
+/// The variables of a stage at one point of its text.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    /// ENV and ARG as instructions see them.
+    pub(super) env: Env,
+    /// Declared ARGs, each once, in the order they were first seen.
+    pub(super) args: Vec<DeclaredArg>,
+}
+
+impl Scope {
+    /// Declares an ARG with the value in force.
+    pub(super) fn declare(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.env.set(name, value);
+        }
+        let declared = DeclaredArg {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        match self.args.iter_mut().find(|arg| arg.name == name) {
+            Some(arg) => *arg = declared,
+            None => self.args.push(declared),
+        }
+    }
+
+    /// Returns `name=value` of every declared ARG that has a value, as the history names them.
+    pub(super) fn arg_texts(&self) -> Vec<String> {
+        let pair = |arg: &DeclaredArg| {
+            arg.value
+                .as_ref()
+                .map(|value| format!("{}={value}", arg.name))
+        };
+        self.args.iter().filter_map(pair).collect()
+    }
+}
+
+/// The ARGs that every Dockerfile has: platforms of the build and of the result, and the target.
+pub(super) fn platform_args(host: &Platform, target: &Platform, stage: &str) -> Env {
+    let mut env = Env::default();
+    for (side, platform) in [("BUILD", host), ("TARGET", target)] {
+        env.set(&format!("{side}PLATFORM"), &platform.to_string());
+        env.set(&format!("{side}OS"), &platform.os);
+        let version = platform.os_version.as_deref().unwrap_or("");
+        env.set(&format!("{side}OSVERSION"), version);
+        env.set(&format!("{side}ARCH"), &platform.architecture);
+        env.set(
+            &format!("{side}VARIANT"),
+            platform.variant.as_deref().unwrap_or(""),
+        );
+    }
+    env.set("TARGETSTAGE", stage);
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arg_and_an_env_of_one_name_hide_each_other_in_order() {
+        let mut scope = Scope::default();
+        scope.env.set("V", "env");
+        scope.declare("V", Some("arg"));
+        assert_eq!(scope.env.get("V"), Some("arg"));
+        scope.env.set("V", "later");
+        assert_eq!(scope.env.get("V"), Some("later"));
+        assert_eq!(scope.arg_texts(), ["V=arg"]);
+    }
+
+    #[test]
+    fn an_arg_without_a_value_is_absent() {
+        let mut scope = Scope::default();
+        scope.declare("X", None);
+        scope.declare("Y", Some(""));
+        assert_eq!(scope.env.pairs(), [("Y".to_owned(), String::new())]);
+        assert_eq!(scope.arg_texts(), ["Y="]);
+    }
+
+    #[test]
+    fn proxies_come_in_both_spellings_and_build_args_win() {
+        let args = BuildArgs::new(&[("https_proxy".into(), "b".into())]);
+        let callers = [
+            ("HTTPS_PROXY".to_owned(), "a".to_owned()),
+            ("HOME".into(), "/".into()),
+        ];
+        let got = args.proxies(&callers);
+        let want = [("HTTPS_PROXY", "b"), ("https_proxy", "b")];
+        assert_eq!(got, want.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert!(is_proxy("no_proxy") && is_proxy("NO_PROXY") && !is_proxy("No_Proxy"));
+    }
+
+    #[test]
+    fn platform_args_name_both_sides() {
+        let host: Platform = "linux/amd64".parse().unwrap();
+        let target: Platform = "linux/arm/v7".parse().unwrap();
+        let env = platform_args(&host, &target, "default");
+        assert_eq!(env.get("BUILDPLATFORM"), Some("linux/amd64"));
+        assert_eq!(env.get("TARGETVARIANT"), Some("v7"));
+        assert_eq!(env.get("TARGETSTAGE"), Some("default"));
+    }
+}

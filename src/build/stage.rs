@@ -1,0 +1,277 @@
+//! Runs the steps of one stage in order, each from the cache or for real.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::dockerfile::Source;
+use crate::event::{Event, Sink, StepId};
+use crate::image::{ChainId, DiffId};
+use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode};
+use crate::store::{LayerRef, Scratch, Store};
+
+use super::cache::{self, Made};
+use super::commit::{Built, Layer, rfc3339};
+use super::context::Context;
+use super::error::{Error, StepError};
+use super::exec::Cancel;
+use super::images::BaseImage;
+use super::key::Inputs;
+use super::request::Request;
+use super::step::{Action, Base, Plan, StagePlan, Step};
+use super::steps;
+
+/// All that the steps of a build share.
+pub(super) struct World<'a> {
+    pub(super) store: &'a Store,
+    pub(super) request: &'a Request,
+    pub(super) file: &'a Arc<Source>,
+    pub(super) images: &'a [BaseImage],
+    pub(super) context: &'a Context,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) cancel: &'a Cancel,
+    pub(super) counts: &'a Mutex<Counts>,
+    /// The caller's `/etc/resolv.conf`, for steps on the host network.
+    pub(super) resolv_conf: &'a [u8],
+}
+
+/// How many steps ran and how many did not need to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) ran: u32,
+    pub(super) cached: u32,
+}
+
+impl World<'_> {
+    /// Times later than this become it, if the caller asked for that.
+    pub(super) fn clamp(&self) -> Option<Time> {
+        let epoch = self.request.source_date_epoch.map(Time::from_secs);
+        epoch.filter(|_| self.request.rewrite_timestamp)
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(
+            &mut self
+                .counts
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+    }
+}
+
+/// The file system of a stage so far, as its layers.
+pub(super) fn layer_refs(layers: &[Layer]) -> Vec<LayerRef> {
+    let layer_ref = |layer: &Layer| LayerRef {
+        diff_id: layer.diff_id.clone(),
+        descriptor: layer.descriptor.clone(),
+    };
+    layers.iter().map(layer_ref).collect()
+}
+
+/// The union view of `layers`, unpacked where they are not yet.
+pub(super) fn stack(world: &World<'_>, layers: &[Layer]) -> Result<Stack, StepError> {
+    let trees = world.store.trees(&layer_refs(layers), world.sink)?;
+    Ok(Stack::new(
+        trees.iter().map(|tree| tree.fd()).collect(),
+        world.store.marks(),
+    ))
+}
+
+/// Runs one stage. `done` holds the stages it needs.
+pub(super) fn run(
+    plan: &Plan,
+    index: usize,
+    done: &BTreeMap<usize, Arc<Built>>,
+    world: &World<'_>,
+) -> Result<Built, Error> {
+    let stage = &plan.stages[index];
+    let mut built = base(stage, done, world);
+    world.sink.emit(Event::StepCached {
+        step: stage.from,
+        name: &stage.from_name,
+    });
+    for (at, step) in stage.steps.iter().enumerate() {
+        if world.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let read_later = is_read_later(plan, index, at);
+        let runner = Runner {
+            plan,
+            stage,
+            done,
+            world,
+            read_later,
+        };
+        runner.step(step, &mut built).map_err(|error| match error {
+            StepError::Cancelled => Error::Cancelled,
+            error => Error::Step {
+                name: step
+                    .shown
+                    .as_ref()
+                    .map_or(&step.created_by, |(_, name)| name)
+                    .clone(),
+                file: Arc::clone(world.file),
+                span: step.span,
+                error: Box::new(error),
+            },
+        })?;
+    }
+    Ok(built)
+}
+
+fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>) -> Built {
+    match &stage.base {
+        Base::Scratch => Built::scratch(),
+        Base::Image(image) => world.images[*image].built(),
+        Base::Stage(base) => Built::clone(&done[base]),
+    }
+}
+
+/// Whether anything in this build opens the layer that step `at` of a stage makes: a later step of
+/// the stage that runs on or looks at its files, or another stage.
+fn is_read_later(plan: &Plan, index: usize, at: usize) -> bool {
+    let reads = |step: &Step| !matches!(step.action, Action::Config);
+    plan.stages[index].steps[at + 1..].iter().any(reads)
+        || plan
+            .stages
+            .iter()
+            .any(|other| other.base == Base::Stage(index) || other.needs.contains(&index))
+}
+
+/// One step in the making.
+pub(super) struct Runner<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) stage: &'a StagePlan,
+    pub(super) done: &'a BTreeMap<usize, Arc<Built>>,
+    pub(super) world: &'a World<'a>,
+    pub(super) read_later: bool,
+}
+
+impl Runner<'_> {
+    fn step(&self, step: &Step, built: &mut Built) -> Result<(), StepError> {
+        let Some((id, name)) = &step.shown else {
+            built.record(&step.created_by, None);
+            return Ok(());
+        };
+        let started = Instant::now();
+        let inputs = self.inputs(step, built)?;
+        let key = inputs.key();
+        if !self.stage.no_cache
+            && let Some(made) = cache::look_up(self.world.store, &key)?
+        {
+            self.world.count(|counts| counts.cached += 1);
+            self.world.sink.emit(Event::StepCached { step: *id, name });
+            built.record(&step.created_by, Some(&made));
+            return Ok(());
+        }
+        self.world.sink.emit(Event::StepStarted { step: *id, name });
+        let made = self.make(step, *id, built).inspect_err(|_| {
+            self.world.sink.emit(Event::StepFailed { step: *id });
+        })?;
+        cache::remember(self.world.store, &key, &inputs, &made)?;
+        self.world.count(|counts| counts.ran += 1);
+        self.world.sink.emit(Event::StepDone {
+            step: *id,
+            took: started.elapsed(),
+        });
+        built.record(&step.created_by, Some(&made));
+        Ok(())
+    }
+
+    /// Collects what the step's result depends on.
+    fn inputs(&self, step: &Step, built: &Built) -> Result<Inputs, StepError> {
+        let mut inputs = match &step.action {
+            Action::Config => Inputs::new("config", 1),
+            Action::Run(run) => steps::run::inputs(run, &self.world.request.add_hosts),
+            Action::Copy(copy) => steps::copy::inputs(self, copy)?,
+            Action::Workdir(workdir) => steps::workdir::inputs(workdir),
+        };
+        let diff_ids: Vec<DiffId> = built.layers.iter().map(|l| l.diff_id.clone()).collect();
+        let chain = ChainId::of(&diff_ids);
+        inputs
+            .add("below", chain.as_ref().map_or("", |chain| chain.0.as_str()))
+            .add("platform", self.stage.platform.to_string());
+        if let Some(epoch) = self.world.request.source_date_epoch {
+            inputs.add("epoch", epoch.to_le_bytes());
+            inputs.add("clamp", [u8::from(self.world.clamp().is_some())]);
+        }
+        Ok(inputs)
+    }
+
+    fn make(&self, step: &Step, id: StepId, built: &Built) -> Result<Made, StepError> {
+        match &step.action {
+            Action::Config => unreachable!("metadata is never shown as a step"),
+            Action::Run(run) => steps::run::make(self, run, id, built),
+            Action::Copy(copy) => {
+                let changes = steps::copy::changes(self, copy, built)?;
+                self.keep(&changes, built)
+            }
+            Action::Workdir(workdir) => {
+                let changes = steps::workdir::changes(self, workdir, built)?;
+                self.keep(&changes, built)
+            }
+        }
+    }
+
+    /// Stores computed changes as a layer: as a tree if something reads it later, else as its tar.
+    fn keep(&self, changes: &Changes, built: &Built) -> Result<Made, StepError> {
+        let options = EncodeOptions {
+            clamp: self.world.clamp(),
+        };
+        if self.read_later {
+            let scratch = self.world.store.scratch()?;
+            let below = stack(self.world, &built.layers)?;
+            let tree = scratch.dir("tree")?;
+            self.world.store.write_tree(changes, tree.as_fd(), &below)?;
+            if let Some(clamp) = options.clamp {
+                // As in `keep_upper`.
+                clamp_times(tree.as_fd(), changes, clamp)?;
+            }
+            let made = self.digest_of(changes, &options)?;
+            self.world
+                .store
+                .adopt_tree(&scratch, "tree", &made.diff_id, made.size)?;
+            return Ok(made);
+        }
+        let mut blob = self.world.store.blob_writer()?;
+        encode(changes, &options, &mut blob)?;
+        let blob = blob.finish()?;
+        Ok(self.made(DiffId(blob.digest().clone()), blob.size()))
+    }
+
+    /// Stores an upper dir as a layer: hashed as the tar it would be, then renamed.
+    pub(super) fn keep_upper(
+        &self,
+        scratch: &Scratch,
+        upper: &OwnedFd,
+        changes: Changes,
+    ) -> Result<Made, StepError> {
+        let options = EncodeOptions {
+            clamp: self.world.clamp(),
+        };
+        if let Some(clamp) = options.clamp {
+            // The tree must say what the tar says, or encoding it again gives other bytes.
+            clamp_times(upper.as_fd(), &changes, clamp)?;
+        }
+        let made = self.digest_of(&changes, &options)?;
+        self.world
+            .store
+            .adopt_upper(scratch, "upper", &made.diff_id, made.size, &changes)?;
+        Ok(made)
+    }
+
+    fn digest_of(&self, changes: &Changes, options: &EncodeOptions) -> Result<Made, StepError> {
+        let mut hasher = crate::image::Hasher::new();
+        let size = encode(changes, options, &mut hasher)?;
+        Ok(self.made(DiffId(hasher.finish()), size))
+    }
+
+    fn made(&self, diff_id: DiffId, size: u64) -> Made {
+        Made {
+            diff_id,
+            size,
+            created: rfc3339(self.world.request.created()),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Steps: what is left of a stage once every instruction is evaluated.
+//!
+//! All variables are expanded and all configs known before the first step runs, so a plan can
+//! be shown, keyed and tested without disk, network or privilege.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::Span;
+use crate::event::StepId;
+use crate::image::{ContainerConfig, Digest, Platform, Reference};
+use crate::layer::TreePath;
+
+use super::place::Destination;
+use super::request::Network;
+
+/// All stages that a build needs, each after those it needs itself.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The stages, in the order of the file.
+    pub(super) stages: Vec<StagePlan>,
+    /// Which of them is the result, as an index into `stages`.
+    pub(super) target: usize,
+}
+
+/// One stage, evaluated.
+#[derive(Debug)]
+pub(super) struct StagePlan {
+    /// How messages name it: `build`, or `stage-2` for one without a name.
+    pub(super) label: String,
+    /// What it starts from.
+    pub(super) base: Base,
+    /// The step that stands for its FROM.
+    pub(super) from: StepId,
+    /// Its shown name.
+    pub(super) from_name: String,
+    /// The steps, in order.
+    pub(super) steps: Vec<Step>,
+    /// Stages of the plan whose files its steps read.
+    pub(super) needs: Vec<usize>,
+    /// What RUN runs on.
+    pub(super) platform: Platform,
+    /// The config after the last instruction.
+    pub(super) config: ContainerConfig,
+    /// MAINTAINER, or the base's author.
+    pub(super) author: Option<String>,
+    /// Whether steps of this stage run even when an earlier result is known.
+    pub(super) no_cache: bool,
+}
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Base {
+    /// Nothing.
+    Scratch,
+    /// An image, as an index into the images that were resolved.
+    Image(usize),
+    /// Another stage, as an index into the plan.
+    Stage(usize),
+}
+
+/// One instruction, evaluated.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// Where the instruction stands; for a trigger, its FROM.
+    pub(super) span: Span,
+    /// Identity and shown name of what is worth showing; metadata has none.
+    pub(super) shown: Option<(StepId, String)>,
+    /// `created_by` of its history entry.
+    pub(super) created_by: String,
+    /// What there is to do.
+    pub(super) action: Action,
+}
+
+impl Step {
+    /// Replaces indices of stages in the file by their places in the plan.
+    pub(super) fn renumber_stages(&mut self, place: &BTreeMap<usize, usize>) {
+        if let Action::Copy(CopyStep {
+            from: CopyFrom::Stage(stage),
+            ..
+        }) = &mut self.action
+        {
+            *stage = place[stage];
+        }
+    }
+}
+
+impl Plan {
+    /// Returns how many steps are shown.
+    pub(super) fn step_count(&self) -> u32 {
+        let shown = |stage: &StagePlan| {
+            1 + stage
+                .steps
+                .iter()
+                .filter(|step| step.shown.is_some())
+                .count()
+        };
+        u32::try_from(self.stages.iter().map(shown).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Only changes the config, which the plan has done.
+    Config,
+    /// Runs a program.
+    Run(RunStep),
+    /// Copies files.
+    Copy(CopyStep),
+    /// Makes a directory.
+    Workdir(WorkdirStep),
+}
+
+/// RUN.
+#[derive(Debug, Clone)]
+pub(super) struct RunStep {
+    /// The program and its arguments.
+    pub(super) argv: Vec<String>,
+    /// A file that the program reads or is, at a path in the image.
+    pub(super) script: Option<Script>,
+    /// ENV and ARGs.
+    pub(super) env: Vec<(String, String)>,
+    /// Proxies, which no key and no history sees.
+    pub(super) proxies: Vec<(String, String)>,
+    /// The user as the config names it.
+    pub(super) user: String,
+    /// The working directory.
+    pub(super) workdir: String,
+    /// What it can reach.
+    pub(super) network: Network,
+    /// The command as messages quote it.
+    pub(super) shown: String,
+}
+
+/// A heredoc that begins with `#!` and is run as a program.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    /// Where it is mounted.
+    pub(super) path: String,
+    /// Its text.
+    pub(super) text: Vec<u8>,
+}
+
+/// COPY or ADD.
+#[derive(Debug, Clone)]
+pub(super) struct CopyStep {
+    /// Whether it is ADD, which unpacks and downloads.
+    pub(super) add: bool,
+    /// Where the files are.
+    pub(super) from: CopyFrom,
+    /// What to copy, in order.
+    pub(super) sources: Vec<CopySource>,
+    /// Where to.
+    pub(super) to: Destination,
+    /// `--chown`, expanded: `user`, `user:group`, numbers or names.
+    pub(super) chown: Option<String>,
+    /// `--chmod` in octal.
+    pub(super) chmod: Option<u32>,
+    /// Which archives are unpacked.
+    pub(super) unpack: Unpack,
+    /// What the bytes of a URL must hash to.
+    pub(super) checksum: Option<Digest>,
+}
+
+/// Which archives an ADD unpacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unpack {
+    /// None; COPY and `--unpack=false`.
+    Never,
+    /// Those of the context, judged by content.
+    LocalArchives,
+    /// Also those that come from a URL; `--unpack=true`.
+    Always,
+}
+
+/// Whose files COPY reads.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum CopyFrom {
+    /// The build context's.
+    Context,
+    /// A stage's, as an index into the plan.
+    Stage(usize),
+    /// An image's, as an index into the images that were resolved.
+    Image(usize),
+}
+
+/// One source of COPY or ADD.
+#[derive(Debug, Clone)]
+pub(super) enum CopySource {
+    /// A path or pattern in a tree.
+    Path(String),
+    /// A heredoc.
+    Inline {
+        /// File name.
+        name: String,
+        /// What the file holds.
+        text: Vec<u8>,
+    },
+    /// An `http` or `https` URL (ADD).
+    Url(String),
+}
+
+/// WORKDIR, where it makes a directory.
+#[derive(Debug, Clone)]
+pub(super) struct WorkdirStep {
+    /// The directory.
+    pub(super) path: TreePath,
+    /// Whose it becomes.
+    pub(super) user: String,
+}
+
+/// An image that stages start from or copy from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ImageNeed {
+    /// Its name.
+    pub(super) reference: Reference,
+    /// For which platform.
+    pub(super) platform: Platform,
+    /// Where it is first named.
+    pub(super) span: Span,
+}

@@ -1,0 +1,221 @@
+//! COPY and ADD: selects what the sources name, fingerprints it for the key, places it.
+
+use std::sync::Arc;
+
+use crate::image::{ChainId, DiffId, Digest, Hasher};
+use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, TreePath};
+
+use super::super::commit::{Built, Layer};
+use super::super::error::StepError;
+use super::super::key::Inputs;
+use super::super::place::{Chmod, Placer, Rules};
+use super::super::select::{self, Pick, Picked, fingerprint};
+use super::super::stage::{Runner, World, stack};
+use super::super::step::{CopyFrom, CopySource, CopyStep, Unpack};
+use super::{archive, owner};
+
+/// Records of what a selection in a stage's or image's files hashes to.
+const SELECTION: &str = "selection";
+
+/// Adds to the key what the copy depends on.
+pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<Inputs, StepError> {
+    let mut inputs = Inputs::new(if step.add { "add" } else { "copy" }, 1);
+    inputs
+        .add("to", step.to.path.as_bytes())
+        .add("to-dir", [u8::from(step.to.is_dir)])
+        .add("chown", step.chown.as_deref().unwrap_or("\0"))
+        .add("chmod", step.chmod.unwrap_or(u32::MAX).to_le_bytes())
+        .add("unpack", format!("{:?}", step.unpack));
+    for source in &step.sources {
+        match source {
+            CopySource::Path(path) => {
+                inputs.add("content", content(runner, step, path)?.as_str());
+            }
+            CopySource::Inline { name, text } => {
+                inputs.add("name", name).add("inline", text);
+            }
+            CopySource::Url(url) => {
+                let fetched = archive::fetch(runner.world, url, step.checksum.as_ref())?;
+                inputs
+                    .add("url", url)
+                    .add("content", fetched.digest.as_str());
+            }
+        }
+    }
+    Ok(inputs)
+}
+
+/// Digest of what one source names.
+fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest, StepError> {
+    let world = runner.world;
+    let Some(layers) = layers_of(runner, &step.from) else {
+        let picks = select_from_context(world, source)?;
+        return fingerprint(&picks, &mut |file| world.context.content(file));
+    };
+    // Layers never change: what a selection in them hashes to is worked out once.
+    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
+    let mut question = Inputs::new("selection", 1);
+    question.add("chain", &chain).add("source", source);
+    let question = question.key();
+    let records = world.store.records(SELECTION);
+    if let Some(known) = records.get(&question.0)?
+        && let Some(digest) = std::str::from_utf8(&known)
+            .ok()
+            .and_then(|text| text.parse().ok())
+    {
+        return Ok(digest);
+    }
+    let stack = stack(world, layers)?;
+    let picks = select_from(&stack, source, step, runner)?;
+    let digest = fingerprint(&picks, &mut |file| hash(file))?;
+    records.put(&question.0, digest.as_str().as_bytes())?;
+    Ok(digest)
+}
+
+/// The layers that `--from` reads, or `None` for the build context.
+fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> Option<&'a [Layer]> {
+    match from {
+        CopyFrom::Context => None,
+        CopyFrom::Stage(stage) => Some(&runner.done[stage].layers),
+        CopyFrom::Image(image) => Some(runner.world.images[*image].layers()),
+    }
+}
+
+fn select_from_context(world: &World<'_>, source: &str) -> Result<Vec<Pick>, StepError> {
+    select::select(world.context, source).map_err(|error| match error {
+        StepError::NoSource { source_path, .. } => {
+            let path = TreePath::clean(source_path.as_bytes()).unwrap_or_default();
+            StepError::NoSource {
+                ignored_by: world.context.ignored_by(&path),
+                source_path,
+            }
+        }
+        error => error,
+    })
+}
+
+fn select_from(
+    stack: &Stack,
+    source: &str,
+    step: &CopyStep,
+    runner: &Runner<'_>,
+) -> Result<Vec<Pick>, StepError> {
+    select::select(stack, source).map_err(|error| match error {
+        StepError::NoSource { source_path, .. } => StepError::NoSourceFrom {
+            source_path,
+            from: from_label(runner, &step.from),
+        },
+        error => error,
+    })
+}
+
+fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
+    match from {
+        CopyFrom::Context => "the build context".to_owned(),
+        CopyFrom::Stage(stage) => format!("stage `{}`", runner.plan.stages[*stage].label),
+        CopyFrom::Image(image) => format!("image `{}`", runner.world.images[*image].reference()),
+    }
+}
+
+fn hash(file: &Picked) -> Result<Digest, StepError> {
+    let mut hasher = Hasher::new();
+    if let (Some(content), Kind::File { size }) = (&file.node.content, &file.node.kind) {
+        let failed = |source| StepError::ReadSource {
+            path: file.path.clone(),
+            source,
+        };
+        std::io::copy(&mut content.open(*size)?, &mut hasher).map_err(failed)?;
+    }
+    Ok(hasher.finish())
+}
+
+/// Returns what the copy adds on top of the layers so far.
+pub(in crate::build) fn changes(
+    runner: &Runner<'_>,
+    step: &CopyStep,
+    built: &Built,
+) -> Result<Changes, StepError> {
+    let world = runner.world;
+    let below = stack(world, &built.layers)?;
+    let rules = Rules {
+        owner: step
+            .chown
+            .as_ref()
+            .map(|spec| owner::look_up(&below, spec))
+            .transpose()?,
+        to_root: step.from == CopyFrom::Context,
+        chmod: step.chmod.map(Chmod),
+        created: world.request.created(),
+    };
+    let mut placer = Placer::new(&below, rules);
+    let from = match layers_of(runner, &step.from) {
+        Some(layers) => Some(stack(world, layers)?),
+        None => None,
+    };
+    let mut placed = 0;
+    for source in &step.sources {
+        let picks = match source {
+            CopySource::Path(path) => match &from {
+                Some(stack) => select_from(stack, path, step, runner)?,
+                None => select_from_context(world, path)?,
+            },
+            CopySource::Inline { name, text } => vec![inline(name, text, world)],
+            CopySource::Url(url) => {
+                vec![archive::fetch(world, url, step.checksum.as_ref())?.pick()]
+            }
+        };
+        for pick in picks {
+            placed += 1;
+            check_destination(&placer, step, placed)?;
+            let unpacks = match step.unpack {
+                Unpack::Never => false,
+                Unpack::LocalArchives => matches!(source, CopySource::Path(_)),
+                Unpack::Always => true,
+            };
+            match unpacks
+                .then(|| archive::open(world, &pick))
+                .transpose()?
+                .flatten()
+            {
+                Some(archive) => archive::place(&mut placer, archive, step)?,
+                None => placer.place(pick, &step.to)?,
+            }
+        }
+    }
+    placer.finish()
+}
+
+/// Several files that all go to one name would leave only the last of them.
+fn check_destination(placer: &Placer<'_>, step: &CopyStep, placed: usize) -> Result<(), StepError> {
+    if placed < 2 || step.to.is_dir {
+        return Ok(());
+    }
+    let (_, kind) = placer.resolve(&step.to.path)?;
+    if kind.is_some_and(|kind| kind.is_dir()) {
+        return Ok(());
+    }
+    let to = step.to.path.to_string();
+    Err(StepError::ManySources {
+        count: step.sources.len(),
+        to,
+    })
+}
+
+/// A heredoc as a file of its own.
+fn inline(name: &str, text: &[u8], world: &World<'_>) -> Pick {
+    let meta = Meta {
+        mode: 0o644,
+        mtime: world.request.created(),
+        ..Meta::default()
+    };
+    let content = (!text.is_empty()).then(|| Content::Bytes(Arc::from(text)));
+    let node = Node {
+        meta,
+        kind: Kind::File {
+            size: text.len() as u64,
+        },
+        content,
+    };
+    Pick::file(name.as_bytes(), node)
+}

@@ -1,0 +1,7 @@
+//! What each kind of step depends on and does.
+
+pub(super) mod archive;
+pub(super) mod copy;
+pub(super) mod owner;
+pub(super) mod run;
+pub(super) mod workdir;

@@ -1,0 +1,250 @@
+//! RUN: a program in a sandbox over the layers so far; its upper dir is the layer.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{Gid, Mode, Uid};
+
+use crate::event::{Event, Sink, StepId, Stream};
+use crate::image::ContainerConfig;
+use crate::layer::{Ownership, Stack, Tree, TreePath, diff};
+use crate::sandbox::{
+    self, Access, Content, Exit, Input, Mount, MountKind, Output, Overlay, Plan, Rootfs, Stdio,
+    UserSpec, WorkDir,
+};
+
+use super::super::cache::Made;
+use super::super::commit::Built;
+use super::super::error::StepError;
+use super::super::key::Inputs;
+use super::super::request::Network;
+use super::super::stage::{Runner, World, layer_refs};
+use super::super::step::RunStep;
+
+/// Host name that RUN sees, as BuildKit sets it.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// What the sandbox of one RUN stands on.
+struct Ground {
+    /// Trees below, the top one first.
+    lowers: Vec<PathBuf>,
+    /// Where writes go.
+    upper: PathBuf,
+    /// The kernel's scratch directory.
+    work: PathBuf,
+    /// Whether overlayfs keeps its marks in `user.overlay.*`.
+    user_xattr: bool,
+    /// `--add-host`.
+    add_hosts: Vec<(String, String)>,
+    /// The caller's `/etc/resolv.conf`, for the host network.
+    resolv_conf: Vec<u8>,
+}
+
+/// Adds to the key what a RUN can observe.
+pub(in crate::build) fn inputs(run: &RunStep, add_hosts: &[(String, String)]) -> Inputs {
+    let mut inputs = Inputs::new("run", 1);
+    let pairs = |pairs: &[(String, String)]| -> Vec<String> {
+        pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect()
+    };
+    inputs
+        .add_list("argv", &run.argv)
+        .add_list("env", pairs(&run.env))
+        .add("user", &run.user)
+        .add("workdir", &run.workdir)
+        .add("network", format!("{:?}", run.network))
+        .add_list("hosts", pairs(add_hosts));
+    if let Some(script) = &run.script {
+        inputs.add("script", &script.path).add("text", &script.text);
+    }
+    inputs
+}
+
+/// Decides what the sandbox looks like.
+fn plan(run: &RunStep, ground: Ground) -> Plan {
+    let rootfs = Rootfs::Overlay(Overlay {
+        lowers: ground.lowers,
+        upper: ground.upper,
+        work: ground.work,
+        userxattr: ground.user_xattr,
+        volatile: true,
+        old_mount_api: false,
+    });
+    let mut plan = Plan::new(rootfs, run.argv.iter().map(OsString::from).collect());
+    plan.env = run
+        .env
+        .iter()
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect();
+    for (key, value) in &run.proxies {
+        if !run.env.iter().any(|(known, _)| known == key) {
+            plan.env.push((key.into(), value.into()));
+        }
+    }
+    let workdir = if run.workdir.is_empty() {
+        "/"
+    } else {
+        &run.workdir
+    };
+    plan.cwd = WorkDir {
+        path: PathBuf::from(workdir),
+        create: true,
+    };
+    plan.user = UserSpec(run.user.clone());
+    plan.hostname = Some(HOSTNAME.to_owned());
+    plan.network = match run.network {
+        Network::Host => sandbox::Network::Host,
+        Network::None => sandbox::Network::None,
+    };
+    plan.mounts
+        .push(file("/etc/hosts", hosts(&ground.add_hosts), 0o644));
+    if run.network == Network::Host {
+        plan.mounts
+            .push(file("/etc/resolv.conf", ground.resolv_conf, 0o644));
+    }
+    if let Some(script) = &run.script {
+        plan.mounts
+            .push(file(&script.path, script.text.clone(), 0o755));
+    }
+    plan
+}
+
+fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
+    Mount {
+        target: PathBuf::from(target),
+        kind: MountKind::File {
+            content: Content(content),
+            mode,
+            uid: 0,
+            gid: 0,
+        },
+        access: Access {
+            read_only: true,
+            ..Access::default()
+        },
+    }
+}
+
+fn hosts(added: &[(String, String)]) -> Vec<u8> {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tbuildkitsandbox\n",
+    );
+    for (host, address) in added {
+        text.push_str(&format!("{address}\t{host}\n"));
+    }
+    text.into_bytes()
+}
+
+/// Runs the step over the layers so far and returns the layer it made.
+pub(in crate::build) fn make(
+    runner: &Runner<'_>,
+    run: &RunStep,
+    step: StepId,
+    built: &Built,
+) -> Result<Made, StepError> {
+    let world = runner.world;
+    let trees = world.store.trees(&layer_refs(&built.layers), world.sink)?;
+    let scratch = world.store.scratch()?;
+    let upper = Arc::new(scratch.dir("upper")?);
+    scratch.dir("work")?;
+    let below = Stack::new(
+        trees.iter().map(|tree| tree.fd()).collect(),
+        world.store.marks(),
+    );
+    // Trees below one whose root is opaque are not part of the file system, and overlayfs does not
+    // see that mark.
+    let seen = below.trees()?.len();
+    let trees = &trees[trees.len() - seen..];
+    take_over_root(&upper, &below)?;
+    let ground = Ground {
+        lowers: trees
+            .iter()
+            .rev()
+            .map(|tree| tree.path().to_owned())
+            .collect(),
+        upper: scratch.path().join("upper"),
+        work: scratch.path().join("work"),
+        user_xattr: world.store.user_xattr(),
+        add_hosts: world.request.add_hosts.clone(),
+        resolv_conf: world.resolv_conf.to_vec(),
+    };
+    execute(&plan(run, ground), &run.shown, step, world)?;
+    let changes = diff(&upper, Some(&below), world.store.marks(), &Ownership::Inode)?;
+    runner.keep_upper(&scratch, &upper, changes)
+}
+
+/// Gives the upper dir the owner and mode of the root below: overlayfs shows the upper dir's.
+fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
+    let root = below.node(&TreePath::ROOT)?.map(|node| node.meta);
+    let (mode, uid, gid) = root.map_or((0o755, 0, 0), |meta| (meta.mode, meta.uid, meta.gid));
+    let failed = |errno: rustix::io::Errno| StepError::Scratch {
+        doing: "prepare the writable layer",
+        source: errno.into(),
+    };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::fs::fchown(upper, Some(uid), Some(gid)).map_err(failed)?;
+    rustix::fs::fchmod(upper, Mode::from_raw_mode(mode)).map_err(failed)
+}
+
+/// Runs `plan` to its end, its output going to the sink as it comes.
+fn execute(plan: &Plan, command: &str, step: StepId, world: &World<'_>) -> Result<(), StepError> {
+    let failed = |source| StepError::Sandbox {
+        command: command.to_owned(),
+        source,
+    };
+    let stdio = Stdio {
+        stdin: Input::Null,
+        stdout: Output::Pipe,
+        stderr: Output::Pipe,
+        fds: Vec::new(),
+    };
+    let mut child = sandbox::spawn(plan, stdio).map_err(failed)?;
+    world.cancel.watch(&child);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        scope.spawn(|| pump(stdout, step, Stream::Stdout, world.sink));
+        pump(stderr, step, Stream::Stderr, world.sink);
+    });
+    let exit = child.wait().map_err(failed)?;
+    if world.cancel.is_cancelled() && exit != Exit::Code(0) {
+        return Err(StepError::Cancelled);
+    }
+    match exit {
+        Exit::Code(0) => Ok(()),
+        exit => Err(StepError::Exit {
+            command: command.to_owned(),
+            exit,
+        }),
+    }
+}
+
+/// Passes bytes on until the last writer is gone. A read error ends it: the program's end says
+/// what matters.
+fn pump(from: Option<OwnedFd>, step: StepId, stream: Stream, sink: &dyn Sink) {
+    let Some(from) = from else { return };
+    let mut from = std::fs::File::from(from);
+    let mut buffer = [0; 16 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        sink.emit(Event::StepOutput {
+            step,
+            stream,
+            bytes: &buffer[..n],
+        });
+    }
+}
+
+/// The words of a shell-form command: the stage's shell, then the text.
+pub(in crate::build) fn with_shell(config: &ContainerConfig, text: &str) -> Vec<String> {
+    let mut argv = if config.shell.is_empty() {
+        vec!["/bin/sh".to_owned(), "-c".to_owned()]
+    } else {
+        config.shell.clone()
+    };
+    argv.push(text.to_owned());
+    argv
+}
