@@ -32,6 +32,7 @@ pub mod event;
 pub mod image;
 pub mod layer;
 pub mod registry;
+pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod sys;

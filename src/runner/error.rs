@@ -1,0 +1,122 @@
+//! Why a container could not be made, run or removed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::image::Reference;
+use crate::layer;
+use crate::sandbox;
+use crate::store;
+use crate::transfer;
+
+/// Why a container command did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image is not there and can't be had.
+    #[error("cannot get image `{reference}`")]
+    Image {
+        /// Its name.
+        reference: Box<Reference>,
+        /// The reason.
+        source: transfer::Error,
+    },
+    /// The image is not there, and it was not to be pulled.
+    #[error("no image `{text}` in the store")]
+    NoImage {
+        /// As it was asked for.
+        text: String,
+        /// Names that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// Neither the image nor the command line names a program.
+    #[error("no command: the image has neither ENTRYPOINT nor CMD, and none was given")]
+    NoCommand,
+    /// The name belongs to another container.
+    #[error("the name `{name}` is taken by container {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Short id of the container that has it.
+        by: String,
+    },
+    /// The name has characters that names can't have.
+    #[error(
+        "`{name}` is no container name: letters, digits, `_`, `.` and `-`, two at least, the first a letter or digit"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// No container has this name or id.
+    #[error("no container `{text}`")]
+    NoContainer {
+        /// As it was asked for.
+        text: String,
+        /// Names that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// Several containers' ids begin so.
+    #[error("`{text}` is the beginning of several container ids")]
+    Ambiguous {
+        /// As it was asked for.
+        text: String,
+    },
+    /// The container runs.
+    #[error("container `{name}` is running")]
+    Running {
+        /// Its name.
+        name: String,
+    },
+    /// The source of a bind mount is not there.
+    #[error("bind source {} does not exist", path.display())]
+    NoBindSource {
+        /// The path on the host.
+        path: PathBuf,
+    },
+    /// A file or directory of a container.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A terminal was asked for, and standard input is none.
+    #[error("standard input is not a terminal")]
+    NoTerminal,
+    /// The caller's terminal or signals.
+    #[error("cannot {doing}")]
+    Terminal {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The program did not start, or could not be waited for.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+}
+
+impl Error {
+    /// Returns the exit code that `docker run` would give: 127 for a program that is not there, 126 for
+    /// one that can't be executed, 125 for all else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Sandbox(
+                sandbox::Error::ProgramNotFound { .. } | sandbox::Error::InterpreterMissing { .. },
+            ) => 127,
+            Self::Sandbox(
+                sandbox::Error::ProgramNotExecutable { .. } | sandbox::Error::ProgramFormat { .. },
+            ) => 126,
+            _ => 125,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What a container is to be: flags and image config in, a sandbox plan out.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::ContainerConfig;
+use crate::sandbox::{
+    self, Access, Content, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize,
+    WorkDir,
+};
+
+use super::error::Error;
+
+/// PATH of a container whose image sets none, as docker has it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// What the caller can reach.
+    Host,
+    /// A loopback interface of its own.
+    None,
+}
+
+/// A host directory or file in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// Whether the container can only read it.
+    pub read_only: bool,
+}
+
+/// What `run` asks for. Everything but `image` has docker's default when left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Name or id of the image.
+    pub image: String,
+    /// What follows the image: replaces CMD.
+    pub args: Vec<String>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--entrypoint`: replaces ENTRYPOINT and clears CMD; empty means none.
+    pub entrypoint: Option<String>,
+    /// `-e`, `KEY=value`; a `KEY` alone was looked up by the caller.
+    pub env: Vec<String>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `-v host:container[:ro]`.
+    pub binds: Vec<Bind>,
+    /// `--network`.
+    pub network: Network,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `--rm`.
+    pub remove: bool,
+    /// `--read-only`.
+    pub read_only: bool,
+}
+
+impl Request {
+    /// Asks for `image` with docker's defaults, on the host's network.
+    pub fn new(image: &str) -> Self {
+        Self {
+            image: image.to_owned(),
+            args: Vec::new(),
+            name: None,
+            entrypoint: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            hostname: None,
+            binds: Vec::new(),
+            network: Network::Host,
+            tty: false,
+            interactive: false,
+            remove: false,
+            read_only: false,
+        }
+    }
+}
+
+/// Combines ENTRYPOINT and CMD with what the command line gives, as docker does.
+pub(super) fn command(request: &Request, image: &ContainerConfig) -> Result<Vec<String>, Error> {
+    let image_entrypoint = image.entrypoint.clone().unwrap_or_default();
+    let image_cmd = image.cmd.clone().unwrap_or_default();
+    let (entrypoint, cmd) = match &request.entrypoint {
+        Some(program) if program.is_empty() => (Vec::new(), Vec::new()),
+        Some(program) => (vec![program.clone()], Vec::new()),
+        None => (image_entrypoint, image_cmd),
+    };
+    let tail = if request.args.is_empty() {
+        cmd
+    } else {
+        request.args.clone()
+    };
+    let argv: Vec<String> = entrypoint.into_iter().chain(tail).collect();
+    if argv.is_empty() {
+        Err(Error::NoCommand)
+    } else {
+        Ok(argv)
+    }
+}
+
+/// The environment: docker's own, then the image's, then the caller's.
+fn environment(
+    request: &Request,
+    image: &ContainerConfig,
+    hostname: &str,
+) -> Vec<(String, String)> {
+    let mut env = ContainerConfig::default();
+    env.set_env("PATH", DEFAULT_PATH);
+    env.set_env("HOSTNAME", hostname);
+    if request.tty {
+        env.set_env("TERM", "xterm");
+    }
+    for pair in image.env.iter().chain(&request.env) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        env.set_env(key, value);
+    }
+    let split = |pair: &String| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    env.env.iter().map(split).collect()
+}
+
+/// What the plan needs to know of the host.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// Unpacked layers, bottom first.
+    pub(super) trees: Vec<PathBuf>,
+    /// The container's directory.
+    pub(super) dir: PathBuf,
+    /// Whether overlayfs keeps its marks in `user.overlay.*`.
+    pub(super) user_xattr: bool,
+    /// The caller's `/etc/resolv.conf`.
+    pub(super) resolv_conf: Vec<u8>,
+    /// The caller's host name, for the host network.
+    pub(super) hostname: String,
+    /// The caller's terminal.
+    pub(super) window: Option<WindowSize>,
+}
+
+/// Decides what the sandbox looks like.
+pub(super) fn plan(
+    id: &str,
+    request: &Request,
+    image: &ContainerConfig,
+    ground: Ground,
+) -> Result<Plan, Error> {
+    let rootfs = Rootfs::Overlay(Overlay {
+        lowers: ground.trees.into_iter().rev().collect(),
+        upper: ground.dir.join("upper"),
+        work: ground.dir.join("work"),
+        userxattr: ground.user_xattr,
+        volatile: request.remove,
+        old_mount_api: false,
+    });
+    let hostname = match (&request.hostname, request.network) {
+        (Some(name), _) => name.clone(),
+        (None, Network::Host) => ground.hostname,
+        (None, Network::None) => id[..12].to_owned(),
+    };
+    let argv = command(request, image)?;
+    let mut plan = Plan::new(rootfs, argv.iter().map(OsString::from).collect());
+    let pair = |(key, value): (String, String)| (key.into(), value.into());
+    plan.env = environment(request, image, &hostname)
+        .into_iter()
+        .map(pair)
+        .collect();
+    plan.read_only_root = request.read_only;
+    let workdir = request.workdir.as_deref().unwrap_or(&image.working_dir);
+    let workdir = if workdir.is_empty() { "/" } else { workdir };
+    plan.cwd = WorkDir {
+        path: Path::new("/").join(workdir),
+        create: true,
+    };
+    plan.user = UserSpec(request.user.clone().unwrap_or_else(|| image.user.clone()));
+    plan.network = match request.network {
+        Network::Host => sandbox::Network::Host,
+        Network::None => sandbox::Network::None,
+    };
+    for bind in &request.binds {
+        plan.mounts.push(Mount {
+            target: bind.target.clone(),
+            kind: MountKind::Bind {
+                source: Source::Path(bind.source.clone()),
+                recursive: true,
+            },
+            access: Access {
+                read_only: bind.read_only,
+                ..Access::default()
+            },
+        });
+    }
+    let covered = |path: &str| {
+        request
+            .binds
+            .iter()
+            .any(|bind| bind.target == Path::new(path))
+    };
+    let files = [
+        ("/etc/hostname", format!("{hostname}\n").into_bytes()),
+        ("/etc/hosts", hosts(&hostname)),
+        ("/etc/resolv.conf", ground.resolv_conf),
+    ];
+    for (path, content) in files.into_iter().filter(|(path, _)| !covered(path)) {
+        plan.mounts.push(Mount {
+            target: PathBuf::from(path),
+            kind: MountKind::File {
+                content: Content(content),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+            },
+            access: Access::default(),
+        });
+    }
+    plan.hostname = Some(hostname);
+    plan.tty = request.tty.then_some(ground.window).flatten();
+    Ok(plan)
+}
+
+fn hosts(hostname: &str) -> Vec<u8> {
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(entrypoint: &[&str], cmd: &[&str]) -> ContainerConfig {
+        let list = |words: &[&str]| {
+            (!words.is_empty()).then(|| words.iter().map(ToString::to_string).collect())
+        };
+        ContainerConfig {
+            entrypoint: list(entrypoint),
+            cmd: list(cmd),
+            ..ContainerConfig::default()
+        }
+    }
+
+    fn combined(entrypoint: Option<&str>, args: &[&str], image: &ContainerConfig) -> String {
+        let mut request = Request::new("x");
+        request.entrypoint = entrypoint.map(str::to_owned);
+        request.args = args.iter().map(ToString::to_string).collect();
+        command(&request, image).map_or_else(|error| error.to_string(), |argv| argv.join(" "))
+    }
+
+    #[test]
+    fn entrypoint_and_cmd_combine_as_docker_does() {
+        let both = image(&["ep"], &["cmd"]);
+        assert_eq!(combined(None, &[], &both), "ep cmd");
+        assert_eq!(combined(None, &["arg"], &both), "ep arg");
+        assert_eq!(combined(Some("sh"), &[], &both), "sh");
+        assert_eq!(combined(Some("sh"), &["-c", "x"], &both), "sh -c x");
+        assert_eq!(combined(Some(""), &["x"], &both), "x");
+        assert_eq!(combined(None, &["x"], &image(&[], &["cmd"])), "x");
+        assert!(combined(None, &[], &image(&[], &[])).starts_with("no command"));
+    }
+
+    #[test]
+    fn the_callers_variables_win_over_the_images() {
+        let mut config = image(&["x"], &[]);
+        config.env = vec!["A=image".into(), "PATH=/bin".into()];
+        let mut request = Request::new("x");
+        request.env = vec!["A=caller".into(), "B=".into()];
+        let env = environment(&request, &config, "h");
+        let get = |name: &str| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
+        assert_eq!(get("A"), Some("caller"));
+        assert_eq!(get("PATH"), Some("/bin"));
+        assert_eq!(
+            (get("B"), get("HOSTNAME"), get("TERM")),
+            (Some(""), Some("h"), None)
+        );
+    }
+}
