@@ -27,6 +27,7 @@
 //! ```
 
 pub mod build;
+pub mod cli;
 pub mod dockerfile;
 pub mod event;
 pub mod image;

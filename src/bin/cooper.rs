@@ -1,0 +1,9 @@
+//! The `cooper` program: a re-executed child if it is one, else the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // First: we may be re-executed inside new namespaces, and no thread exists yet.
+    cooper::sandbox::child::run_if_child();
+    cooper::cli::cooper::main(std::env::args_os())
+}

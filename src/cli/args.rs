@@ -1,0 +1,222 @@
+//! Argument groups and value parsers that several subcommands share.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+
+use super::env;
+use super::report::Report;
+use super::ui::Level;
+use crate::registry::{Credentials, Options, Proxies, Secret};
+
+/// Options of every subcommand.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Directory of the store; `COOPER_ROOT` names another default
+    /// [default: /var/lib/cooper for root, else ~/.local/share/cooper]
+    #[arg(long, global = true, value_name = "DIR", hide_default_value = true)]
+    pub(crate) root: Option<PathBuf>,
+
+    /// How much is said on standard error besides progress
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log: Option<Level>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Registry options")]
+pub(crate) struct Registry {
+    /// `false` accepts http and certificates that do not verify. Without the option https is
+    /// required, except of a registry on a loopback address
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    pub(crate) tls_verify: Option<bool>,
+
+    /// User name and password for this run; without a password it is asked for
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) creds: Option<String>,
+
+    /// File with logins, in the format of docker's `config.json`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+
+    /// Directory with `*.crt` (CAs), `*.cert` and `*.key` for the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+}
+
+impl Registry {
+    /// Resolves the options; asks for a password where one is missing.
+    pub(crate) fn options(&self) -> Result<Options, Report> {
+        let credentials = self.creds.as_deref().map(credentials).transpose()?;
+        Ok(Options {
+            tls_verify: self.tls_verify,
+            credentials,
+            authfiles: match &self.authfile {
+                Some(file) => vec![file.clone()],
+                None => env::authfiles(),
+            },
+            helper_path: env::os("PATH"),
+            cert_dir: self.cert_dir.clone(),
+            ca_files: env::path("SSL_CERT_FILE").into_iter().collect(),
+            proxies: proxies(),
+            ..Options::default()
+        })
+    }
+}
+
+fn credentials(text: &str) -> Result<Credentials, Report> {
+    let (username, password) = match text.split_once(':') {
+        Some((user, password)) => (user.to_owned(), password.to_owned()),
+        None => (text.to_owned(), ask_password()?),
+    };
+    if username.is_empty() {
+        return Err(Report::wrong_use(
+            "`--creds` begins with a user name: `USER:PASSWORD`",
+        ));
+    }
+    Ok(Credentials::Password {
+        username,
+        password: Secret::new(password),
+    })
+}
+
+fn proxies() -> Proxies {
+    let either = |upper: &str| {
+        // The lower-case spelling wins, as in curl and Go.
+        env::text(&upper.to_ascii_lowercase()).or_else(|| env::text(upper))
+    };
+    let all = either("ALL_PROXY");
+    Proxies {
+        http: either("HTTP_PROXY").or_else(|| all.clone()),
+        https: either("HTTPS_PROXY").or(all),
+        no_proxy: either("NO_PROXY"),
+    }
+}
+
+/// Reads a password: from the terminal without showing it, or from standard input when it is
+/// none.
+pub(crate) fn ask_password() -> Result<String, Report> {
+    use std::io::IsTerminal;
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return password_from(&mut stdin.lock());
+    }
+    super::ui::prompt("Password: ");
+    let hidden = super::ui::Hidden::enter(&stdin)?;
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    drop(hidden);
+    super::ui::note("");
+    read.map_err(|error| Report::failed("cannot read the password").because(&error))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Reads a password up to the end of `input`; one line end at its end is not part of it.
+pub(crate) fn password_from(input: &mut dyn Read) -> Result<String, Report> {
+    /// Longer than any token in use.
+    const LIMIT: u64 = 1 << 20;
+    let mut text = String::new();
+    let read = input.take(LIMIT).read_to_string(&mut text);
+    read.map_err(|error| Report::failed("cannot read the password").because(&error))?;
+    let end = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(end.strip_suffix('\r').unwrap_or(end).to_owned())
+}
+
+/// Network of RUN steps and containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// The machine's.
+    Host,
+    /// A loopback interface and nothing else.
+    None,
+}
+
+/// Parses `--network`. The private one that docker makes is not there yet, and giving the
+/// machine's to someone who asked for a private one would be a lie.
+pub(crate) fn network(text: &str) -> Result<Network, String> {
+    match text {
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        "private" | "default" | "bridge" => Err(
+            "a private network is not there yet: `host` is the machine's, `none` is loopback only"
+                .to_owned(),
+        ),
+        _ => Err("expected `host` or `none`".to_owned()),
+    }
+}
+
+/// Parses `KEY=VALUE`; `KEY` alone has an empty value, as docker's `--label` reads it.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.trim().is_empty() {
+        return Err("expected `KEY=VALUE`".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Parses `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+pub(crate) fn host_address(text: &str) -> Result<(String, String), String> {
+    let bad = || "expected `HOST:IP`, such as `db:10.0.0.5`".to_owned();
+    let (host, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .ok_or_else(bad)?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address: std::net::IpAddr = bare.unwrap_or(address).parse().map_err(|_| bad())?;
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(bad());
+    }
+    Ok((host.to_owned(), address.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_parted_from_addresses() {
+        let host = |text| host_address(text).ok();
+        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(host("db:10.0.0.5"), pair("db", "10.0.0.5"));
+        assert_eq!(host("db=::1"), pair("db", "::1"));
+        assert_eq!(host("db:[::1]"), pair("db", "::1"));
+        assert_eq!(host("db:fe80::1"), pair("db", "fe80::1"));
+        for bad in [
+            "db",
+            "db:",
+            ":1.2.3.4",
+            "db:host",
+            "a b:1.2.3.4",
+            "a\nb:1.2.3.4",
+        ] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_may_have_no_value() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
+        assert!(label("=x").is_err());
+    }
+
+    #[test]
+    fn passwords_lose_one_line_end() {
+        let read = |text: &str| password_from(&mut text.as_bytes()).unwrap();
+        assert_eq!(read("s3cret\n"), "s3cret");
+        assert_eq!(read("a\nb\r\n"), "a\nb");
+        assert_eq!(read("a b "), "a b ");
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line of `cask`.
+
+mod ps;
+mod rm;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::args::Global;
+use super::report::{RUN_FAILED, Report, WRONG_USE};
+use super::verbs::Verb;
+use super::{Session, finish, misuse};
+
+/// Runs OCI images, without a daemon and without root
+#[derive(Debug, Parser)]
+#[command(
+    name = "cask",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cask {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<run::Run>),
+    Ps(ps::Ps),
+    Rm(rm::Rm),
+    #[command(flatten)]
+    Image(Box<Verb>),
+}
+
+/// Runs `cask` with the program's arguments, the first being its name.
+///
+/// Exit codes: 0 done, 1 the work failed, 2 wrong use. `cask run` exits as its program does;
+/// 125 when cask itself fails, 126 when the program can't be executed, 127 when there is none.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cask::try_parse_from(&args) {
+        Ok(Cask { global, command }) => finish(global, |session| command.run(session)),
+        // The program's own exit code may be 2, so wrong use must be told from it.
+        Err(error) if asks_to_run(&args) => misuse(&error, RUN_FAILED),
+        Err(error) => misuse(&error, WRONG_USE),
+    }
+}
+
+impl Command {
+    fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        match self {
+            Self::Run(run) => run.run(session),
+            Self::Ps(ps) => ps.run(session),
+            Self::Rm(rm) => rm.run(session),
+            Self::Image(verb) => verb.run(session),
+        }
+    }
+}
+
+/// Finds the subcommand of arguments that did not parse.
+fn asks_to_run(args: &[OsString]) -> bool {
+    let mut rest = args.iter().skip(1);
+    while let Some(arg) = rest.next() {
+        match arg.to_str() {
+            Some("--root" | "--log") => drop(rest.next()),
+            Some(option) if option.starts_with('-') => {}
+            word => return word == Some("run"),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cask::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_use_of_run_is_told_apart() {
+        let asks =
+            |args: &[&str]| asks_to_run(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(asks(&["cask", "run", "--bogus"]));
+        assert!(asks(&["cask", "--root", "run", "run", "x"]));
+        assert!(!asks(&["cask", "--root", "run", "ps"]));
+        assert!(!asks(&["cask", "images", "run"]));
+        assert!(!asks(&["cask"]));
+    }
+}

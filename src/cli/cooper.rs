@@ -1,0 +1,48 @@
+//! The command line of `cooper`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::args::Global;
+use super::report::WRONG_USE;
+use super::verbs::Verb;
+use super::{finish, misuse};
+
+/// Builds OCI images from any Dockerfile, without a daemon and without root
+#[derive(Debug, Parser)]
+#[command(
+    name = "cooper",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cooper {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Runs `cooper` with the program's arguments, the first being its name.
+///
+/// Exit codes: 0 done, 1 the work failed, 2 wrong use.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cooper::try_parse_from(args) {
+        Ok(Cooper { global, verb }) => finish(global, |session| verb.run(session)),
+        Err(error) => misuse(&error, WRONG_USE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cooper::command().debug_assert();
+    }
+}

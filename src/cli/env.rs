@@ -1,0 +1,96 @@
+//! The environment, read here and nowhere else.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is where the environment is read"
+)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Returns a variable that is set and not empty.
+pub(crate) fn os(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Returns a variable that is set, not empty, and text.
+pub(crate) fn text(name: &str) -> Option<String> {
+    os(name)?.into_string().ok()
+}
+
+/// Returns a variable that is set, be it to nothing. Bytes that are no UTF-8 are replaced.
+pub(crate) fn exact(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// Returns a variable as a path.
+pub(crate) fn path(name: &str) -> Option<PathBuf> {
+    os(name).map(PathBuf::from)
+}
+
+/// Returns the variables that name proxies, in both spellings, as they are set.
+pub(crate) fn proxies() -> Vec<(String, String)> {
+    let upper = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "FTP_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+    ];
+    let names = upper
+        .iter()
+        .flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
+    names
+        .filter_map(|name| text(&name).map(|value| (name, value)))
+        .collect()
+}
+
+/// Returns the directory of the store when no option names one: `/var/lib/cooper` for root,
+/// `$XDG_DATA_HOME/cooper` or `~/.local/share/cooper` for others. `None` when there is no home.
+pub(crate) fn default_root() -> Option<PathBuf> {
+    if let Some(root) = path("COOPER_ROOT") {
+        return Some(root);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/cooper"));
+    }
+    // The base directory specification: a relative path is to be ignored.
+    let data = path("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let data = data.or_else(|| Some(path("HOME")?.join(".local/share")))?;
+    Some(data.join("cooper"))
+}
+
+/// Returns the auth files in the order they are asked: `REGISTRY_AUTH_FILE` alone, or docker's
+/// own, which `login` writes, `$XDG_RUNTIME_DIR/containers/auth.json` and
+/// `~/.config/containers/auth.json`.
+pub(crate) fn authfiles() -> Vec<PathBuf> {
+    if let Some(only) = path("REGISTRY_AUTH_FILE") {
+        return vec![only];
+    }
+    let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    let config = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
+    let config = config.map(|dir| dir.join("containers/auth.json"));
+    [docker_config(), runtime, config]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Returns the auth file that `login` writes and `logout` empties.
+pub(crate) fn own_authfile() -> Option<PathBuf> {
+    path("REGISTRY_AUTH_FILE").or_else(docker_config)
+}
+
+/// Returns docker's `config.json`, in `DOCKER_CONFIG` or `~/.docker`.
+fn docker_config() -> Option<PathBuf> {
+    let dir = path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
+    dir.map(|dir| dir.join("config.json"))
+}
+
+/// Returns whether text on standard error may be coloured (<https://no-color.org>).
+pub(crate) fn colours() -> bool {
+    use std::io::IsTerminal;
+    os("NO_COLOR").is_none()
+        && text("TERM").as_deref() != Some("dumb")
+        && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,49 @@
+//! Arguments in, words and exit codes out.
+//!
+//! The only room that reads the environment and prints. One file holds one subcommand: its
+//! argument struct, whose doc comment is its help, and a `run` that resolves the arguments,
+//! calls the library and prints the result. What goes wrong becomes a [`report`], shown once.
+//!
+//! `cooper` and `cask` share the verbs about images; each adds its own.
+
+mod args;
+pub mod cask;
+pub mod cooper;
+mod env;
+mod files;
+mod glob;
+mod report;
+mod session;
+mod signals;
+mod ui;
+mod verbs;
+
+use session::Session;
+
+use std::process::ExitCode;
+
+use report::Report;
+
+/// Does the work and shows what went wrong, if something did.
+fn finish(
+    global: args::Global,
+    work: impl FnOnce(&Session) -> Result<ExitCode, Report>,
+) -> ExitCode {
+    let session = Session::new(global);
+    let result = work(&session);
+    session.close();
+    match result {
+        Ok(code) => code,
+        Err(report) => ExitCode::from(report.show()),
+    }
+}
+
+/// Answers arguments that did not parse, which includes `--help` and `--version`.
+fn misuse(error: &clap::Error, exit: u8) -> ExitCode {
+    // A reader that went away needs no answer.
+    let _ = error.print();
+    match error.use_stderr() {
+        true => ExitCode::from(exit),
+        false => ExitCode::SUCCESS,
+    }
+}

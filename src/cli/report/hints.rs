@@ -1,0 +1,213 @@
+//! What to do about an error: the one place that knows every room's errors.
+//!
+//! A hint is a command to type, an option to add or a line to change. Errors without one are
+//! those whose text says it all.
+
+use std::error::Error;
+use std::io;
+
+use super::{Excerpt, Report};
+use crate::build::{self, StepError};
+use crate::dockerfile::{Source, Span};
+use crate::registry;
+use crate::runner;
+use crate::sandbox::userns::{EnterError, Refusal};
+use crate::store;
+use crate::transfer;
+
+/// Makes the report of an error and of all it came from.
+pub(super) fn report(error: &(dyn Error + 'static)) -> Report {
+    match error.downcast_ref::<build::Error>() {
+        Some(build::Error::Dockerfile { file, error }) => parse_error(file, error),
+        Some(build::Error::Step {
+            name,
+            file,
+            span,
+            error,
+        }) => step(name, file, *span, error),
+        Some(wrong @ build::Error::Options(_)) => Report::wrong_use(wrong.to_string()),
+        _ => Report::failed(error.to_string()).because(error),
+    }
+}
+
+fn parse_error(file: &Source, error: &crate::dockerfile::Error) -> Report {
+    let text = format!(
+        "dockerfile parse error on line {}: {}",
+        error.line, error.kind
+    );
+    let label = error
+        .suggestion
+        .as_ref()
+        .map(|word| format!("did you mean `{word}`?"));
+    Report::failed(text)
+        .at(excerpt(file, error.span, label))
+        .because_of(error)
+}
+
+fn step(name: &str, file: &Source, span: Span, error: &StepError) -> Report {
+    let text = format!("{name}: {error}");
+    let inner = match error {
+        StepError::Text(error) => {
+            let label = error
+                .suggestion
+                .as_ref()
+                .map(|word| format!("did you mean `{word}`?"));
+            excerpt(file, error.span, label)
+        }
+        _ => excerpt(file, span, None),
+    };
+    Report::failed(text).at(inner).because_of(error)
+}
+
+fn excerpt(file: &Source, span: Span, label: Option<String>) -> Excerpt {
+    Excerpt {
+        name: file.name().to_owned(),
+        text: file.text().to_owned(),
+        span: span.start..span.end,
+        label,
+    }
+}
+
+/// Returns the hint for one link of the chain, not for its sources.
+pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let error = handed_through(error);
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return of_errno(error.raw_os_error()?);
+    }
+    if let Some(error) = error.downcast_ref::<registry::Error>() {
+        return of_registry(error);
+    }
+    if let Some(error) = error.downcast_ref::<store::Error>() {
+        return of_store(error);
+    }
+    if let Some(error) = error.downcast_ref::<EnterError>() {
+        return of_namespace(error);
+    }
+    if let Some(error) = error.downcast_ref::<runner::Error>() {
+        return of_runner(error);
+    }
+    of_build(error.downcast_ref::<build::Error>()?)
+}
+
+/// Takes off the variants that only hand another room's error through, since those do not show
+/// up in the chain of sources.
+fn handed_through<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let inner: Option<&'e (dyn Error + 'static)> =
+        if let Some(error) = error.downcast_ref::<build::Error>() {
+            match error {
+                build::Error::Store(inner) => Some(inner),
+                build::Error::Transfer(inner) => Some(inner),
+                _ => None,
+            }
+        } else if let Some(error) = error.downcast_ref::<StepError>() {
+            match error {
+                StepError::Store(inner) => Some(inner),
+                StepError::Build(inner) => Some(&**inner),
+                _ => None,
+            }
+        } else if let Some(error) = error.downcast_ref::<runner::Error>() {
+            match error {
+                runner::Error::Store(inner) => Some(inner),
+                _ => None,
+            }
+        } else if let Some(transfer::Error::Registry(inner)) = error.downcast_ref() {
+            Some(inner)
+        } else if let Some(transfer::Error::Store(inner)) = error.downcast_ref() {
+            Some(inner)
+        } else {
+            None
+        };
+    inner.map_or(error, handed_through)
+}
+
+fn of_errno(errno: i32) -> Option<String> {
+    Some(match errno {
+        libc::ENOSPC | libc::EDQUOT => PRUNE.to_owned(),
+        libc::EROFS => "`--root DIR` puts the store somewhere that can be written".to_owned(),
+        libc::EMFILE | libc::ENFILE => {
+            "`ulimit -n` shows how many files may be open, and raises it".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+const PRUNE: &str = "`cooper prune` removes what no image needs";
+
+fn of_registry(error: &registry::Error) -> Option<String> {
+    use registry::Error as E;
+    Some(match error {
+        E::NotTls { .. } => {
+            "`--tls-verify=false` allows http, if that registry is meant to speak it".to_owned()
+        }
+        E::Untrusted { host, .. } => format!(
+            "its CA belongs in `/etc/docker/certs.d/{host}/ca.crt`, or in a directory for \
+             `--cert-dir`; `--tls-verify=false` trusts anybody"
+        ),
+        E::NoRoots { .. } => "`apt-get install ca-certificates`".to_owned(),
+        E::NeedsLogin { host, .. } | E::WrongCredentials { host, .. } => {
+            format!("`cooper login {host}`, or `--creds USER:PASSWORD`")
+        }
+        _ => return None,
+    })
+}
+
+fn of_store(error: &store::Error) -> Option<String> {
+    use store::Error as E;
+    Some(match error {
+        E::Full { .. } => PRUNE.to_owned(),
+        E::NoImage { near, .. } => match near.first() {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "`cooper images` lists what is there".to_owned(),
+        },
+        E::Owner { .. } | E::Attributes { .. } | E::NotAStore { .. } => {
+            "`--root DIR` or `COOPER_ROOT` names another store".to_owned()
+        }
+        E::InUse { running: false, .. } | E::SeveralNames { .. } => {
+            "`rmi -f` removes it all the same".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_namespace(error: &EnterError) -> Option<String> {
+    Some(match error {
+        EnterError::Refused(Refusal::NoRange { user, .. }) => format!(
+            "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, as root"
+        ),
+        EnterError::Refused(Refusal::NoHelper { .. }) => {
+            "`apt-get install uidmap`, as root".to_owned()
+        }
+        EnterError::Refused(Refusal::NamespacesOff { .. }) => {
+            "`sysctl user.max_user_namespaces=15000`, as root".to_owned()
+        }
+        EnterError::Kernel { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, as root, where AppArmor \
+             forbids user namespaces"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_runner(error: &runner::Error) -> Option<String> {
+    let nearest = |names: &[String]| names.first().map(|name| format!("did you mean `{name}`?"));
+    match error {
+        runner::Error::NoImage { nearest: names, .. } => nearest(names),
+        runner::Error::NoContainer { nearest: names, .. } => {
+            Some(nearest(names).unwrap_or_else(|| "`cask ps -a` lists what is there".to_owned()))
+        }
+        runner::Error::NameTaken { name, .. } => Some(format!("`cask rm {name}`, or another name")),
+        _ => None,
+    }
+}
+
+fn of_build(error: &build::Error) -> Option<String> {
+    Some(match error {
+        build::Error::NoDockerfile { .. } => "`-f FILE` names another".to_owned(),
+        build::Error::NoTarget {
+            nearest: Some(name),
+            ..
+        } => format!("`--target {name}`"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,137 @@
+//! What a command works with: the store, privileges, and where progress goes.
+//!
+//! Nothing is opened before a command asks for it, so that `--version` and `--help` cost nothing.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::args::Global;
+use super::env;
+use super::report::Report;
+use super::ui::{self, Level, Progress, Shown};
+use crate::event::{Event, Sink};
+use crate::sandbox::userns::{self, EnterError, HostInfo};
+use crate::store::{self, Store};
+
+/// One run of a command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    root: Option<PathBuf>,
+    level: Option<Level>,
+    began: Instant,
+}
+
+impl Session {
+    /// Takes the options that every command has, and finds out where the store is. That comes
+    /// first, since everybody looks like root once the store is open.
+    pub(crate) fn new(global: Global) -> Self {
+        Self {
+            root: global.root.or_else(env::default_root),
+            level: global.log,
+            began: Instant::now(),
+        }
+    }
+
+    /// Opens the store for work that runs programs. An ordinary user becomes root of a
+    /// namespace first, so this must come before any thread exists.
+    pub(crate) fn store_with_power(&self) -> Result<(Store, Rung), Report> {
+        let host = host()?;
+        let rung = userns::enter(&host)?;
+        let user_xattr = rung != userns::Rung::Root || host.userxattr();
+        Ok((self.open(user_xattr)?, Rung(rung)))
+    }
+
+    /// Opens the store for everything else, which also works without a namespace: nobody has
+    /// made trees then, and blobs belong to the caller. Must come before any thread exists.
+    pub(crate) fn store(&self) -> Result<Store, Report> {
+        let host = host()?;
+        match userns::enter(&host) {
+            Ok(userns::Rung::Root) => self.open(host.userxattr()),
+            Ok(_) | Err(EnterError::Refused(_)) => self.open(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open(&self, user_xattr: bool) -> Result<Store, Report> {
+        let root = self.root.as_deref().ok_or_else(|| {
+            Report::wrong_use("there is no default store: neither HOME nor XDG_DATA_HOME is set")
+                .hint("`--root DIR` or `COOPER_ROOT` names one")
+        })?;
+        self.debug(|| format!("store: {}", root.display()));
+        Ok(Store::open(root, store::Options { user_xattr })?)
+    }
+
+    /// Makes the renderer of a build's progress.
+    pub(crate) fn shown(&self, progress: Progress) -> Shown {
+        Shown::new(progress, self.level.unwrap_or(Level::Info))
+    }
+
+    /// Makes the renderer of all other progress: choices are only told when asked for.
+    pub(crate) fn modest(&self, quiet: bool) -> Shown {
+        let progress = if quiet {
+            Progress::Quiet
+        } else {
+            Progress::Auto
+        };
+        Shown::new(progress, self.level.unwrap_or(Level::Warn))
+    }
+
+    /// Tells how long the command took, to those who want to know everything.
+    pub(crate) fn close(&self) {
+        self.debug(|| format!("took: {:.3?}", self.began.elapsed()));
+    }
+
+    fn debug(&self, text: impl FnOnce() -> String) {
+        if self.level >= Some(Level::Debug) {
+            ui::note(&ui::clean::clean_lines(&text()));
+        }
+    }
+
+    /// Tells a result on standard error, unless only errors are wanted.
+    pub(crate) fn say(&self, text: &str) {
+        if self.level.is_none_or(|level| level >= Level::Info) {
+            ui::note(&ui::clean::clean_lines(text));
+        }
+    }
+}
+
+fn host() -> Result<HostInfo, Report> {
+    HostInfo::detect().map_err(|error| Report::failed("cannot read /proc").because(&error))
+}
+
+/// The way to privileges that was taken.
+#[derive(Debug)]
+pub(crate) struct Rung(userns::Rung);
+
+impl Rung {
+    /// Reports it.
+    pub(crate) fn announce(&self, sink: &dyn Sink) {
+        let text = match self.0 {
+            userns::Rung::Root => "root",
+            userns::Rung::SubIds => "user namespace, ids mapped by newuidmap",
+            userns::Rung::Outer => "user namespace inside a container, ids mapped by itself",
+        };
+        sink.emit(Event::Chosen {
+            what: "isolation",
+            text,
+        });
+    }
+}
+
+/// A sink that reports the rung once the plan is made, since a Dockerfile that is wrong needs none.
+pub(crate) struct Announcing<'s> {
+    /// What to report.
+    pub(crate) rung: Rung,
+    /// Where all events go.
+    pub(crate) to: &'s Shown,
+}
+
+impl Sink for Announcing<'_> {
+    fn emit(&self, event: Event<'_>) {
+        let planned = matches!(event, Event::Planned { .. });
+        self.to.emit(event);
+        if planned {
+            self.rung.announce(self.to);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What CONTEXT and `-f` mean, and standard input where one of them is `-`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::Build;
+use crate::build::{ContextSource, DockerfileSource, Request};
+use crate::cli::report::Report;
+use crate::layer::{self, Format};
+use crate::store::{Scratch, Store};
+
+/// Largest Dockerfile that is read from standard input, in bytes.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+/// Bytes that tell a tar from a Dockerfile.
+const PREFIX: u64 = 1024;
+
+/// Fills in the context and the Dockerfile. What is returned holds spooled input and goes when
+/// it is dropped.
+pub(super) fn resolve(
+    args: &Build,
+    store: &Store,
+    request: &mut Request,
+) -> Result<Option<Scratch>, Report> {
+    let context_is_stdin = args.context == Path::new("-");
+    let file_is_stdin = args.file.as_deref() == Some(Path::new("-"));
+    if context_is_stdin && file_is_stdin {
+        return Err(Report::wrong_use(
+            "CONTEXT and `-f` can't both be standard input",
+        ));
+    }
+    if context_is_stdin {
+        return from_stdin(args, store, request);
+    }
+    request.context = context(&args.context)?;
+    request.dockerfile = match &args.file {
+        None => DockerfileSource::Default,
+        Some(_) if file_is_stdin => DockerfileSource::Text(read_dockerfile(&mut io::stdin())?),
+        Some(file) => DockerfileSource::File(match &request.context {
+            ContextSource::Dir(dir) => in_either(file, dir),
+            _ => file.clone(),
+        }),
+    };
+    Ok(None)
+}
+
+/// `-f` names a file from here or, where there is none, from the context, as buildah reads it.
+fn in_either(file: &Path, context: &Path) -> PathBuf {
+    let inside = context.join(file);
+    match !file.exists() && inside.exists() {
+        true => inside,
+        false => file.to_owned(),
+    }
+}
+
+fn context(path: &Path) -> Result<ContextSource, Report> {
+    let text = path.to_string_lossy();
+    let remote = [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
+    if remote.iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(Report::wrong_use(format!(
+            "`{text}` is not on this machine: a context is a directory, a tar or `-`"
+        )));
+    }
+    let meta = fs::metadata(path).map_err(|error| {
+        Report::failed(format!("cannot open the build context {}", path.display())).because(&error)
+    })?;
+    Ok(match meta.is_dir() {
+        true => ContextSource::Dir(path.to_owned()),
+        false => ContextSource::Archive(path.to_owned()),
+    })
+}
+
+fn from_stdin(
+    args: &Build,
+    store: &Store,
+    request: &mut Request,
+) -> Result<Option<Scratch>, Report> {
+    let mut stdin = io::stdin().lock();
+    let mut prefix = Vec::new();
+    let read = |error: io::Error| Report::failed("cannot read standard input").because(&error);
+    (&mut stdin)
+        .take(PREFIX)
+        .read_to_end(&mut prefix)
+        .map_err(read)?;
+    if prefix.is_empty() {
+        return Err(Report::failed(
+            "standard input is empty: expected a Dockerfile or a tar",
+        ));
+    }
+    let mut input = prefix.as_slice().chain(stdin);
+    if layer::sniff(&prefix) == Format::Plain && !layer::is_tar(&prefix) {
+        if args.file.is_some() {
+            return Err(Report::wrong_use(
+                "`-f` names a file of a tar on standard input, and that holds no tar",
+            ));
+        }
+        request.context = ContextSource::Empty;
+        request.dockerfile = DockerfileSource::Text(read_dockerfile(&mut input)?);
+        return Ok(None);
+    }
+    let scratch = store.scratch()?;
+    let path = scratch.path().join("context.tar");
+    spool(&mut input, &path)
+        .map_err(|error| Report::failed("cannot keep the tar of standard input").because(&error))?;
+    request.context = ContextSource::Archive(path);
+    request.dockerfile = match &args.file {
+        Some(file) => DockerfileSource::File(file.clone()),
+        None => DockerfileSource::Default,
+    };
+    Ok(Some(scratch))
+}
+
+fn spool(input: &mut dyn Read, path: &Path) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    io::copy(input, &mut file)?;
+    file.flush()?;
+    file.rewind()
+}
+
+fn read_dockerfile(input: &mut dyn Read) -> Result<Vec<u8>, Report> {
+    let mut text = Vec::new();
+    let read = input.take(MAX_DOCKERFILE + 1).read_to_end(&mut text);
+    read.map_err(|error| Report::failed("cannot read standard input").because(&error))?;
+    if text.len() as u64 > MAX_DOCKERFILE {
+        return Err(Report::failed(format!(
+            "the Dockerfile on standard input has more than {MAX_DOCKERFILE} bytes"
+        )));
+    }
+    Ok(text)
+}

@@ -1,0 +1,404 @@
+//! `build`: arguments to a [`build::Request`](crate::build::Request), and its result to files
+//! and standard output.
+
+mod context;
+mod output;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use clap::builder::BoolishValueParser;
+use serde_json::json;
+
+use crate::build::{self, Cancel, Outcome, Output, Pull, Request};
+use crate::cli::args::{self, Registry};
+use crate::cli::report::Report;
+use crate::cli::session::Announcing;
+use crate::cli::ui::{Progress, human};
+use crate::cli::{Session, env, files, signals, ui};
+use crate::image::{Platform, Reference};
+use crate::transfer::{self, Network};
+
+/// The variable of reproducible-builds.org, in seconds since 1970.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Build an image from a Dockerfile
+///
+/// CONTEXT is a directory, a tar (also compressed), or `-` for a tar or a Dockerfile on standard
+/// input. The result goes to the store, unless `-o` says otherwise.
+///
+/// RUN steps use the network of the machine unless `--network=none` is given; a private network
+/// is not there yet.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Build {
+    /// Directory, tar or `-` with the files that COPY and ADD may take
+    #[arg(value_name = "CONTEXT")]
+    context: PathBuf,
+
+    /// Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Name for the result; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<Reference>,
+
+    /// Value for an ARG; without a value the environment's
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<String>,
+
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+
+    /// Platform to build for, such as `linux/arm64`
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+
+    /// Where the result goes: `type=local|tar|oci|docker|image|registry`, with `dest=`, `name=`,
+    /// `push=`; a directory; or `-` for a tar on standard output
+    #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
+    outputs: Vec<output::Parsed>,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    /// Ask the registry for newer base images: always, missing, never or newer (always, but an
+    /// image that is here will do when the registry does not answer)
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        default_value = "missing",
+        hide_default_value = true,
+        value_parser = pull_policy
+    )]
+    pull: Pull,
+
+    /// Label of the image
+    #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = args::label)]
+    labels: Vec<(String, String)>,
+
+    /// Annotation of the manifest
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
+    annotations: Vec<(String, String)>,
+
+    /// Network of RUN steps: host or none
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        default_value = "host",
+        value_parser = args::network
+    )]
+    network: args::Network,
+
+    /// Line for `/etc/hosts` of RUN steps
+    #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
+    add_hosts: Vec<(String, String)>,
+
+    /// Stages that are built at the same time [default: number of processors]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+
+    /// Make one layer of all that is new
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    squash: bool,
+
+    /// Seconds since 1970 for `created` and as the latest time of files in new layers;
+    /// `SOURCE_DATE_EPOCH` in the environment does the same
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timestamp: Option<i64>,
+
+    #[command(flatten)]
+    results: ResultArgs,
+
+    #[command(flatten)]
+    registry: Registry,
+}
+
+/// What is not taken from the cache.
+#[derive(Debug, clap::Args)]
+struct CacheArgs {
+    /// Run every step again
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    no_cache: bool,
+
+    /// Run every step of this stage again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+}
+
+/// How the result is told.
+#[derive(Debug, clap::Args)]
+struct ResultArgs {
+    /// Write the image id to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+
+    /// Write ids, digests and names to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+
+    /// How progress is shown on standard error
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    progress: Progress,
+
+    /// Print the image id and nothing else
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn pull_policy(text: &str) -> Result<Pull, String> {
+    match text {
+        "always" | "true" => Ok(Pull::Always),
+        "missing" | "false" => Ok(Pull::Missing),
+        "never" => Ok(Pull::Never),
+        "newer" => Ok(Pull::Newer),
+        _ => Err("expected always, missing, never or newer".to_owned()),
+    }
+}
+
+/// `manifest:` before the key is how buildx says what is meant here anyway.
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let text = text.strip_prefix("manifest:").unwrap_or(text);
+    for other in ["index", "index-descriptor", "manifest-descriptor"] {
+        if text
+            .strip_prefix(other)
+            .is_some_and(|rest| rest.starts_with(':'))
+        {
+            return Err(format!("`{other}:` is not annotated, only the manifest is"));
+        }
+    }
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected `KEY=VALUE`".to_owned()),
+    }
+}
+
+impl Build {
+    /// Builds, and tells what came of it.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let began = Instant::now();
+        let mut request = self.request()?;
+        let (store, rung) = session.store_with_power()?;
+        let spool = context::resolve(&self, &store, &mut request)?;
+        let cancel = Cancel::default();
+        let stop = signals::Stop::on({
+            let cancel = cancel.clone();
+            move || cancel.cancel()
+        })?;
+        let quiet = self.quiet();
+        let shown = session.shown(if self.results.quiet {
+            Progress::Quiet
+        } else {
+            self.results.progress
+        });
+        let sink = Announcing { rung, to: &shown };
+        let built = build::build(&store, &request, &sink, &mut std::io::stdout(), &cancel);
+        drop(shown);
+        drop(spool);
+        let outcome = match built {
+            Err(build::Error::Cancelled) => return Ok(stop.exit_code()),
+            other => other?,
+        };
+        self.write_files(&outcome)?;
+        if !quiet {
+            self.summary(session, &outcome, began);
+        } else if let Some(image) = outcome.image.as_ref().filter(|_| !self.uses_stdout()) {
+            ui::data(&image)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn quiet(&self) -> bool {
+        self.results.quiet || self.results.progress == Progress::Quiet
+    }
+
+    fn uses_stdout(&self) -> bool {
+        let to_stdout = |parsed: &output::Parsed| {
+            matches!(
+                parsed.output,
+                Output::Tar { dest: None }
+                    | Output::Oci { dest: None, .. }
+                    | Output::Docker { dest: None, .. }
+            )
+        };
+        self.outputs.iter().any(to_stdout)
+    }
+
+    /// Resolves everything that needs no store. The context follows in [`context::resolve`].
+    fn request(&self) -> Result<Request, Report> {
+        if self.uses_stdout() && std::io::stdout().is_terminal() {
+            return Err(Report::wrong_use("an archive is not written to a terminal")
+                .hint("`-o type=…,dest=FILE`, or a pipe behind the command"));
+        }
+        let network = match self.network {
+            args::Network::Host => build::Network::Host,
+            args::Network::None => build::Network::None,
+        };
+        let build_args = self.build_args()?;
+        let epoch = self.epoch(&build_args)?;
+        let asked = self
+            .outputs
+            .iter()
+            .find_map(|output| output.rewrite_timestamp);
+        let more = self
+            .outputs
+            .iter()
+            .flat_map(|output| output.annotations.iter().cloned());
+        Ok(Request {
+            dockerfile: build::DockerfileSource::Default,
+            context: build::ContextSource::Empty,
+            tags: self.tags.clone(),
+            build_args,
+            target: self.target.clone(),
+            platforms: self.platforms.clone(),
+            no_cache: self.cache.no_cache,
+            no_cache_filter: self.cache.no_cache_filter.clone(),
+            pull: self.pull,
+            labels: self.labels.clone(),
+            annotations: self.annotations.iter().cloned().chain(more).collect(),
+            outputs: self
+                .outputs
+                .iter()
+                .map(|parsed| parsed.output.clone())
+                .collect(),
+            network,
+            add_hosts: self.add_hosts.clone(),
+            proxies: env::proxies(),
+            source_date_epoch: epoch,
+            // The same inputs are to give the same layers, so their times may not differ.
+            rewrite_timestamp: asked.unwrap_or(epoch.is_some()),
+            now: SystemTime::now(),
+            jobs: self.jobs.filter(|&jobs| jobs > 0),
+            squash: self.squash,
+            transfer: transfer::Options {
+                network: Network::new(self.registry.options()?),
+                ..transfer::Options::default()
+            },
+        })
+    }
+
+    /// Looks up the values that only the environment has; a name it has not is left out. The
+    /// time to build with becomes a build argument, as buildx makes it one.
+    fn build_args(&self) -> Result<Vec<(String, String)>, Report> {
+        let mut out = Vec::new();
+        for text in &self.build_args {
+            let (key, value) = match text.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (text.as_str(), env::exact(text)),
+            };
+            if key.is_empty() {
+                let text = format!("`--build-arg {text}`: expected `KEY` or `KEY=VALUE`");
+                return Err(Report::wrong_use(text));
+            }
+            out.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        if !out.iter().any(|(key, _)| key == EPOCH) {
+            out.extend(env::text(EPOCH).map(|value| (EPOCH.to_owned(), value)));
+        }
+        Ok(out)
+    }
+
+    /// Finds the time to build with: `--timestamp`, or the build argument.
+    fn epoch(&self, build_args: &[(String, String)]) -> Result<Option<i64>, Report> {
+        if self.timestamp.is_some() {
+            return Ok(self.timestamp);
+        }
+        let given = build_args.iter().rfind(|(key, _)| key == EPOCH);
+        match given.map(|(_, value)| value.trim()) {
+            None | Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                Report::wrong_use(format!(
+                    "`{EPOCH}` is `{text}`: expected seconds since 1970 as a number"
+                ))
+            }),
+        }
+    }
+
+    fn write_files(&self, outcome: &Outcome) -> Result<(), Report> {
+        if let (Some(path), Some(image)) = (&self.results.iidfile, &outcome.image) {
+            files::write(path, image.to_string().as_bytes())?;
+        }
+        if let Some(path) = &self.results.metadata_file {
+            let names = self.names().join(",");
+            files::write(path, metadata(outcome, &names).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// All names the result was to get, in full.
+    fn names(&self) -> Vec<String> {
+        let more = self.outputs.iter().flat_map(|parsed| match &parsed.output {
+            Output::Oci { names, .. } | Output::Docker { names, .. } => names.as_slice(),
+            Output::Image { names, .. } => names.as_slice(),
+            Output::Local { .. } | Output::Tar { .. } => &[],
+        });
+        self.tags.iter().chain(more).map(Reference::full).collect()
+    }
+
+    fn summary(&self, session: &Session, outcome: &Outcome, began: Instant) {
+        if self.results.progress == Progress::Rawjson {
+            return;
+        }
+        let took = human::elapsed(began.elapsed());
+        let steps = format!("{} steps run, {} cached", outcome.ran, outcome.cached);
+        match &outcome.image {
+            Some(image) => session.say(&format!("built {image} in {took}: {steps}")),
+            None => session.say(&format!("done in {took}: {steps}")),
+        }
+        for tag in &outcome.tags {
+            session.say(&format!("tagged {tag}"));
+        }
+    }
+}
+
+/// Returns what docker's `--metadata-file` holds, as far as there is something to say.
+fn metadata(outcome: &Outcome, names: &str) -> String {
+    let mut fields = serde_json::Map::new();
+    if let Some(image) = &outcome.image {
+        fields.insert(
+            "containerimage.config.digest".to_owned(),
+            json!(image.to_string()),
+        );
+    }
+    if let Some(manifest) = &outcome.manifest {
+        fields.insert("containerimage.digest".to_owned(), json!(manifest.as_str()));
+    }
+    if !names.is_empty() {
+        fields.insert("image.name".to_owned(), json!(names));
+    }
+    let value = serde_json::Value::Object(fields);
+    format!("{value:#}\n")
+}

@@ -1,0 +1,117 @@
+//! `history`: the instructions that made an image.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::cli::Session;
+use crate::cli::report::{Report, wrong_format};
+use crate::cli::ui::listing::{Format, Listing};
+use crate::cli::ui::{self, human};
+use crate::image::Platform;
+use crate::store::{Image, Store};
+
+const HISTORY: Listing = Listing {
+    columns: &["ID", "CreatedSince", "CreatedBy", "Size", "Comment"],
+    heads: &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedBy", "CREATED BY"),
+    ],
+};
+
+/// Longest instruction in a table, in characters, as docker cuts it.
+const SHOWN: usize = 45;
+
+/// Show what made an image, the newest instruction first
+#[derive(Debug, clap::Args)]
+pub(crate) struct History {
+    /// Name or id of the image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Nothing cut short
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// Ids only
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// `table`, `json` (one object a line), or a template of ID, CreatedSince, CreatedAt,
+    /// CreatedBy, Size, Comment
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true
+    )]
+    format: Format,
+}
+
+impl History {
+    /// Shows it.
+    pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
+        let store = session.store()?;
+        let target = store.need(&self.image)?;
+        let image = store.image(&target.descriptor.digest, &Platform::host())?;
+        let rows = self.rows(&store, &image)?;
+        if self.quiet {
+            let ids = rows
+                .iter()
+                .filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?)));
+            return ui::raw_data(ids.collect::<String>().as_bytes());
+        }
+        let text = HISTORY.render(&self.format, &rows).map_err(wrong_format)?;
+        ui::raw_data(text.as_bytes())
+    }
+
+    fn rows(&self, store: &Store, image: &Image) -> Result<Vec<Value>, Report> {
+        let now = SystemTime::now();
+        let mut layers = image.layers().into_iter();
+        let mut rows = Vec::new();
+        for entry in &image.config.value().history {
+            let size = match (entry.empty_layer, layers.len()) {
+                (false, 1..) => match layers.next() {
+                    Some(layer) => store
+                        .plain_size(&layer.diff_id)?
+                        .unwrap_or(layer.descriptor.size),
+                    None => 0,
+                },
+                // A history that names more layers than there are has made none for this entry.
+                _ => 0,
+            };
+            let created = human::parse_time(entry.created.as_deref());
+            let by = entry
+                .created_by
+                .as_deref()
+                .unwrap_or_default()
+                .replace('\t', " ");
+            rows.push(json!({
+                "ID": "<missing>",
+                "CreatedAt": entry.created.as_deref().unwrap_or("N/A"),
+                "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now)),
+                "CreatedBy": self.cut(&by),
+                "Size": human::size(size),
+                "Comment": entry.comment.as_deref().unwrap_or_default(),
+            }));
+        }
+        rows.reverse();
+        let id = image.id();
+        if let Some(newest) = rows.first_mut() {
+            newest["ID"] = match self.no_trunc {
+                true => id.to_string().into(),
+                false => id.digest().short().into(),
+            };
+        }
+        Ok(rows)
+    }
+
+    fn cut(&self, text: &str) -> String {
+        let line = ui::clean::clean(text, ui::clean::Colours::Drop);
+        if self.no_trunc || line.chars().count() <= SHOWN {
+            return line.into_owned();
+        }
+        line.chars().take(SHOWN - 1).chain(['…']).collect()
+    }
+}

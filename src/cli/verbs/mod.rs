@@ -1,0 +1,72 @@
+//! The verbs about images, which `cooper` and `cask` share.
+
+mod build;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod load;
+mod login;
+mod logout;
+mod prune;
+mod pull;
+mod push;
+mod rmi;
+mod save;
+mod tag;
+mod untag;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::Session;
+use super::report::Report;
+
+/// A verb and its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    #[command(visible_alias = "bud", alias = "build-using-dockerfile")]
+    Build(Box<build::Build>),
+    Images(images::Images),
+    Rmi(rmi::Rmi),
+    Tag(tag::Tag),
+    Untag(untag::Untag),
+    Inspect(inspect::Inspect),
+    History(history::History),
+    Prune(prune::Prune),
+    Import(import::Import),
+    Save(save::Save),
+    Load(load::Load),
+    Pull(pull::Pull),
+    Push(push::Push),
+    Login(login::Login),
+    Logout(logout::Logout),
+    Version(version::Version),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        match self {
+            Self::Build(verb) => return verb.run(session),
+            Self::Images(verb) => verb.run(session),
+            Self::Rmi(verb) => verb.run(session),
+            Self::Tag(verb) => verb.run(session),
+            Self::Untag(verb) => verb.run(session),
+            Self::Inspect(verb) => verb.run(session),
+            Self::History(verb) => verb.run(session),
+            Self::Prune(verb) => verb.run(session),
+            Self::Import(verb) => verb.run(session),
+            Self::Save(verb) => verb.run(session),
+            Self::Load(verb) => verb.run(session),
+            Self::Pull(verb) => verb.run(session),
+            Self::Push(verb) => verb.run(session),
+            Self::Login(verb) => verb.run(session),
+            Self::Logout(verb) => verb.run(session),
+            Self::Version(verb) => verb.run(),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
