@@ -1,0 +1,130 @@
+//! What runs again and what does not.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use crate::support::TestEnv;
+
+fn age(t: &TestEnv, name: &str) {
+    let then = SystemTime::now() - Duration::from_secs(3600);
+    let file = fs::File::options().write(true).open(t.path(name)).unwrap();
+    file.set_modified(then).unwrap();
+}
+
+/// Steps that ran, without the ones that stand for FROM.
+fn ran(steps: &[String]) -> Vec<&str> {
+    steps
+        .iter()
+        .filter(|step| step.ends_with("ran"))
+        .map(String::as_str)
+        .collect()
+}
+
+#[test]
+fn an_unchanged_build_runs_nothing_and_gives_the_same_image() {
+    let t = TestEnv::new()
+        .file("a", "1")
+        .dockerfile("FROM busybox\nCOPY a /a\nRUN cat /a > /b\nWORKDIR /w\nENV X=1\n");
+    t.busybox("busybox");
+    let first = t.build_with(&["-t", "x", "--timestamp", "5"]).ok();
+    assert_eq!(ran(&first.steps()).len(), 3, "{:?}", first.steps());
+    let second = t.build_with(&["-t", "x", "--timestamp", "5"]).ok();
+    assert_eq!(ran(&second.steps()), Vec::<&str>::new());
+    let id = |args: &[&str]| t.cooper(args).ok().stdout();
+    let quiet = ["build", "-q", "--timestamp", "5", "."];
+    assert_eq!(id(&quiet), id(&quiet));
+}
+
+#[test]
+fn copy_is_rerun_when_only_a_file_mode_changes() {
+    let t = TestEnv::new()
+        .file("tool", "#!/bin/sh\n")
+        .dockerfile("FROM scratch\nCOPY tool /tool\n");
+    t.build().ok();
+    t.chmod("tool", 0o755);
+    assert_eq!(ran(&t.build().ok().steps()).len(), 1);
+    assert_eq!(ran(&t.build().ok().steps()).len(), 0);
+}
+
+#[test]
+fn a_touched_file_does_not_run_anything() {
+    let t = TestEnv::new()
+        .file("a", "1")
+        .dockerfile("FROM scratch\nCOPY a /a\n");
+    t.build().ok();
+    age(&t, "a");
+    assert_eq!(ran(&t.build().ok().steps()).len(), 0);
+}
+
+#[test]
+fn changed_bytes_of_the_same_length_run_the_copy() {
+    let t = TestEnv::new()
+        .file("a", "1")
+        .dockerfile("FROM scratch\nCOPY a /a\n");
+    t.build().ok();
+    t.write("a", "2");
+    assert_eq!(ran(&t.build().ok().steps()).len(), 1);
+}
+
+#[test]
+fn metadata_above_a_run_does_not_run_it_again() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nLABEL v=1\nEXPOSE 80\nRUN echo x > /x\n");
+    t.busybox("busybox");
+    t.build().ok();
+    t.write(
+        "Dockerfile",
+        "# comment\nFROM busybox\nLABEL v=2\nEXPOSE 81\nCMD [\"x\"]\nrun echo x > /x\n",
+    );
+    assert_eq!(ran(&t.build().ok().steps()).len(), 0);
+    t.write("Dockerfile", "FROM busybox\nENV v=2\nRUN echo x > /x\n");
+    assert_eq!(ran(&t.build().ok().steps()).len(), 1);
+}
+
+#[test]
+fn a_build_arg_counts_where_it_is_declared() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nRUN echo a > /a\nARG V=1\nRUN echo $V > /b\n");
+    t.busybox("busybox");
+    t.build().ok();
+    assert_eq!(
+        ran(&t.build_with(&["--build-arg", "V=2"]).ok().steps()).len(),
+        1
+    );
+    assert_eq!(
+        ran(&t.build_with(&["--build-arg", "OTHER=2"]).ok().steps()).len(),
+        0
+    );
+}
+
+#[test]
+fn a_parent_that_gives_the_same_files_leaves_copies_from_it_cached() {
+    let text = |extra: &str| {
+        format!(
+            "FROM busybox AS make\nRUN {extra}echo same > /out\nFROM scratch\nCOPY --from=make /out /out\n"
+        )
+    };
+    let t = TestEnv::new().dockerfile(&text(""));
+    t.busybox("busybox");
+    t.build().ok();
+    t.write("Dockerfile", text("true; "));
+    let steps = t.build().ok().steps();
+    assert_eq!(ran(&steps).len(), 1, "{steps:?}");
+    assert!(ran(&steps)[0].contains("RUN"), "{steps:?}");
+}
+
+#[test]
+fn no_cache_runs_everything() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nRUN echo x > /x\nRUN echo y > /y\n");
+    t.busybox("busybox");
+    t.build().ok();
+    assert_eq!(ran(&t.build_with(&["--no-cache"]).ok().steps()).len(), 2);
+}
+
+#[test]
+fn steps_before_a_failure_are_kept() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nRUN echo x > /x\nRUN exit 3\n");
+    t.busybox("busybox");
+    t.build().fails(1).says("exit code: 3");
+    t.write("Dockerfile", "FROM busybox\nRUN echo x > /x\nRUN exit 0\n");
+    let steps = t.build().ok().steps();
+    assert_eq!(ran(&steps).len(), 1, "{steps:?}");
+}

@@ -1,0 +1,18 @@
+//! The two programs as their users meet them: real binaries, real files, exact text.
+//!
+//! One binary, so that it links once; one file a topic.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod build_cli;
+mod caching;
+mod containers;
+mod copying;
+mod images;
+mod moving;
+mod running;
+mod stages;
+mod wiring;

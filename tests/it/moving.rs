@@ -1,0 +1,220 @@
+//! Images between store, registries and archives, and logins.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::support::{Certs, Output, Server, Setup, TestEnv};
+
+fn with_image() -> TestEnv {
+    let t = TestEnv::new()
+        .var("SOURCE_DATE_EPOCH", "1700000000")
+        .dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\n")
+        .file("a", "a".repeat(5000))
+        .file("b", "b");
+    t.cooper(&["build", "-q", "-t", "app", "."]).ok();
+    t
+}
+
+fn ids(out: Output) -> String {
+    out.ok().stdout()
+}
+
+#[test]
+fn an_image_goes_to_a_registry_and_back() {
+    let registry = Server::http();
+    let name = registry.name("team/app:1").full();
+    let t = with_image();
+    let id = ids(t.cooper(&["images", "-q", "--no-trunc", "app"]));
+    let digest = t
+        .cooper(&["push", "app", &name, "--digestfile", "digest"])
+        .ok()
+        .stdout();
+    assert_eq!(fs::read_to_string(t.path("digest")).unwrap(), digest);
+    let again = t.cooper(&["push", "app", &name]).ok();
+    assert_eq!(again.stdout(), digest);
+    assert!(
+        again.stderr().contains("already there"),
+        "{}",
+        again.stderr()
+    );
+
+    let other = TestEnv::new();
+    assert_eq!(ids(other.cooper(&["pull", &name])), id);
+    let pinned = format!("{}@{digest}", registry.name("team/app").name());
+    assert_eq!(ids(other.cooper(&["pull", "-q", &pinned])), id);
+    let shown = other
+        .cooper(&["images", "--digests", "--format", "{{.Tag}} {{.Digest}}"])
+        .ok();
+    assert_eq!(shown.stdout(), format!("1 {digest}"));
+    other.write("Dockerfile", format!("FROM {name}\nCOPY c /c\n"));
+    other.write("c", "c");
+    other.cooper(&["build", "-q", "-o", "out", "."]).ok();
+    assert_eq!(fs::read_to_string(other.path("out/b")).unwrap(), "b");
+    let missing = registry.name("team/none:1").full();
+    let judged = other.cooper(&["pull", &missing]).fails(1);
+    assert!(
+        judged.stderr().starts_with("error: "),
+        "{}",
+        judged.stderr()
+    );
+    other
+        .cooper(&["push", "none", &name])
+        .fails(1)
+        .says("no image `none`");
+    let id_alone = &id["sha256:".len()..][..12];
+    other
+        .cooper(&["push", id_alone])
+        .fails(2)
+        .says("does not say where to push to");
+}
+
+#[test]
+fn a_private_ca_is_trusted_when_it_is_named() {
+    let certs = Certs::new("IP:127.0.0.1");
+    let registry = certs.serve();
+    let name = registry.name("app").full();
+    let t = with_image();
+    let judged = t.cooper(&["push", "app", &name]).fails(1);
+    assert_snapshot!(judged.shown_err().lines().last().unwrap(), @"hint: its CA belongs in `/etc/docker/certs.d/127.0.0.1:[PORT]/ca.crt`, or in a directory for `--cert-dir`; `--tls-verify=false` trusts anybody");
+    fs::create_dir(t.beside("certs")).unwrap();
+    fs::copy(certs.ca(), t.beside("certs/ca.crt")).unwrap();
+    t.cooper(&["push", "app", &name, "--cert-dir", "../certs"])
+        .ok();
+    t.cooper(&["pull", "--tls-verify=false", &name]).ok();
+}
+
+#[test]
+fn logins_are_kept_used_and_forgotten() {
+    let registry = Server::start(&Setup {
+        tls: None,
+        htpasswd: Some(("ann", "s3cret")),
+    });
+    let host = registry.name("x").registry().to_owned();
+    let name = registry.name("app").full();
+    let t = with_image();
+    let push = |options: &[&str]| {
+        let mut args = vec!["push", "app", &name];
+        args.extend(options);
+        t.cooper(&args)
+    };
+    let judged = push(&[]).fails(1);
+    assert!(
+        judged.stderr().contains(&format!("`cooper login {host}`")),
+        "{}",
+        judged.stderr()
+    );
+    push(&["--creds", "ann:wrong"])
+        .fails(1)
+        .says("does not accept the user name or password");
+    push(&["--creds", "ann:s3cret"]).ok();
+
+    let login = |password: &[u8]| {
+        t.cooper_reading(password, &["login", "-u", "ann", "--password-stdin", &host])
+    };
+    login(b"wrong\n")
+        .fails(1)
+        .says("does not accept the user name or password of `ann`");
+    let config = t.beside("home/.docker/config.json");
+    assert!(!config.exists(), "a wrong password is not kept");
+    login(b"s3cret\n")
+        .ok()
+        .says(&format!("logged in to {host}"));
+    assert_eq!(
+        fs::metadata(&config).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    push(&[]).ok();
+    t.cooper(&["logout", &host]).ok().says("logged out");
+    push(&[]).fails(1);
+    t.cooper(&["logout", &host]).ok().says("not logged in");
+
+    t.cooper(&[
+        "login",
+        "-u",
+        "ann",
+        "-p",
+        "s3cret",
+        "--authfile",
+        "auth.json",
+        &host,
+    ])
+    .ok();
+    push(&["--authfile", "auth.json"]).ok();
+    push(&["--authfile", "none.json"]).fails(1);
+    t.cooper(&["login", "--password-stdin", &host]).fails(2);
+}
+
+#[test]
+fn archives_and_layouts_carry_images_both_ways() {
+    let t = with_image();
+    let id = ids(t.cooper(&["images", "-q", "--no-trunc", "app"]));
+    for place in [
+        "oci:layout:1.0",
+        "oci-archive:o.tar:app:2",
+        "docker-archive:d.tar:saved:3",
+    ] {
+        t.cooper(&["push", "-q", "app", place]).ok();
+        let other = TestEnv::new();
+        let (transport, rest) = place.split_once(':').unwrap();
+        let there = format!("{transport}:{}", t.path(rest).display());
+        assert_eq!(ids(other.cooper(&["pull", "-q", &there])), id, "{place}");
+    }
+    let index: Value =
+        serde_json::from_slice(&fs::read(t.path("layout/index.json")).unwrap()).unwrap();
+    let tag = &index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"];
+    assert_eq!(tag, "1.0");
+    t.cooper(&["pull", "oci:nowhere"]).fails(1);
+    t.cooper(&["pull", "docker-daemon:x"])
+        .fails(2)
+        .says("is not supported");
+}
+
+#[test]
+fn save_and_load_keep_names() {
+    let t = with_image();
+    t.cooper(&["tag", "app", "me/app:2"]).ok();
+    let id = ids(t.cooper(&["images", "-q", "--no-trunc", "app"]));
+    let saved = t.cooper(&["save", "app", "me/app:2"]).ok();
+    t.cooper(&["save", "-o", "oci.tar", "--format", "oci-archive", "app"])
+        .ok();
+    let other = TestEnv::new();
+    let loaded = other.cooper_reading(saved.bytes(), &["load"]).ok().stdout();
+    assert_eq!(loaded, "Loaded image: app:latest\nLoaded image: me/app:2");
+    assert_eq!(
+        ids(other.cooper(&["images", "-q", "--no-trunc", "me/app"])),
+        id
+    );
+    let file = t.path("oci.tar");
+    other.cooper(&["load", "-i", file.to_str().unwrap()]).ok();
+    other.cooper_reading(b"no archive", &["load"]).fails(1);
+}
+
+#[test]
+fn import_makes_an_image_of_a_tar() {
+    let t = TestEnv::new()
+        .var("SOURCE_DATE_EPOCH", "1700000000")
+        .file("etc/x", "x");
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all("", t.path("")).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let id = t
+        .cooper_reading(&tar, &["import", "-", "base:1"])
+        .ok()
+        .stdout();
+    assert_eq!(ids(t.cooper(&["images", "-q", "--no-trunc"])), id);
+    let history = t
+        .cooper(&["history", "--format", "{{.Comment}}", "base:1"])
+        .ok();
+    assert_eq!(history.stdout(), "Imported from -");
+    t.write("root.tar", tar);
+    t.cooper(&["import", "-m", "by hand", "root.tar"]).ok();
+    t.cooper(&["import", "none.tar"])
+        .fails(1)
+        .says("cannot open none.tar");
+    t.cooper_reading(b"text", &["import", "-"])
+        .fails(1)
+        .says("standard input is no tar archive");
+}

@@ -1,0 +1,233 @@
+//! FROM, stages, ARG scopes, ONBUILD, and the config that comes out.
+
+use serde_json::Value;
+
+use crate::support::TestEnv;
+
+fn config(t: &TestEnv, name: &str) -> Value {
+    let text = t
+        .cooper(&["inspect", "--format", "json", name])
+        .ok()
+        .stdout();
+    let value: Value = serde_json::from_str(&text).unwrap();
+    match value {
+        Value::Array(mut images) => images.remove(0),
+        other => other,
+    }
+}
+
+#[test]
+fn metadata_reaches_the_config_in_the_fields_docker_reads() {
+    let t = TestEnv::new().dockerfile(concat!(
+        "FROM scratch\nENV A=1 B=\"two words\"\nENV A=3\nLABEL l=v\nWORKDIR /w\nWORKDIR rel\n",
+        "USER app:1\nEXPOSE 80 53/udp 7000-7001\nVOLUME /data\nSTOPSIGNAL SIGQUIT\n",
+        "SHELL [\"/bin/ash\", \"-c\"]\nENTRYPOINT [\"/ep\"]\nCMD run me\n",
+        "HEALTHCHECK --interval=30s --retries=2 CMD [\"/probe\"]\nONBUILD RUN make\nMAINTAINER me\n",
+    ));
+    t.build_with(&["-t", "x", "--label", "cli=yes"]).ok();
+    let image = config(&t, "x");
+    let config = &image["Config"];
+    assert_eq!(config["Env"][1], "A=3");
+    assert_eq!(config["Env"][2], "B=two words");
+    assert!(config["Env"][0].as_str().unwrap().starts_with("PATH="));
+    assert_eq!(config["Labels"]["l"], "v");
+    assert_eq!(config["Labels"]["cli"], "yes");
+    assert_eq!(config["WorkingDir"], "/w/rel");
+    assert_eq!(config["User"], "app:1");
+    let ports: Vec<&String> = config["ExposedPorts"].as_object().unwrap().keys().collect();
+    assert_eq!(ports, ["53/udp", "7000/tcp", "7001/tcp", "80/tcp"]);
+    assert!(config["Volumes"]["/data"].is_object());
+    assert_eq!(config["StopSignal"], "SIGQUIT");
+    assert_eq!(config["Shell"], serde_json::json!(["/bin/ash", "-c"]));
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/ep"]));
+    assert_eq!(
+        config["Cmd"],
+        serde_json::json!(["/bin/ash", "-c", "run me"])
+    );
+    assert_eq!(
+        config["Healthcheck"]["Test"],
+        serde_json::json!(["CMD", "/probe"])
+    );
+    assert_eq!(config["Healthcheck"]["Interval"], 30_000_000_000_i64);
+    assert_eq!(config["OnBuild"], serde_json::json!(["RUN make"]));
+    assert_eq!(image["Author"], "me");
+}
+
+#[test]
+fn history_reads_as_buildkit_writes_it() {
+    let t = TestEnv::new().file("f", "1").dockerfile(
+        "FROM busybox\nARG V=1\nENV E=$V\nCOPY f /f\nRUN echo hi\nWORKDIR /w\nEXPOSE 80\nCMD [\"a\", \"b\"]\n",
+    );
+    t.busybox("busybox");
+    t.build_with(&["-t", "x"]).ok();
+    let text = t
+        .cooper(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "x"])
+        .ok()
+        .stdout();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..7],
+        [
+            "CMD [\"a\" \"b\"]",
+            "EXPOSE [80/tcp]",
+            "WORKDIR /w",
+            "RUN |1 V=1 /bin/sh -c echo hi # buildkit",
+            "COPY f /f # buildkit",
+            "ENV E=1",
+            "ARG V=1",
+        ]
+    );
+}
+
+#[test]
+fn a_stage_inherits_config_and_args_of_its_base_stage() {
+    let t = TestEnv::new().dockerfile(concat!(
+        "ARG TAG=busybox\nFROM $TAG AS base\nARG A=1\nENV E=2\nWORKDIR /w\nCMD [\"x\"]\n",
+        "FROM base\nRUN echo \"got $A $E $(pwd)\"\nENTRYPOINT [\"e\"]\n",
+    ));
+    t.busybox("busybox");
+    let err = t.build_with(&["-t", "x"]).ok().stderr();
+    assert!(err.contains("got 1 2 /w"), "{err}");
+    let image = config(&t, "x");
+    assert_eq!(image["Config"]["Entrypoint"], serde_json::json!(["e"]));
+    assert!(
+        image["Config"]["Cmd"].is_null(),
+        "ENTRYPOINT clears an inherited CMD"
+    );
+}
+
+#[test]
+fn a_target_is_found_by_name_or_number_and_else_the_nearest_is_named() {
+    let t = TestEnv::new()
+        .dockerfile("FROM scratch AS build\nENV S=1\nFROM scratch AS final\nENV S=2\n");
+    for (target, want) in [
+        ("build", "S=1"),
+        ("BUILD", "S=1"),
+        ("0", "S=1"),
+        ("final", "S=2"),
+    ] {
+        t.build_with(&["-t", "x", "--target", target]).ok();
+        assert_eq!(config(&t, "x")["Config"]["Env"][1], want);
+    }
+    t.build_with(&["--target", "biuld"])
+        .fails(1)
+        .says("`biuld`")
+        .says("build");
+}
+
+#[test]
+fn copy_from_a_stage_keeps_owners_and_needs_it_to_come_first() {
+    let t = TestEnv::new().dockerfile(concat!(
+        "FROM busybox AS make\nRUN mkdir /o && echo x > /o/f && chown -R 5:6 /o && chmod 640 /o/f\n",
+        "FROM busybox\nCOPY --from=make /o /o\nCOPY --from=0 /o/f /\n",
+        "RUN stat -c '%u:%g %a' /o/f /f\n",
+    ));
+    t.busybox("busybox");
+    let err = t.build().ok().stderr();
+    assert_eq!(err.matches("5:6 640").count(), 2, "{err}");
+    t.write(
+        "Dockerfile",
+        "FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nFROM a\n",
+    );
+    t.build().fails(1).says("Dockerfile:2");
+}
+
+#[test]
+fn copy_from_an_image_reads_its_files() {
+    let t = TestEnv::new().dockerfile("FROM scratch\nCOPY --from=busybox /bin/busybox /busybox\n");
+    t.busybox("busybox");
+    t.build_with(&["-t", "x"]).ok();
+    let run = t
+        .cask(&[
+            "run",
+            "--rm",
+            "--network=none",
+            "x",
+            "/busybox",
+            "echo",
+            "from it",
+        ])
+        .ok();
+    assert_eq!(run.stdout(), "from it");
+}
+
+#[test]
+fn onbuild_triggers_run_in_the_child_once() {
+    let t = TestEnv::new()
+        .file("src", "hello")
+        .dockerfile("FROM busybox\nONBUILD COPY src /src\nONBUILD RUN cat /src > /copied\n");
+    t.busybox("busybox");
+    t.build_with(&["-t", "base"]).ok();
+    t.write("Dockerfile", "FROM base\nRUN cat /copied\n");
+    let err = t.build_with(&["-t", "child"]).ok().stderr();
+    assert!(err.contains("hello"), "{err}");
+    assert!(config(&t, "child")["Config"]["OnBuild"].is_null());
+}
+
+#[test]
+fn a_base_that_is_not_there_is_named_with_its_line() {
+    let t = TestEnv::new().dockerfile("FROM localhost/missing:1\n");
+    t.build()
+        .fails(1)
+        .says("localhost/missing:1")
+        .says("Dockerfile:1");
+    t.write("Dockerfile", "FROM missing\n");
+    t.build_with(&["--pull=never"])
+        .fails(1)
+        .says("`missing:latest` is not in the store");
+}
+
+#[test]
+fn unknown_instructions_and_flags_say_what_was_meant() {
+    let t = TestEnv::new().dockerfile("FROM scratch\nCPOY a b\n");
+    t.build()
+        .fails(1)
+        .says("unknown instruction: CPOY")
+        .says("COPY")
+        .says("Dockerfile:2");
+    t.write("Dockerfile", "FROM scratch\nCOPY --form=x a b\n");
+    t.build()
+        .fails(1)
+        .says("--form")
+        .says("from")
+        .says("Dockerfile:2");
+}
+
+#[test]
+fn the_same_inputs_give_the_same_digest_as_root_and_as_an_ordinary_user() {
+    let text = "FROM busybox\nCOPY f /f\nRUN mkdir /d && echo x > /d/x && chown 5:6 /d/x && ln -s x /d/l\nWORKDIR /w\n";
+    let digest = |t: TestEnv| {
+        let t = t
+            .file("f", "1")
+            .dockerfile(text)
+            .var("SOURCE_DATE_EPOCH", "1700000000");
+        t.chmod("f", 0o644);
+        t.busybox("busybox");
+        t.build_with(&["-q"]).ok().stdout()
+    };
+    let root = digest(TestEnv::new());
+    assert_eq!(root, digest(TestEnv::new()), "two builds as root");
+    assert_eq!(
+        root,
+        digest(TestEnv::as_user("sub")),
+        "root and an ordinary user"
+    );
+}
+
+#[test]
+fn squash_leaves_one_layer_on_top_of_the_base() {
+    let t = TestEnv::new().dockerfile(
+        "FROM busybox\nRUN mkdir /d && echo 1 > /d/gone && echo 2 > /d/kept\nRUN rm /d/gone\n",
+    );
+    t.busybox("busybox");
+    t.build_with(&["-t", "x", "--squash"]).ok();
+    let layers = |name: &str| {
+        config(&t, name)["RootFS"]["Layers"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(layers("x"), layers("busybox") + 1);
+    let out = t.cask(&["run", "--rm", "x", "ls", "/d"]).ok();
+    assert_eq!(out.stdout(), "kept");
+}

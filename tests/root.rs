@@ -1,0 +1,14 @@
+//! The sandbox against the real kernel, as root.
+//!
+//! Needs uid 0 with CAP_SYS_ADMIN and `/bin/busybox` (Debian: busybox-static); without them the
+//! tests fail and say so. The rootless tier is `tests/userns.rs`.
+
+#[path = "root/support.rs"]
+mod support;
+
+#[path = "root/sandbox.rs"]
+mod sandbox;
+#[path = "root/security.rs"]
+mod security;
+#[path = "root/stubs.rs"]
+mod stubs;

@@ -1,0 +1,15 @@
+//! Layers as tars against a real file system: what unpacking must never do, what it must do as
+//! others do it, and which bytes are written.
+//!
+//! The `t_tar_*` and `t_dos_*` tests are the cases of the security list by those names. Making
+//! devices and changing owners needs root, here or in a user namespace; a test that needs it says
+//! so when it is skipped.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
+
+mod bytes;
+mod escape;
+mod resources;
+mod semantics;
+mod strict;
+mod support;
