@@ -1,0 +1,403 @@
+"""Measures cooper and cask beside other builders and beside the raw cost of the same work. Started by `scripts/bench`.
+
+Every round resets every program's storage and then does the same things in the same order, program after program,
+so that a busy moment of the machine hits all of them; the table shows medians. The raw column is the kernel's and
+coreutils' cost of the same work on the same files. Peak memory is the largest resident set of the command itself
+and its children (as /usr/bin/time -v counts it); docker's work happens in its daemon and is not shown.
+
+With --peers DIR, DIR/root is a root file system that has the other programs; they run in it, under their own dockerd.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILES, BYTES = 16_660, 308_000_000
+BUSYBOX = "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n"
+STEPS = "FROM busybox\n" + "".join(f"RUN echo {i} > /step-{i}\n" for i in range(10))
+COPY = "FROM busybox\nCOPY . /data\n"
+
+ROWS = {  # key: (what is shown, target in seconds or MiB)
+    "step": ("one `RUN echo` step, cold (of a 10-step file)", 0.005),
+    "cached": ("the same file again, all cached, whole process", 0.010),
+    "copy": (f"`COPY .` of {FILES:,} files, {BYTES / 1e6:.0f} MB, cold", 1.0),
+    "copy again": ("the same again, unchanged", 0.1),
+    "push": ("push of that image, first time, gzip", 1.5),
+    "push again": ("push, second time", 0.05),
+    "pull": ("pull of that image into an empty store, and `true` in it", 2.5),
+    "run host": ("`run --rm --network=host IMAGE true`, whole process", 0.015),
+    "run private": ("`run --rm IMAGE true`, whole process", 0.030),
+    "start": ("start of the binary (`--version`)", 0.003),
+    "copy memory": ("peak memory of COPY, cold", 64),
+    "push memory": ("peak memory of push", 64),
+    "pull memory": ("peak memory of pull", 64),
+}
+
+
+class Broken(Exception):
+    """A command of a program under test did not do its work."""
+
+
+def timed(command, environment=None):
+    """Runs a command; returns its seconds and its peak memory in MiB."""
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [str(word) for word in command], env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        took = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise Broken(f"{' '.join(map(str, command))}\n{output.read().decode(errors='replace')[-2000:]}")
+    return took, usage.ru_maxrss / 1024
+
+
+def make_tree(tree):
+    """Fills `tree` with files of many sizes whose contents are pieces of this machine's own /usr, always the same."""
+    if (tree / "complete").exists():
+        return tree / "files"
+    shutil.rmtree(tree, ignore_errors=True)
+    dice = random.Random(1)
+    weights = [dice.lognormvariate(0, 1.6) for _ in range(FILES)]
+    sizes = [int(weight * BYTES / sum(weights)) for weight in weights]
+    sizes[-1] += BYTES - sum(sizes)
+    sources = (Path(top) / name for top, dirs, names in os.walk("/usr") if dirs.sort() is None for name in sorted(names))
+    pending = bytearray()
+    for number, size in enumerate(sizes):
+        while len(pending) < size:
+            source = next(sources)
+            if source.is_file() and not source.is_symlink() and os.access(source, os.R_OK):
+                pending += source.read_bytes()[:2_000_000]
+        file = tree / "files" / f"{number % 12:02}" / f"{number // 100:03}" / f"{number:05}.dat"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pending[:size])
+        del pending[:size]
+    (tree / "complete").touch()
+    return tree / "files"
+
+
+class Peers:
+    """A namespace in which DIR/root is the root and the scratch directory is where it is outside."""
+
+    def __init__(self, root, shared):
+        script = """set -e
+            mount --rbind "$R" "$R"; for d in /proc /dev $S; do mkdir -p "$R$d"; mount --rbind $d "$R$d"; done
+            mount -t sysfs sysfs "$R/sys"; mount -t tmpfs tmpfs "$R/run"; mount -t tmpfs tmpfs "$R/tmp"
+            mount -t cgroup2 none "$R/sys/fs/cgroup" 2>/dev/null || true
+            mkdir -p "$R/oldroot"; cd "$R"; pivot_root . oldroot; cd /; umount -l /oldroot; mount --make-rprivate /
+            echo ready; exec sleep infinity"""
+        self.holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation=private", "bash", "-c", script],
+            env={**os.environ, "R": str(root), "S": " ".join(map(str, shared))}, stdout=subprocess.PIPE, text=True)
+        if self.holder.stdout.readline() != "ready\n":
+            sys.exit(f"bench: {root} cannot be entered")
+        self.prefix = ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt"]
+
+    def start_docker(self, scratch):
+        """Starts a dockerd of its own, and returns the process."""
+        data = scratch / "docker"
+        daemon = subprocess.Popen(
+            [*self.prefix, "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{data}.sock",
+             f"--data-root={data}", f"--exec-root={data}-run", f"--pidfile={data}.pid"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            if Path(f"{data}.sock").exists():
+                return daemon, f"--host=unix://{data}.sock"
+            time.sleep(0.1)
+        sys.exit("bench: dockerd did not start")
+
+
+class Program:
+    """One program under test: how its commands are written, and how its storage becomes empty."""
+
+    memory, private = True, True
+
+    def __init__(self, name, prefix, scratch, runs=True, builds=True):
+        self.name, self.prefix, self.scratch, self.runs, self.builds = name, prefix, scratch, runs, builds
+        self.storage, self.environment = None, {}
+
+    def reset(self):
+        raise NotImplementedError
+
+    def __call__(self, *words):
+        return timed([*self.prefix, *words], self.environment)
+
+    def build(self, tag, file, context, *options):
+        return self("build", "--network=host", *options, "-t", tag, "-f", file, context)
+
+    def push(self, image):
+        return self("push", "--tls-verify=false", image)
+
+    def pull(self, image):
+        return self("pull", "--tls-verify=false", image)
+
+    def run(self, *words):
+        return self("run", "--rm", *words)
+
+    def version(self):
+        return self("--version")
+
+
+class Cooper(Program):
+    """cooper builds, pushes and pulls; cask runs."""
+
+    def reset(self):
+        if self.storage:
+            remove(self.storage)
+        self.storage = tempfile.mkdtemp(dir=self.scratch)
+        self.environment = {"COOPER_ROOT": self.storage}
+
+    def run(self, *words):
+        return timed([os.environ["CASK"], "run", "--rm", *words], self.environment)
+
+
+class Containers(Program):
+    """buildah or podman, which keep their storage where they are told."""
+
+    def __init__(self, name, prefix, scratch, **what):
+        super().__init__(name, prefix, scratch, **what)
+        self.command = prefix
+
+    def reset(self):
+        if self.storage:
+            remove(self.storage)
+        self.storage = tempfile.mkdtemp(dir=self.scratch)
+        self.prefix = [*self.command, f"--root={self.storage}/root", f"--runroot={self.storage}/run"]
+
+    def build(self, tag, file, context, *options):
+        return super().build(tag, file, context, "--layers", *options)
+
+    def run(self, *words):
+        return super().run("--pids-limit=0", *words)  # its default limit needs a cgroup that not every machine has
+
+
+class Docker(Program):
+    """docker with BuildKit; its work is its daemon's, so its memory is not known here."""
+
+    memory = False
+
+    def reset(self):
+        images = subprocess.check_output([*self.prefix, "images", "--quiet"], text=True).split()
+        if images:
+            self("rmi", "--force", *sorted(set(images)))
+        self("builder", "prune", "--all", "--force")
+
+    def push(self, image):
+        return self("push", image)
+
+    def pull(self, image):
+        return self("pull", image)
+
+
+def remove(path):
+    """Removes a store, which may hold files of the caller's sub-ids or mounts that a program left behind."""
+    subprocess.run(f"umount --recursive {path}/root/overlay", shell=True, stderr=subprocess.DEVNULL, check=False)
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.exists(path):
+        subprocess.run(["unshare", "--map-root-user", "--map-auto", "rm", "-rf", path], check=True)
+
+
+class Registry:
+    """An empty registry on a free loopback port."""
+
+    def __init__(self, scratch):
+        self.directory = tempfile.mkdtemp(dir=scratch)
+        config = {"version": 0.1, "log": {"level": "info", "accesslog": {"disabled": True}}, "http": {"addr": "127.0.0.1:0"},
+                  "storage": {"filesystem": {"rootdirectory": f"{self.directory}/blobs"}}}
+        Path(self.directory, "config.yml").write_text(json.dumps(config))
+        self.process = subprocess.Popen(["docker-registry", "serve", f"{self.directory}/config.yml"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if "listening on " in line:
+                self.address = line.split("listening on ")[1].split()[0].rstrip(',"')
+                return
+        sys.exit("bench: the registry did not start")
+
+    def stop(self):
+        self.process.kill()
+        self.process.communicate()
+        shutil.rmtree(self.directory)
+
+
+class Raw:
+    """What the kernel and coreutils need for the same work."""
+
+    name, prefix = "raw", []
+
+    def __init__(self, scratch, rootfs):
+        self.scratch = Path(tempfile.mkdtemp(dir=scratch))
+        (self.scratch / "root").mkdir()
+        subprocess.run(["tar", "-C", self.scratch / "root", "-xf", rootfs], check=True)
+
+    def shell(self, script):
+        return timed(["sh", "-ec", f"cd {self.scratch}; {script}"])[0]
+
+    def step(self):
+        inner = ("mount -t overlay overlay -o lowerdir=root,upperdir=step/upper,workdir=step/work step/merged"
+                 " && exec chroot step/merged /bin/sh -c 'echo 1 > /step-1'")
+        self.shell("rm -rf step; mkdir -p step/upper step/work step/merged")
+        user = ["--map-root-user"] if os.geteuid() else []
+        os.chdir(self.scratch)
+        return timed(["unshare", *user, "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "sh", "-c", inner])[0]
+
+    def measure(self, note, tree):
+        for _ in range(10):
+            note("step", self.step())
+        note("run host", self.step())
+        note("run private", self.step())
+        note("start", timed(["true"])[0])
+        note("copy", self.shell(f"tar -C {tree} -cf layer.tar . && sha256sum layer.tar"))
+        note("copy again", self.shell(f"find {tree} -printf '%s %T@ %p\\n' > list"))
+        half = "$(( ($(stat -c %s layer.tar) + 1) / 2 ))"
+        note("push", self.shell(f"head -c {half} layer.tar | gzip -4 > a & tail -c +{half} layer.tar | gzip -4 > b; wait"))
+        self.shell("gzip -1 < layer.tar > layer.tar.gz")
+        note("pull", self.shell("rm -rf out; mkdir out; gzip -dc layer.tar.gz | tar -C out -x"))
+
+
+def measure(program, note, tree, scratch, rootfs):
+    """One round of one program, from an empty store to the last row."""
+    files = {"busybox": BUSYBOX, "steps": STEPS, "copy": COPY, "base": "FROM busybox\n"}
+    for name, text in files.items():
+        (scratch / f"{name}.Dockerfile").write_text(text)
+    file = {name: scratch / f"{name}.Dockerfile" for name in files}
+    for _ in range(5):
+        note("start", program.version()[0])
+    if not program.builds:
+        return
+    registry = Registry(scratch)
+    image = f"{registry.address}/bench:1"
+    try:
+        program.reset()
+        program.build("busybox", file["busybox"], rootfs.parent)
+        empty = scratch / "empty"
+        empty.mkdir(exist_ok=True)
+        program.build("base", file["base"], empty)
+        base = program.build("base", file["base"], empty, "--no-cache")[0]
+        note("step", (program.build("steps", file["steps"], empty)[0] - base) / 10)
+        for _ in range(3):
+            note("cached", program.build("steps", file["steps"], empty)[0])
+        for network in ("host", "private"):
+            option = [f"--network={network}"] if network == "host" else []
+            try:
+                for _ in range(5 if program.runs and (option or program.private) else 0):
+                    note(f"run {network}", program.run(*option, "busybox", "true")[0])
+            except Broken as reason:
+                print(f"{program.name} has no {network} network: {reason}", file=sys.stderr)
+        took, memory = program.build(image, file["copy"], tree)
+        note("copy", took), note("copy memory", memory)
+        note("copy again", program.build(image, file["copy"], tree)[0])
+        took, memory = program.push(image)
+        note("push", took), note("push memory", memory)
+        note("push again", program.push(image)[0])
+        program.reset()
+        took, memory = program.pull(image)
+        if program.runs:
+            took += program.run("--network=host", image, "true")[0]
+        note("pull", took), note("pull memory", memory)
+    finally:
+        registry.stop()
+
+
+def find_programs(arguments, scratch, shared):
+    """Returns the programs to measure, and what to stop at the end."""
+    found, stop = [Cooper("cooper", [os.environ["COOPER"]], scratch)], []
+    prefix, host = [], []
+    if arguments.peers:
+        peers = Peers((arguments.peers / "root").resolve(), shared)
+        stop.append(peers.holder)
+        daemon, host = peers.start_docker(scratch)
+        stop.insert(0, daemon)
+        prefix, host = peers.prefix, [host]
+
+    def works(*words):
+        try:
+            return subprocess.run([*prefix, *words], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    if works("docker", *host, "buildx", "version") and works("docker", *host, "info"):
+        found.append(Docker("docker", [*prefix, "docker", *host], scratch))
+        found[-1].private = not arguments.peers  # its dockerd was started without a bridge
+    if works("buildah", "--version"):
+        found.append(Containers("buildah", [*prefix, "buildah"], scratch, runs=False))
+    if works("podman", "--version"):
+        found.append(Containers("podman", [*prefix, "podman"], scratch))
+    return found, stop
+
+
+def shown(key, value):
+    if value is None:
+        return "–"
+    if key.endswith("memory"):
+        return f"{value:.0f} MiB"
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def print_table(programs, samples):
+    names = [program.name for program in programs if program.name != "raw"]
+    others = [name for name in names if name != "cooper"]
+    title = {"cooper": "cooper, cask"}
+    print("| Work |", " | ".join(title.get(name, name) for name in names), "| raw | best other ÷ cooper | cooper ÷ raw | target |")
+    print("|---" * (len(names) + 5) + "|")
+    for key, (text, target) in ROWS.items():
+        middle = {name: statistics.median(samples[name, key]) for name in [*names, "raw"] if samples[name, key]}
+        own, best = middle.get("cooper"), min((middle[name] for name in others if name in middle), default=None)
+        ratios = [f"{best / own:.1f}" if own and best else "–", f"{own / middle['raw']:.1f}" if own and "raw" in middle else "–"]
+        verdict = "–" if own is None else f"≤ {shown(key, target)} {'met' if own <= target else 'missed'}"
+        cells = [shown(key, middle.get(name)) for name in [*names, "raw"]]
+        print("|", " | ".join([text, *cells, *ratios, verdict]), "|", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="a directory whose root/ has the other programs (needs root)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cooper, docker, buildah, podman, raw")
+    parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    rootfs = arguments.cache / "bases/busybox/rootfs.tar"
+    tree = make_tree(arguments.cache / "bench-tree")
+    scratch = Path(tempfile.mkdtemp(prefix="cooper-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    programs, stop, samples = [], [], collections.defaultdict(list)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        programs, stop = find_programs(arguments, scratch, [scratch, arguments.cache])
+        programs.append(Raw(scratch, rootfs))
+        programs = [program for program in programs if not arguments.only or program.name in arguments.only]
+        for number in range(arguments.rounds):
+            for program in programs:
+                print(f"round {number + 1} of {arguments.rounds}: {program.name}", file=sys.stderr, flush=True)
+
+                def note(key, value):
+                    if not key.endswith("memory") or program.memory:
+                        samples[program.name, key].append(value)
+
+                try:
+                    if program.name == "raw":
+                        program.measure(note, tree)
+                    else:
+                        measure(program, note, tree, scratch, rootfs)
+                except Broken as reason:
+                    print(f"{program.name} did not finish: {reason}", file=sys.stderr)
+        print_table(programs, samples)
+    finally:
+        for process in stop:
+            process.terminate()
+            process.wait()
+        os.chdir("/")
+        remove(scratch)
+
+
+main()
