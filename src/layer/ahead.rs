@@ -135,8 +135,7 @@ mod tests {
         }
         impl Read for Counts {
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                // Endless while anyone holds the count, and this does.
-                Ok(buf.len() * std::sync::Arc::strong_count(&self.0).min(1))
+                Ok(buf.len())
             }
         }
         let alive = std::sync::Arc::new(());

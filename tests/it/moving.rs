@@ -218,3 +218,40 @@ fn import_makes_an_image_of_a_tar() {
         .fails(1)
         .says("standard input is no tar archive");
 }
+
+/// Runs a program of the machine in the context and returns its standard output.
+fn tool(t: &TestEnv, program: &str, args: &[&str]) -> String {
+    let out = std::process::Command::new(program)
+        .args(args)
+        .current_dir(t.path(""))
+        .output()
+        .unwrap_or_else(|error| panic!("`{program}` is needed for this test: {error}"));
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program} {args:?}: {err}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn umoci_unpacks_and_runc_runs_what_an_oci_layout_holds() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nENV GREETING=hello\nCMD [\"sh\"]\n");
+    t.busybox("busybox");
+    t.build_with(&["-t", "app"]).ok();
+    t.cooper(&["push", "app", "oci:layout:latest"]).ok();
+    tool(
+        &t,
+        "umoci",
+        &["unpack", "--image", "layout:latest", "bundle"],
+    );
+    let path = t.path("bundle/config.json");
+    let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let script = "echo $GREETING from runc";
+    spec["process"]["args"] = serde_json::json!(["/bin/sh", "-c", script]);
+    spec["process"]["terminal"] = false.into();
+    // Not every machine lets this test make cgroups or raise limits.
+    spec["linux"]["resources"] = serde_json::json!({});
+    spec["process"]["rlimits"] = serde_json::json!([]);
+    fs::write(&path, spec.to_string()).unwrap();
+    let id = format!("cooper-test-{}", std::process::id());
+    let said = tool(&t, "runc", &["run", "--bundle", "bundle", &id]);
+    assert_eq!(said, "hello from runc\n");
+}
