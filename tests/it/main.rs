@@ -11,6 +11,7 @@ mod build_cli;
 mod caching;
 mod containers;
 mod copying;
+mod full_disk;
 mod images;
 mod moving;
 mod running;

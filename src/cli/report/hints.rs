@@ -72,7 +72,11 @@ fn excerpt(file: &Source, span: Span, label: Option<String>) -> Excerpt {
 pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     let error = handed_through(error);
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        return of_errno(error.raw_os_error()?);
+        // An error that came through a `std::io` trait is no source of its wrapper.
+        return match error.get_ref() {
+            Some(inner) => hint(inner),
+            None => of_errno(error.raw_os_error()?),
+        };
     }
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return of_registry(error);
