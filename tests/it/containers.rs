@@ -231,3 +231,25 @@ fn an_ordinary_user_runs_containers_too() {
     ]);
     assert_eq!(out.ok().stdout(), "0\n33");
 }
+
+#[test]
+fn a_terminal_is_passed_on_with_its_size() {
+    let t = env();
+    let inside = "test -t 0 && stty size; exit 5";
+    let run = format!(
+        "stty rows 33 cols 77; {} run --rm -it busybox sh -c '{inside}'",
+        env!("CARGO_BIN_EXE_cask")
+    );
+    let out = t
+        .command("script")
+        .args(["-qec", &run, "/dev/null"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(5), "{said}");
+    assert!(said.contains("33 77"), "{said}");
+    t.cask_reading(b"", &["run", "--rm", "-it", "busybox", "true"])
+        .fails(125)
+        .says("standard input is not a terminal");
+}

@@ -339,3 +339,76 @@ fn a_named_pipe_in_the_context_does_not_stop_the_build() {
             .any(|line| line.starts_with('p') && line.ends_with("d/pipe"))
     );
 }
+
+/// Serves `body` to every request, on loopback, until the test ends.
+fn serve(body: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut head);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\
+                 Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\n",
+                body.len()
+            );
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+            let _ = std::io::Write::write_all(&mut stream, body);
+        }
+    });
+    url
+}
+
+#[test]
+fn add_fetches_urls_and_holds_them_to_their_checksum() {
+    let url = serve(b"fetched");
+    let sum = "sha256:67f82b5df12a776ce40f4a68aeac8ec65bb08d9fed2ca96de64edc0ad1eb21e2";
+    let t = TestEnv::new().dockerfile(&format!(
+        "FROM scratch\nADD {url}/dir/name.txt /into/\nADD {url}/x /renamed\n"
+    ));
+    assert_eq!(
+        tree(&t),
+        [
+            "drwxr-xr-x 0/0 into/",
+            "-rw------- 0/0 into/name.txt",
+            "-rw------- 0/0 renamed",
+        ]
+    );
+    t.write(
+        "Dockerfile",
+        format!(
+            "FROM scratch\nADD --checksum={} {url}/x /x\n",
+            sum.replace("67f8", "0000")
+        ),
+    );
+    t.build()
+        .fails(1)
+        .says("`--checksum` says")
+        .says("Dockerfile:2");
+}
+
+#[test]
+fn two_builds_in_one_store_both_succeed() {
+    let t = TestEnv::new()
+        .file("a", "1")
+        .dockerfile("FROM busybox\nCOPY a /a\nRUN cat /a > /b\nRUN cat /b > /c\n");
+    t.busybox("busybox");
+    std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..4)
+            .map(|n| {
+                let t = &t;
+                scope.spawn(move || {
+                    t.build_with(&["-t", &format!("x{n}")]).ok();
+                })
+            })
+            .collect();
+        for build in builds {
+            build.join().unwrap();
+        }
+    });
+    for n in 0..4 {
+        let out = t.cask(&["run", "--rm", &format!("x{n}"), "cat", "/c"]).ok();
+        assert_eq!(out.stdout(), "1");
+    }
+}
