@@ -2,7 +2,7 @@
 //!
 //! The only room that reads the environment and prints. One file holds one subcommand: its
 //! argument struct, whose doc comment is its help, and a `run` that resolves the arguments,
-//! calls the library and prints the result. What goes wrong becomes a [`report`], shown once.
+//! calls the library and prints the result. What goes wrong becomes a `report`, shown once.
 //!
 //! `cooper` and `cask` share the verbs about images; each adds its own.
 

@@ -16,7 +16,7 @@ pub enum Input {
     Null,
     /// This descriptor.
     Fd(OwnedFd),
-    /// A pipe whose other end is [`Child::stdin`].
+    /// A pipe whose other end is [`Child::stdin`](super::Child::stdin).
     Pipe,
 }
 
@@ -28,7 +28,7 @@ pub enum Output {
     Null,
     /// This descriptor.
     Fd(OwnedFd),
-    /// A pipe whose other end is [`Child::stdout`] or [`Child::stderr`].
+    /// A pipe whose other end is [`Child::stdout`](super::Child::stdout) or [`Child::stderr`](super::Child::stderr).
     Pipe,
 }
 
@@ -42,7 +42,7 @@ pub struct Stdio {
     pub stdout: Output,
     /// Standard error.
     pub stderr: Output,
-    /// Files and directories that the plan mounts by index ([`Source::Fd`]).
+    /// Files and directories that the plan mounts by index ([`Source::Fd`](super::Source::Fd)).
     pub fds: Vec<OwnedFd>,
 }
 
