@@ -36,7 +36,7 @@ ROWS = {  # key: (what is shown, target in seconds or MiB)
     "push again": ("push, second time", 0.05),
     "pull": ("pull of that image into an empty store, and `true` in it", 2.5),
     "run host": ("`run --rm --network=host IMAGE true`, whole process", 0.015),
-    "run private": ("`run --rm IMAGE true`, whole process", 0.030),
+    "run private": ("`run --rm IMAGE true`, network as by default", 0.030),
     "start": ("start of the binary (`--version`)", 0.003),
     "copy memory": ("peak memory of COPY, cold", 64),
     "push memory": ("peak memory of push", 64),
@@ -48,20 +48,22 @@ class Broken(Exception):
     """A command of a program under test did not do its work."""
 
 
-def timed(command, environment=None):
-    """Runs a command; returns its seconds and its peak memory in MiB."""
-    with tempfile.TemporaryFile() as output:
+def timed(command, environment=None, weigh=False):
+    """Runs a command; returns its seconds and, if asked, its peak memory in MiB.
+
+    GNU time weighs it: a process that was started from here directly would be counted with the weight of Python.
+    """
+    words = [str(word) for word in command]
+    with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile() as weight:
+        scales = ["/usr/bin/time", "--quiet", "--format=%M", f"--output={weight.name}"] if weigh else []
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [str(word) for word in command], env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
+        status = subprocess.run([*scales, *words], env={**os.environ, **(environment or {})},
+                                stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
         took = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if status:
             output.seek(0)
-            raise Broken(f"{' '.join(map(str, command))}\n{output.read().decode(errors='replace')[-2000:]}")
-    return took, usage.ru_maxrss / 1024
+            raise Broken(f"{' '.join(words)}\n{output.read().decode(errors='replace')[-2000:]}")
+        return took, int(weight.read()) / 1024 if weigh else None
 
 
 def make_tree(tree):
@@ -126,13 +128,13 @@ class Program:
 
     def __init__(self, name, prefix, scratch, runs=True, builds=True):
         self.name, self.prefix, self.scratch, self.runs, self.builds = name, prefix, scratch, runs, builds
-        self.storage, self.environment = None, {}
+        self.storage, self.environment, self.weigh = None, {}, False
 
     def reset(self):
         raise NotImplementedError
 
     def __call__(self, *words):
-        return timed([*self.prefix, *words], self.environment)
+        return timed([*self.prefix, *words], self.environment, self.weigh)
 
     def build(self, tag, file, context, *options):
         return self("build", "--network=host", *options, "-t", tag, "-f", file, context)
@@ -244,19 +246,15 @@ class Raw:
     def shell(self, script):
         return timed(["sh", "-ec", f"cd {self.scratch}; {script}"])[0]
 
-    def step(self):
-        inner = ("mount -t overlay overlay -o lowerdir=root,upperdir=step/upper,workdir=step/work step/merged"
-                 " && exec chroot step/merged /bin/sh -c 'echo 1 > /step-1'")
-        self.shell("rm -rf step; mkdir -p step/upper step/work step/merged")
-        user = ["--map-root-user"] if os.geteuid() else []
-        os.chdir(self.scratch)
-        return timed(["unshare", *user, "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "sh", "-c", inner])[0]
+    def steps(self, count):
+        remove(self.scratch / "steps")
+        command = [sys.executable, Path(__file__).with_name("step.py"), self.scratch / "root", self.scratch / "steps", count]
+        return [float(line) for line in subprocess.check_output(list(map(str, command)), text=True).split()]
 
     def measure(self, note, tree):
-        for _ in range(10):
-            note("step", self.step())
-        note("run host", self.step())
-        note("run private", self.step())
+        for key in ("step", "run host", "run private"):
+            for took in self.steps(10):
+                note(key, took)
         note("start", timed(["true"])[0])
         note("copy", self.shell(f"tar -C {tree} -cf layer.tar . && sha256sum layer.tar"))
         note("copy again", self.shell(f"find {tree} -printf '%s %T@ %p\\n' > list"))
@@ -295,6 +293,7 @@ def measure(program, note, tree, scratch, rootfs):
                     note(f"run {network}", program.run(*option, "busybox", "true")[0])
             except Broken as reason:
                 print(f"{program.name} has no {network} network: {reason}", file=sys.stderr)
+        program.weigh = program.memory
         took, memory = program.build(image, file["copy"], tree)
         note("copy", took), note("copy memory", memory)
         note("copy again", program.build(image, file["copy"], tree)[0])
@@ -307,6 +306,7 @@ def measure(program, note, tree, scratch, rootfs):
             took += program.run("--network=host", image, "true")[0]
         note("pull", took), note("pull memory", memory)
     finally:
+        program.weigh = False
         registry.stop()
 
 
@@ -381,7 +381,7 @@ def main():
                 print(f"round {number + 1} of {arguments.rounds}: {program.name}", file=sys.stderr, flush=True)
 
                 def note(key, value):
-                    if not key.endswith("memory") or program.memory:
+                    if value is not None:
                         samples[program.name, key].append(value)
 
                 try:
