@@ -1,9 +1,8 @@
 //! What each instruction does to the stage it stands in.
 
 use crate::dockerfile::{
-    Add, Arg, Command, Copy, CopySource as Item, Healthcheck as CheckForm, Instruction, Kind,
-    Network as RunNetwork, Pairs, Run, Script as Form, Security, SourceKind, Span, Word,
-    port_specs, source_kind,
+    Arg, Command, Healthcheck as CheckForm, Instruction, Kind, Network as RunNetwork, Pairs, Run,
+    Script as Form, Security, Span, Word, port_specs,
 };
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Empty, Healthcheck};
@@ -15,11 +14,11 @@ use super::place::destination;
 use super::request::Network;
 use super::scope::{Scope, is_proxy};
 use super::signals::is_signal;
-use super::step::{
-    Action, CopyFrom, CopySource, CopyStep, RunStep, Script, Step, Unpack, WorkdirStep,
-};
+use super::step::{Action, RunStep, Script, Step, WorkdirStep};
 use super::steps::run::with_shell;
 use super::text;
+
+mod copy;
 
 /// A stage while its instructions are evaluated.
 #[derive(Default)]
@@ -340,189 +339,6 @@ impl Evaluator<'_, '_> {
         state.shown_step(at, created_by, Action::Run(step));
         Ok(())
     }
-
-    fn copy(&mut self, state: &mut StageState, at: &At<'_>, copy: &Copy) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if copy.parents {
-            return unsupported("COPY --parents");
-        }
-        if !copy.exclude.is_empty() {
-            return unsupported("COPY --exclude");
-        }
-        let from = match &copy.from {
-            None => CopyFrom::Context,
-            Some(word) => self.copy_from(at, &word.text)?,
-        };
-        if let CopyFrom::Stage(stage) = from
-            && !state.needs.contains(&stage)
-        {
-            state.needs.push(stage);
-        }
-        let parts = Parts {
-            keyword: "COPY",
-            sources: &copy.sources,
-            dest: &copy.dest,
-            chown: copy.chown.as_ref(),
-            chmod: copy.chmod.as_ref(),
-        };
-        let (step, created_by) = self.copy_step(state, from, &parts)?;
-        state.shown_step(at, created_by, Action::Copy(step));
-        Ok(())
-    }
-
-    fn add(&mut self, state: &mut StageState, at: &At<'_>, add: &Add) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if !add.exclude.is_empty() {
-            return unsupported("ADD --exclude");
-        }
-        let parts = Parts {
-            keyword: "ADD",
-            sources: &add.sources,
-            dest: &add.dest,
-            chown: add.chown.as_ref(),
-            chmod: add.chmod.as_ref(),
-        };
-        let (mut step, created_by) = self.copy_step(state, CopyFrom::Context, &parts)?;
-        step.unpack = match add.unpack {
-            None => Unpack::LocalArchives,
-            Some(true) => Unpack::Always,
-            Some(false) => Unpack::Never,
-        };
-        if let Some(word) = &add.checksum {
-            let text = self.expand(state, word)?;
-            let digest = text.parse();
-            step.checksum =
-                Some(digest.map_err(|_| StepError::Value(text.clone(), ValueError::Checksum))?);
-        }
-        state.shown_step(at, created_by, Action::Copy(step));
-        Ok(())
-    }
-
-    /// Whom `--from` means: a stage before this one by name or index, else an image.
-    fn copy_from(&mut self, at: &At<'_>, name: &str) -> Result<CopyFrom, StepError> {
-        if let Some(stage) = self.earlier_stage(at.index, name) {
-            return Ok(CopyFrom::Stage(stage));
-        }
-        if let Ok(index) = name.parse::<usize>() {
-            if index < at.index {
-                return Ok(CopyFrom::Stage(index));
-            }
-            return Err(StepError::Value(name.to_owned(), ValueError::StageIndex));
-        }
-        let later = self.dockerfile.stages[at.index..]
-            .iter()
-            .any(|stage| stage.name() == Some(&name.to_lowercase()));
-        if later {
-            return Err(StepError::Value(name.to_owned(), ValueError::LaterStage));
-        }
-        let platform = self.platform.clone();
-        Ok(CopyFrom::Image(self.image(name, &platform, at.span)?))
-    }
-
-    fn copy_step(
-        &self,
-        state: &StageState,
-        from: CopyFrom,
-        parts: &Parts<'_>,
-    ) -> Result<(CopyStep, String), StepError> {
-        let option = |word: Option<&Word>| word.map(|word| self.expand(state, word)).transpose();
-        let (chown, chmod_text) = (option(parts.chown)?, option(parts.chmod)?);
-        let chmod = chmod_text.as_deref().map(octal_mode).transpose()?;
-        let mut created_by = parts.keyword.to_owned();
-        for (flag, value) in [("chown", &chown), ("chmod", &chmod_text)] {
-            if let Some(value) = value {
-                created_by.push_str(&format!(" --{flag}={value}"));
-            }
-        }
-        let add = parts.keyword == "ADD";
-        let mut sources = Vec::new();
-        for item in parts.sources {
-            let (source, shown) = self.copy_source(state, item, add)?;
-            created_by.push(' ');
-            created_by.push_str(&shown);
-            sources.push(source);
-        }
-        let dest = self.expand(state, parts.dest)?;
-        created_by.push_str(&format!(" {dest} # buildkit"));
-        let nul = || StepError::NulInPath { path: dest.clone() };
-        let to = destination(&dest, &workdir_of(&state.config)).ok_or_else(nul)?;
-        let unpack = Unpack::Never;
-        let step = CopyStep {
-            add,
-            from,
-            sources,
-            to,
-            chown,
-            chmod,
-            unpack,
-            checksum: None,
-        };
-        Ok((step, created_by))
-    }
-
-    fn copy_source(
-        &self,
-        state: &StageState,
-        item: &Item,
-        add: bool,
-    ) -> Result<(CopySource, String), StepError> {
-        match item {
-            Item::Path(word) => {
-                let text = self.expand(state, word)?;
-                let source = match source_kind(&text) {
-                    SourceKind::Url if add => CopySource::Url(text.clone()),
-                    SourceKind::Git if add => {
-                        let what = "ADD of a git repository".to_owned();
-                        return Err(StepError::Unsupported { what });
-                    }
-                    _ => CopySource::Path(text.clone()),
-                };
-                Ok((source, text))
-            }
-            Item::Heredoc(heredoc) => {
-                let body = heredoc.content();
-                let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
-                let text = if heredoc.expand {
-                    crate::dockerfile::Expander::new('\\', &look_up)
-                        .heredoc(&body)
-                        .map_err(|error| {
-                            let word = Word::new(heredoc.name.clone(), heredoc.span);
-                            StepError::Text(crate::dockerfile::Error::expanding(
-                                self.file, &word, error,
-                            ))
-                        })?
-                } else {
-                    body.into_owned()
-                };
-                let name = heredoc.name.clone();
-                let shown = format!("<<{name}");
-                Ok((
-                    CopySource::Inline {
-                        name,
-                        text: text.into_bytes(),
-                    },
-                    shown,
-                ))
-            }
-        }
-    }
-}
-
-/// What COPY and ADD have in common.
-struct Parts<'a> {
-    keyword: &'static str,
-    sources: &'a [Item],
-    dest: &'a Word,
-    chown: Option<&'a Word>,
-    chmod: Option<&'a Word>,
 }
 
 fn workdir_of(config: &ContainerConfig) -> TreePath {
@@ -572,16 +388,4 @@ fn healthcheck(check: &CheckForm) -> Healthcheck {
         start_interval: nanos(check.start_interval),
         retries: check.retries.map_or(0, i64::from),
     }
-}
-
-/// Reads `--chmod`: octal, `0` to `7777`.
-fn octal_mode(text: &str) -> Result<u32, StepError> {
-    let bad = || StepError::Value(text.to_owned(), ValueError::Mode);
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad());
-    }
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(bad)
 }
