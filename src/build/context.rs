@@ -18,7 +18,7 @@ use crate::dockerfile::ignore::Ignore;
 use crate::image::{Digest, Hasher};
 use crate::layer::{self, Dir, Follow, Found, Resolved, Tree, TreePath};
 
-use super::error::StepError;
+use super::error::{IgnoredBy, StepError};
 use super::select::Picked;
 use super::stat_index::{Stamp, StatIndex};
 
@@ -28,16 +28,24 @@ pub(super) struct Context {
     dir: Dir,
     root: Arc<OwnedFd>,
     ignore: Ignore,
+    /// The ignore file's name.
+    ignore_name: String,
     index: Mutex<StatIndex>,
 }
 
 impl Context {
-    /// Sees the directory `root` through `ignore`, with what an earlier build knew of it.
-    pub(super) fn new(root: Arc<OwnedFd>, ignore: Ignore, index: StatIndex) -> Self {
+    /// Sees the directory `root` through an ignore file of this name, with what an earlier build
+    /// knew of it.
+    pub(super) fn new(
+        root: Arc<OwnedFd>,
+        (ignore_name, ignore): (String, Ignore),
+        index: StatIndex,
+    ) -> Self {
         Self {
             dir: Dir::new(Arc::clone(&root)).without_xattrs(),
             root,
             ignore,
+            ignore_name,
             index: Mutex::new(index),
         }
     }
@@ -52,10 +60,14 @@ impl Context {
     }
 
     /// Returns the line of the ignore file that leaves `path` out.
-    pub(super) fn ignored_by(&self, path: &TreePath) -> Option<(usize, String)> {
+    pub(super) fn ignored_by(&self, path: &TreePath) -> Option<IgnoredBy> {
         let verdict = self.ignore.matches(path.as_bytes());
         let reason = verdict.by.filter(|_| verdict.ignored)?;
-        Some((reason.line, reason.pattern.to_owned()))
+        Some(IgnoredBy {
+            file: self.ignore_name.clone(),
+            line: reason.line,
+            pattern: reason.pattern.to_owned(),
+        })
     }
 
     /// Returns the digest of a regular file's bytes.

@@ -14,6 +14,8 @@ use crate::sandbox;
 use crate::store;
 use crate::transfer;
 
+use super::meant::Meant;
+
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -114,12 +116,12 @@ pub enum StepError {
     #[error("{0}")]
     Value(String, #[source] ValueError),
     /// A literal source is not there.
-    #[error("`{source_path}` is not in {}", place(ignored_by.as_ref()))]
+    #[error("`{source_path}` is not in the build context{}", why(ignored_by.as_ref()))]
     NoSource {
         /// The source as written, after expansion.
         source_path: String,
-        /// Line and text of the ignore pattern that leaves it out.
-        ignored_by: Option<(usize, String)>,
+        /// The ignore pattern that leaves it out.
+        ignored_by: Option<IgnoredBy>,
     },
     /// `--from` found no such source.
     #[error("`{source_path}` is not in {from}")]
@@ -219,6 +221,16 @@ pub enum StepError {
         /// The reason.
         source: sandbox::Error,
     },
+    /// An image can't be had, and its name is close to something else.
+    #[error("{error}")]
+    Meant {
+        /// What was probably meant.
+        meant: Meant,
+        /// The name as written.
+        span: Span,
+        /// Why the image can't be had.
+        error: Box<Self>,
+    },
     /// A base image is not there and can't be had.
     #[error("cannot get image `{reference}`")]
     Image {
@@ -306,6 +318,17 @@ impl From<Error> for StepError {
     }
 }
 
+/// The line of an ignore file that leaves a path out of the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoredBy {
+    /// The ignore file as messages name it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The pattern on it.
+    pub pattern: String,
+}
+
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -346,11 +369,15 @@ fn ending(exit: &sandbox::Exit) -> String {
     }
 }
 
-fn place(ignored_by: Option<&(usize, String)>) -> String {
+fn why(ignored_by: Option<&IgnoredBy>) -> String {
     match ignored_by {
-        Some((line, pattern)) => {
-            format!("the build context: line {line} of the ignore file (`{pattern}`) leaves it out")
+        Some(IgnoredBy {
+            file,
+            line,
+            pattern,
+        }) => {
+            format!(": line {line} of `{file}` (`{pattern}`) leaves it out")
         }
-        None => "the build context".to_owned(),
+        None => String::new(),
     }
 }

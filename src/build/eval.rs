@@ -15,6 +15,7 @@ use crate::image::{Config, Platform, Reference};
 use super::commit::DEFAULT_PATH;
 use super::error::{Error, StepError, ValueError};
 use super::instruct::StageState;
+use super::meant::meant;
 use super::request::Request;
 use super::scope::{BuildArgs, Env, Scope, platform_args};
 use super::step::{Base, ImageNeed, Plan, StagePlan};
@@ -163,7 +164,7 @@ impl Evaluator<'_, '_> {
             return Err(in_from(self, error));
         }
         let base = self
-            .find_base(index, &base_name, &platform, span)
+            .find_base(index, &base_name, &platform, from.base.span)
             .map_err(|error| in_from(self, error))?;
         let (mut state, triggers) = self.begin(&base)?;
         let label = match stage.name() {
@@ -246,7 +247,8 @@ impl Evaluator<'_, '_> {
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
-        Ok(Base::Image(self.image(name, platform, span)?))
+        let image = self.image(index, name, platform, span)?;
+        Ok(Base::Image(image))
     }
 
     /// The last stage before `index` that has this name.
@@ -258,8 +260,10 @@ impl Evaluator<'_, '_> {
     }
 
     /// Gets an image's place in the list of needed ones, fetching its config the first time.
+    /// Stage `index` names it at `span`.
     pub(super) fn image(
         &mut self,
+        index: usize,
         name: &str,
         platform: &Platform,
         span: Span,
@@ -274,7 +278,15 @@ impl Evaluator<'_, '_> {
             platform: platform.clone(),
             span,
         };
-        let config = (self.resolve)(&need)?;
+        let config =
+            (self.resolve)(&need).map_err(|error| match meant(self.dockerfile, index, name) {
+                Some(meant) => StepError::Meant {
+                    meant,
+                    span,
+                    error: Box::new(error),
+                },
+                None => error,
+            })?;
         self.needs.push(need);
         self.configs.push(config);
         Ok(self.needs.len() - 1)
@@ -323,6 +335,9 @@ impl Evaluator<'_, '_> {
             StepError::Text(error) if triggered => {
                 let kind = *error.kind;
                 self.dockerfile_error(crate::dockerfile::Error::new(self.file, kind, span))
+            }
+            StepError::Meant { meant, error, .. } if triggered => {
+                self.at(&name, span, StepError::Meant { meant, span, error })
             }
             error => self.at(&name, span, error),
         })?;

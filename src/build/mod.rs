@@ -24,6 +24,7 @@ mod exec;
 mod images;
 mod instruct;
 mod key;
+mod meant;
 mod output;
 mod place;
 mod request;
@@ -38,8 +39,9 @@ mod step;
 mod steps;
 mod text;
 
-pub use error::{Error, OptionsError, StepError, ValueError};
+pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};
 pub use exec::Cancel;
+pub use meant::Meant;
 pub use request::{ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request};
 
 use stage::{Counts, World};

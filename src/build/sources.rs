@@ -59,10 +59,11 @@ pub(super) fn open(store: &Store, request: &Request) -> Result<Sources, Error> {
     let (file, ignore) = read_dockerfile(&root, request, trusted)?;
     let ignore = match ignore {
         Some(found) => parse_ignore(found)?,
-        None => match read_below(&root, Path::new(".dockerignore"), trusted)? {
-            Some(bytes) => parse_ignore((PathBuf::from(".dockerignore"), bytes))?,
-            None => Ignore::default(),
-        },
+        None => {
+            let name = PathBuf::from(".dockerignore");
+            let bytes = read_below(&root, &name, trusted)?.unwrap_or_default();
+            parse_ignore((name, bytes))?
+        }
     };
     let known = match &index {
         Some(name) => store.records(KIND).get(name.as_str())?.unwrap_or_default(),
@@ -245,7 +246,11 @@ fn read_capped(file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse_ignore((path, bytes): (PathBuf, Vec<u8>)) -> Result<Ignore, Error> {
+/// Reads an ignore file; answers its name, for messages, and its patterns.
+fn parse_ignore((path, bytes): (PathBuf, Vec<u8>)) -> Result<(String, Ignore), Error> {
     let text = String::from_utf8_lossy(&bytes);
-    Ignore::parse(&text).map_err(|source| Error::Ignore { path, source })
+    match Ignore::parse(&text) {
+        Ok(ignore) => Ok((path.display().to_string(), ignore)),
+        Err(source) => Err(Error::Ignore { path, source }),
+    }
 }

@@ -197,10 +197,12 @@ fn an_absent_source_is_named_with_the_ignore_line_that_hides_it() {
         .dockerfile("FROM scratch\nCOPY go.sum .\n");
     t.build()
         .fails(1)
-        .says("go.sum")
-        .says("line 3")
-        .says("*.sum")
+        .says("`go.sum` is not in the build context: line 3 of `.dockerignore` (`*.sum`) leaves it out")
         .says("Dockerfile:2");
+    t.write("Dockerfile.dockerignore", "go.*\n");
+    t.build()
+        .fails(1)
+        .says("line 1 of `Dockerfile.dockerignore` (`go.*`) leaves it out");
     t.write("Dockerfile", "FROM scratch\nCOPY gone .\n");
     t.build()
         .fails(1)

@@ -178,6 +178,41 @@ fn a_base_that_is_not_there_is_named_with_its_line() {
 }
 
 #[test]
+fn a_slip_in_the_name_of_a_stage_or_common_image_is_told_beside_it() {
+    let t = TestEnv::new().dockerfile("FROM scratch AS build\nFROM biuld\n");
+    let shown = t.build_with(&["--pull=never"]).fails(1).shown_err();
+    insta::assert_snapshot!(shown, @r"
+    error: FROM biuld: image `biuld:latest` is not in the store, and `--pull=never` keeps it from being pulled
+     --> Dockerfile:2:6
+      |
+    2 | FROM biuld
+      |      ^^^^^ did you mean the stage `build`?
+    ");
+    for (target, text, label) in [
+        (
+            "1",
+            "FROM scratch AS build\nFROM scratch\nCOPY --from=bulid a b\n",
+            "^^^^^ did you mean the stage `build`?",
+        ),
+        (
+            "0",
+            "FROM build\nFROM scratch AS build\n",
+            "^^^^^ the stage `build` is defined later, on line 2",
+        ),
+        (
+            "0",
+            "FROM ubunut:24.04\n",
+            "^^^^^^^^^^^^ did you mean the image `ubuntu:24.04`?",
+        ),
+    ] {
+        t.write("Dockerfile", text);
+        t.build_with(&["--pull=never", "--target", target])
+            .fails(1)
+            .says(label);
+    }
+}
+
+#[test]
 fn unknown_instructions_and_flags_say_what_was_meant() {
     let t = TestEnv::new().dockerfile("FROM scratch\nCPOY a b\n");
     t.build()

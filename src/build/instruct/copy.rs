@@ -28,7 +28,7 @@ impl Evaluator<'_, '_> {
         }
         let from = match &copy.from {
             None => CopyFrom::Context,
-            Some(word) => self.copy_from(at, &word.text)?,
+            Some(word) => self.copy_from(at, word)?,
         };
         if let CopyFrom::Stage(stage) = from
             && !state.needs.contains(&stage)
@@ -85,7 +85,8 @@ impl Evaluator<'_, '_> {
     }
 
     /// Whom `--from` means: a stage before this one by name or index, else an image.
-    fn copy_from(&mut self, at: &At<'_>, name: &str) -> Result<CopyFrom, StepError> {
+    fn copy_from(&mut self, at: &At<'_>, word: &Word) -> Result<CopyFrom, StepError> {
+        let name = word.text.as_str();
         if let Some(stage) = self.earlier_stage(at.index, name) {
             return Ok(CopyFrom::Stage(stage));
         }
@@ -102,7 +103,8 @@ impl Evaluator<'_, '_> {
             return Err(StepError::Value(name.to_owned(), ValueError::LaterStage));
         }
         let platform = self.platform.clone();
-        Ok(CopyFrom::Image(self.image(name, &platform, at.span)?))
+        let image = self.image(at.index, name, &platform, word.span)?;
+        Ok(CopyFrom::Image(image))
     }
 
     fn copy_step(

@@ -46,17 +46,21 @@ fn parse_error(file: &Source, error: &crate::dockerfile::Error) -> Report {
 
 fn step(name: &str, file: &Source, span: Span, error: &StepError) -> Report {
     let text = format!("{name}: {error}");
-    let inner = match error {
-        StepError::Text(error) => {
-            let label = error
+    let (error, place) = match error {
+        // What was meant is told beside the marker; causes and hints are those of the failure.
+        StepError::Meant { meant, span, error } => {
+            (&**error, excerpt(file, *span, Some(meant.to_string())))
+        }
+        StepError::Text(wrong) => {
+            let label = wrong
                 .suggestion
                 .as_ref()
                 .map(|word| format!("did you mean `{word}`?"));
-            excerpt(file, error.span, label)
+            (error, excerpt(file, wrong.span, label))
         }
-        _ => excerpt(file, span, None),
+        _ => (error, excerpt(file, span, None)),
     };
-    Report::failed(text).at(inner).because_of(error)
+    Report::failed(text).at(place).because_of(error)
 }
 
 fn excerpt(file: &Source, span: Span, label: Option<String>) -> Excerpt {
