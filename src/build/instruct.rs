@@ -1,8 +1,7 @@
 //! What each instruction does to the stage it stands in.
 
 use crate::dockerfile::{
-    Arg, Command, Healthcheck as CheckForm, Instruction, Kind, Network as RunNetwork, Pairs, Run,
-    Script as Form, Security, Span, Word, port_specs,
+    Arg, Command, Healthcheck as CheckForm, Instruction, Kind, Pairs, Span, Word, port_specs,
 };
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Empty, Healthcheck};
@@ -11,14 +10,14 @@ use crate::layer::TreePath;
 use super::error::{StepError, ValueError};
 use super::eval::{Evaluator, expand};
 use super::place::destination;
-use super::request::Network;
-use super::scope::{Scope, is_proxy};
+use super::scope::Scope;
 use super::signals::is_signal;
-use super::step::{Action, RunStep, Script, Step, WorkdirStep};
+use super::step::{Action, Step, WorkdirStep};
 use super::steps::run::with_shell;
 use super::text;
 
 mod copy;
+mod run;
 
 /// A stage while its instructions are evaluated.
 #[derive(Default)]
@@ -270,73 +269,6 @@ impl Evaluator<'_, '_> {
             };
             state.shown_step(at, created_by, Action::Workdir(step));
         }
-        Ok(())
-    }
-
-    fn run(&self, state: &mut StageState, at: &At<'_>, run: &Run) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if !run.mounts.is_empty() {
-            return unsupported("RUN --mount");
-        }
-        if !run.devices.is_empty() {
-            return unsupported("RUN --device");
-        }
-        if run.security == Some(Security::Insecure) {
-            return unsupported("RUN --security=insecure");
-        }
-        let network = match run.network {
-            None | Some(RunNetwork::Default) => self.request.network,
-            Some(RunNetwork::None) => Network::None,
-            Some(RunNetwork::Host) if self.request.network == Network::Host => Network::Host,
-            Some(RunNetwork::Host) => {
-                return Err(StepError::Value("host".to_owned(), ValueError::HostNetwork));
-            }
-        };
-        let (argv, script) = match run.script() {
-            Form::Shell(text) => (with_shell(&state.config, &text), None),
-            Form::Exec(argv) => (argv.to_vec(), None),
-            Form::File { name, body } => {
-                let path = format!("/dev/pipes/{name}");
-                (
-                    vec![path.clone()],
-                    Some(Script {
-                        path,
-                        text: body.as_bytes().to_vec(),
-                    }),
-                )
-            }
-        };
-        let args = state.scope.arg_texts();
-        let command = argv.join(" ");
-        let created_by = if args.is_empty() {
-            format!("RUN {command} # buildkit")
-        } else {
-            format!(
-                "RUN |{} {} {command} # buildkit",
-                args.len(),
-                args.join(" ")
-            )
-        };
-        let declared = |name: &str| state.scope.args.iter().any(|arg| arg.name == name);
-        let proxies = self.build_args.proxies(&self.request.proxies);
-        let step = RunStep {
-            argv,
-            script,
-            env: state.scope.env.pairs().to_vec(),
-            proxies: proxies
-                .into_iter()
-                .filter(|(k, _)| is_proxy(k) && !declared(k))
-                .collect(),
-            user: state.config.user.clone(),
-            workdir: state.config.working_dir.clone(),
-            network,
-            shown: command,
-        };
-        state.shown_step(at, created_by, Action::Run(step));
         Ok(())
     }
 }
