@@ -14,6 +14,7 @@ mod copying;
 mod full_disk;
 mod images;
 mod moving;
+mod run_mounts;
 mod running;
 mod stages;
 mod wiring;

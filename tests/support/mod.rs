@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 mod busybox;
+pub(crate) mod canary;
 mod filter;
 #[path = "../registry/support.rs"]
 mod servers;
