@@ -14,7 +14,7 @@ use cooper::sandbox::{Exit, Network, Plan, Rootfs, Stdio, child, spawn};
 mod support;
 
 fn main() {
-    child::run_if_child();
+    child::run_if_child(&[]);
     let t = support::Fixture::new();
     // As images have them; a missing one costs a copy-up and a clean-up.
     for dir in ["proc", "sys", "dev"] {

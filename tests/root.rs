@@ -6,6 +6,8 @@
 #[path = "root/support.rs"]
 mod support;
 
+#[path = "root/joining.rs"]
+mod joining;
 #[path = "root/sandbox.rs"]
 mod sandbox;
 #[path = "root/security.rs"]

@@ -154,7 +154,7 @@ const ROOTLESS: &[Case] = &[
 ];
 
 fn main() {
-    child::run_if_child();
+    child::run_if_child(&[]);
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("wait") => wait(&args[2], &args[3]),

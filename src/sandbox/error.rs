@@ -184,6 +184,9 @@ pub enum Stage {
     /// Dropping capabilities.
     #[error("set the capabilities of")]
     Capabilities,
+    /// Entering the namespaces of a sandbox that runs.
+    #[error("enter")]
+    Join,
     /// Starting the program below the init.
     #[error("start a process for")]
     Fork,

@@ -28,6 +28,14 @@ pub fn set_executable(path: impl Into<PathBuf>) {
     let _ = NAMED.set(path.into());
 }
 
+/// Takes the executable over from the process that started this one
+/// ([`respawn`](super::respawn)): it may have been replaced on the disk since, and a copy in
+/// memory need not be made twice. What was there first stays.
+pub fn adopt_executable(fd: OwnedFd) {
+    // A second one is ignored, as documented.
+    let _ = SEALED.set(fd);
+}
+
 /// A descriptor of the executable that can be executed and never written through.
 pub(super) fn sealed() -> io::Result<&'static OwnedFd> {
     if let Some(fd) = SEALED.get() {

@@ -32,13 +32,14 @@ pub mod userns;
 mod wire;
 
 pub use error::{Error, PlanError, Stage};
-pub use exe::set_executable;
-pub use parent::{Child, Exit, spawn};
+pub use exe::{adopt_executable, set_executable};
+pub use parent::{Child, Exit, join, spawn};
 pub use plan::{
     Access, Caps, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs,
     Source, WindowSize, WorkDir,
 };
 pub use report::Note;
 pub use signals::Signals;
+pub use spawner::respawn;
 pub use stdio::{Input, Output, Stdio};
 pub use user::{UserError, UserSpec};

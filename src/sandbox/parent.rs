@@ -1,5 +1,6 @@
 //! The caller's side: starts a plan's child, hears whether it got there, waits for its end.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +11,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
-use super::child::FIRST_MOUNT_FD;
+use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
 use super::plan::{MountKind, Network, Plan, Rootfs, Source};
 use super::report::{self, Envelope, Message, Note};
@@ -51,7 +52,8 @@ pub struct Child {
     pty: Option<OwnedFd>,
     notes: Vec<Note>,
     stubs: Stubs,
-    base: OwnedFd,
+    /// Where the mount points are that were made for it; none where nothing was mounted.
+    base: Option<OwnedFd>,
     ended: Option<Exit>,
 }
 
@@ -60,7 +62,6 @@ pub struct Child {
 /// May be called from any thread, also from several at once.
 pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
     plan.check(stdio.fds.len()).map_err(Error::Plan)?;
-    let parent = |doing| move |source: io::Error| Error::Parent { doing, source };
     let base = match &plan.rootfs {
         Rootfs::Overlay(overlay) => &overlay.upper,
         Rootfs::Directory { path } => path,
@@ -70,13 +71,46 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         path: base.clone(),
         source,
     })?;
-    let (streams, ends) = streams(plan, stdio.stdin, stdio.stdout, stdio.stderr)?;
     let (mounts, mount_fds) = detach(plan, &stdio.fds)?;
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds,
     };
-    let memfd = seal(&envelope).map_err(parent("hand the plan over"))?;
+    launch(SANDBOX_ARGV0, &envelope, stdio, mounts, Some(base))
+}
+
+/// Starts a program more in a sandbox that runs, and returns once it has been executed.
+///
+/// `inside` is a pidfd of the sandbox's pid 1 ([`Child::pidfd`]); the caller must have power
+/// over its namespaces. Of `plan` counts what is about the program: root, mounts, names and
+/// network are those that are there. Dropping the handle kills the program; what it started
+/// stays until the sandbox ends.
+pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, Error> {
+    plan.check(0).map_err(Error::Plan)?;
+    let inside = inside
+        .try_clone_to_owned()
+        .map_err(|source| Error::Parent {
+            doing: "enter the sandbox",
+            source,
+        })?;
+    let envelope = Envelope {
+        plan: plan.clone(),
+        mount_fds: Vec::new(),
+    };
+    launch(JOIN_ARGV0, &envelope, stdio, vec![inside], None)
+}
+
+fn launch(
+    argv0: &'static CStr,
+    envelope: &Envelope,
+    stdio: Stdio,
+    further: Vec<OwnedFd>,
+    base: Option<OwnedFd>,
+) -> Result<Child, Error> {
+    let plan = &envelope.plan;
+    let parent = |doing| move |source: io::Error| Error::Parent { doing, source };
+    let (streams, ends) = streams(plan, stdio.stdin, stdio.stdout, stdio.stderr)?;
+    let memfd = seal(envelope).map_err(parent("hand the plan over"))?;
     let pair = |kind| {
         rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
             .map_err(|errno| parent("make a socket")(errno.into()))
@@ -85,9 +119,13 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
     let (lifeline, anchor) = pair(SocketType::STREAM)?;
     let mut fds = streams;
     fds.extend([memfd, reporter, anchor]);
-    fds.extend(mounts);
+    fds.extend(further);
+    let namespaces = match base {
+        Some(_) => namespaces(plan),
+        None => 0,
+    };
     let (pid, pidfd) =
-        start(namespaces(plan), fds).map_err(parent("start a process in new namespaces"))?;
+        start(argv0, namespaces, fds).map_err(parent("start a process in new namespaces"))?;
     let [stdin, stdout, stderr] = ends;
     let mut child = Child {
         pid,
@@ -190,12 +228,11 @@ impl Child {
             return Ok(None);
         };
         self.ended = Some(self.true_end(&status));
-        self.stubs
-            .remove(&self.base)
-            .map_err(|source| Error::Parent {
-                doing: "remove the mount points that were made for the sandbox",
-                source,
-            })?;
+        let removed = self.base.as_ref().map(|base| self.stubs.remove(base));
+        removed.transpose().map_err(|source| Error::Parent {
+            doing: "remove the mount points that were made for the sandbox",
+            source,
+        })?;
         Ok(self.ended)
     }
 

@@ -4,7 +4,7 @@
 //! lives as long as the process makes it follow the process, whichever thread called. It also
 //! keeps all signals blocked, as [`crate::sys::process::spawn`] asks.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{OnceLock, mpsc};
@@ -13,17 +13,31 @@ use rustix::process::Pid;
 
 use crate::sys::process::Spawn;
 
-use super::child::SANDBOX_ARGV0;
-
 /// One request to the spawning thread.
 struct Birth {
+    argv0: &'static CStr,
     namespaces: i32,
     fds: Vec<OwnedFd>,
     answer: mpsc::SyncSender<io::Result<(i32, OwnedFd)>>,
 }
 
-/// Starts a sandbox's child in `namespaces` with `fds` as its only descriptors.
-pub(super) fn start(namespaces: i32, fds: Vec<OwnedFd>) -> io::Result<(Pid, OwnedFd)> {
+/// Starts this program again in another [`Role`](super::child::Role), with `fds` as its only
+/// descriptors from 0 up and all signals blocked; returns a pidfd. The new process outlives the
+/// caller unless it sees to that itself.
+///
+/// Behind the caller's descriptors comes one of the executable, for
+/// [`adopt_executable`](super::adopt_executable).
+pub fn respawn(argv0: &'static CStr, mut fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fds.push(super::exe::sealed()?.try_clone()?);
+    start(argv0, 0, fds).map(|(_, pidfd)| pidfd)
+}
+
+/// Starts our child `argv0` in `namespaces` with `fds` as its only descriptors.
+pub(super) fn start(
+    argv0: &'static CStr,
+    namespaces: i32,
+    fds: Vec<OwnedFd>,
+) -> io::Result<(Pid, OwnedFd)> {
     static SPAWNER: OnceLock<mpsc::Sender<Birth>> = OnceLock::new();
     let spawner = match SPAWNER.get() {
         Some(spawner) => spawner,
@@ -40,6 +54,7 @@ pub(super) fn start(namespaces: i32, fds: Vec<OwnedFd>) -> io::Result<(Pid, Owne
     let gone = || io::Error::from_raw_os_error(libc::ESRCH);
     spawner
         .send(Birth {
+            argv0,
             namespaces,
             fds,
             answer,
@@ -52,13 +67,14 @@ pub(super) fn start(namespaces: i32, fds: Vec<OwnedFd>) -> io::Result<(Pid, Owne
 fn serve(requests: &mpsc::Receiver<Birth>) {
     let blocked = crate::sys::signal::block_all();
     while let Ok(Birth {
+        argv0,
         namespaces,
         fds,
         answer,
     }) = requests.recv()
     {
         let born = match &blocked {
-            Ok(()) => give_birth(namespaces, &fds),
+            Ok(()) => give_birth(argv0, namespaces, &fds),
             Err(error) => Err(io::Error::from(error.kind())),
         };
         // The child must be the only holder of its ends before the caller listens.
@@ -68,9 +84,9 @@ fn serve(requests: &mpsc::Receiver<Birth>) {
     }
 }
 
-fn give_birth(namespaces: i32, fds: &[OwnedFd]) -> io::Result<(i32, OwnedFd)> {
+fn give_birth(argv0: &CStr, namespaces: i32, fds: &[OwnedFd]) -> io::Result<(i32, OwnedFd)> {
     let exe = super::exe::sealed()?;
-    let argv = [CString::from(SANDBOX_ARGV0)];
+    let argv = [argv0.to_owned()];
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     crate::sys::process::spawn(&Spawn {
         exe: exe.as_fd(),

@@ -6,6 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,14 @@ pub struct Pins {
 /// The lock of a container. Dropping it, or the end of the process, frees it.
 #[derive(Debug)]
 pub struct ContainerLock {
-    _lock: File,
+    lock: File,
+}
+
+impl From<ContainerLock> for OwnedFd {
+    /// Whoever holds the descriptor, or a copy of it in another process, holds the lock.
+    fn from(lock: ContainerLock) -> Self {
+        lock.lock.into()
+    }
 }
 
 impl Store {
@@ -71,8 +79,20 @@ impl Store {
         let path = self.container_dir(id)?.join("running");
         let lock = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(ContainerLock { _lock: lock })),
+            Ok(()) => Ok(Some(ContainerLock { lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, e)),
+        }
+    }
+
+    /// Returns whether somebody has the lock of a container, so that it runs. Those who ask at the
+    /// same time do not see each other; who locks at the same time may have to try again.
+    pub fn container_runs(&self, id: &str) -> Result<bool, Error> {
+        let path = self.container_dir(id)?.join("running");
+        let lock = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, e)),
         }
     }
@@ -109,8 +129,8 @@ impl Store {
         let mut running = false;
         for id in self.containers()? {
             if self.container_pins(&id)?.image.as_ref() == Some(image) {
-                running |= match self.lock_container(&id) {
-                    Ok(lock) => lock.is_none(),
+                running |= match self.container_runs(&id) {
+                    Ok(runs) => runs,
                     // Removed meanwhile, or broken: it does not run.
                     Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                         false

@@ -42,8 +42,8 @@ fn read(path: &str) -> Result<Vec<u8>, Failure> {
 fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let open = |flags| open_inside(&root, path, flags);
-    // Opening a FIFO would wait and opening a device would act, so look first. No program of
-    // the image runs yet that could exchange the file in between.
+    // Opening a FIFO would wait and opening a device would act, so look first. Programs of the
+    // image run only when a sandbox is joined; what they put there in between is looked at again.
     let seen = match open(OFlags::PATH) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         seen => rustix::fs::fstat(seen?)?,
@@ -54,5 +54,9 @@ fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
     if seen.st_size as u64 > LIMIT {
         return Err(Errno::FBIG);
     }
-    open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(Some)
+    let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(Some(file)),
+        _ => Err(Errno::INVAL),
+    }
 }

@@ -22,6 +22,7 @@ mod exec;
 mod identity;
 mod init;
 mod interpreter;
+mod join;
 mod place;
 mod root;
 mod system;
@@ -43,10 +44,12 @@ use super::report::{Envelope, Message, Note, send};
 
 /// `argv[0]` of a sandbox's child.
 pub(super) const SANDBOX_ARGV0: &CStr = c"cooper:sandbox";
+/// `argv[0]` of a child that enters a running sandbox ([`super::join`]).
+pub(super) const JOIN_ARGV0: &CStr = c"cooper:join";
 const PLAN_FD: i32 = 3;
 const REPORT_FD: i32 = 4;
 const LIFELINE_FD: i32 = 5;
-/// The first of the descriptors that become mounts.
+/// The first of the descriptors that become mounts; for [`super::join`] the pidfd to enter.
 pub(super) const FIRST_MOUNT_FD: i32 = 6;
 
 /// The seals a plan must have to be believed, besides the one on sealing.
@@ -54,30 +57,36 @@ pub(super) const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW);
 
-/// The children that this binary can be. Issue by issue more kinds may join.
-enum Kind {
-    Sandbox,
-}
-
-impl Kind {
-    fn of(argv0: &std::ffi::OsStr) -> Option<Self> {
-        use std::os::unix::ffi::OsStrExt;
-        (argv0.as_bytes() == SANDBOX_ARGV0.to_bytes()).then_some(Self::Sandbox)
-    }
+/// A child that another room serves, such as the monitor of a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Role {
+    /// Its `argv[0]`, by which [`super::respawn`] starts it.
+    pub argv0: &'static CStr,
+    /// What it does; the exit code of the process comes back.
+    pub serve: fn() -> i32,
 }
 
 /// Serves a re-executed child and never returns, or finds that this is none and returns.
+/// `roles` are the children that other rooms serve; those of this room are known here.
 ///
 /// Must be the first statement of `main`.
-pub fn run_if_child() {
+pub fn run_if_child(roles: &[Role]) {
+    use std::os::unix::ffi::OsStrExt;
     let Some(argv0) = std::env::args_os().next() else {
         return;
     };
-    match Kind::of(&argv0) {
-        // Whoever started us may ignore SIGCHLD, and we would inherit that our children leave
-        // no status behind.
-        None => sys::signal::default_for_children(),
-        Some(Kind::Sandbox) => serve_sandbox(),
+    let is = |name: &CStr| argv0.as_bytes() == name.to_bytes();
+    if is(SANDBOX_ARGV0) {
+        serve(run_sandbox)
+    }
+    if is(JOIN_ARGV0) {
+        serve(join::run)
+    }
+    // Whoever started us may ignore SIGCHLD, and we would inherit that our children leave no
+    // status behind.
+    sys::signal::default_for_children();
+    if let Some(role) = roles.iter().find(|role| is(role.argv0)) {
+        sys::process::exit_now((role.serve)())
     }
 }
 
@@ -104,7 +113,7 @@ struct Session {
     places: Option<place::Places>,
 }
 
-fn serve_sandbox() -> ! {
+fn serve(run: fn(&mut Session) -> Result<std::convert::Infallible, Failure>) -> ! {
     let (Ok(report), Ok(lifeline)) = (
         sys::fd::inherited(REPORT_FD),
         sys::fd::inherited(LIFELINE_FD),
@@ -116,7 +125,7 @@ fn serve_sandbox() -> ! {
         lifeline,
         places: None,
     };
-    let Err(failure) = run_sandbox(&mut session);
+    let Err(failure) = run(&mut session);
     // What can't be looked at any more stays; the failure to tell came first.
     let stubs = session
         .places
