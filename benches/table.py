@@ -22,6 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from peers import Peers
+
 FILES, BYTES = 16_660, 308_000_000
 BUSYBOX = "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n"
 STEPS = "FROM busybox\n" + "".join(f"RUN echo {i} > /step-{i}\n" for i in range(10))
@@ -88,37 +91,6 @@ def make_tree(tree):
         del pending[:size]
     (tree / "complete").touch()
     return tree / "files"
-
-
-class Peers:
-    """A namespace in which DIR/root is the root and the scratch directory is where it is outside."""
-
-    def __init__(self, root, shared):
-        script = """set -e
-            mount --rbind "$R" "$R"; for d in /proc /dev $S; do mkdir -p "$R$d"; mount --rbind $d "$R$d"; done
-            mount -t sysfs sysfs "$R/sys"; mount -t tmpfs tmpfs "$R/run"; mount -t tmpfs tmpfs "$R/tmp"
-            mount -t cgroup2 none "$R/sys/fs/cgroup" 2>/dev/null || true
-            mkdir -p "$R/oldroot"; cd "$R"; pivot_root . oldroot; cd /; umount -l /oldroot; mount --make-rprivate /
-            echo ready; exec sleep infinity"""
-        self.holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "bash", "-c", script],
-            env={**os.environ, "R": str(root), "S": " ".join(map(str, shared))}, stdout=subprocess.PIPE, text=True)
-        if self.holder.stdout.readline() != "ready\n":
-            sys.exit(f"bench: {root} cannot be entered")
-        self.prefix = ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt"]
-
-    def start_docker(self, scratch):
-        """Starts a dockerd of its own, and returns the process."""
-        data = scratch / "docker"
-        daemon = subprocess.Popen(
-            [*self.prefix, "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{data}.sock",
-             f"--data-root={data}", f"--exec-root={data}-run", f"--pidfile={data}.pid"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            if Path(f"{data}.sock").exists():
-                return daemon, f"--host=unix://{data}.sock"
-            time.sleep(0.1)
-        sys.exit("bench: dockerd did not start")
 
 
 class Program:
