@@ -257,7 +257,10 @@ impl Evaluator<'_, '_> {
         let text = self.expand(state, word)?;
         let nul = || StepError::NulInPath { path: text.clone() };
         let to = destination(&text, &workdir_of(&state.config)).ok_or_else(nul)?;
-        let path = to.path.to_string();
+        let path = match keeps_its_spelling(&text) {
+            true => text.clone(),
+            false => to.path.to_string(),
+        };
         state.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
         if to.path.is_root() {
@@ -271,6 +274,12 @@ impl Evaluator<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Whether the config shows a WORKDIR as it was written: BuildKit cleans relative ones only. One
+/// with `..` is cleaned all the same, because its way may not exist.
+fn keeps_its_spelling(workdir: &str) -> bool {
+    workdir.starts_with('/') && !workdir.split('/').any(|part| part == "..")
 }
 
 fn workdir_of(config: &ContainerConfig) -> TreePath {

@@ -131,11 +131,20 @@ impl<'a> Placer<'a> {
         }
         self.make_dirs(dest)?;
         for entry in entries {
-            if !entry.rel.is_root() {
+            if entry.rel.is_root() {
+                self.date(dest, entry.node.meta.mtime);
+            } else {
                 self.put_entry(dest.join(&entry.rel), entry)?;
             }
         }
         Ok(())
+    }
+
+    /// A directory takes the time of the one whose contents it gets.
+    fn date(&mut self, dest: &TreePath, mtime: Time) {
+        if let Some(Change::Node(node)) = self.changes.entries.get_mut(dest) {
+            node.meta.mtime = mtime;
+        }
     }
 
     /// Puts a picked entry; a second name of one file becomes a hard link.

@@ -140,14 +140,14 @@ impl Scope {
         }
     }
 
-    /// Returns `name=value` of every declared ARG that has a value, as the history names them.
+    /// Returns `name=value` of every declared ARG, as the history names them: the value that the
+    /// instruction sees, which a later ENV may have set, and nothing where there is none.
     pub(super) fn arg_texts(&self) -> Vec<String> {
         let pair = |arg: &DeclaredArg| {
-            arg.value
-                .as_ref()
-                .map(|value| format!("{}={value}", arg.name))
+            let own = arg.value.as_deref().unwrap_or("");
+            format!("{}={}", arg.name, self.env.get(&arg.name).unwrap_or(own))
         };
-        self.args.iter().filter_map(pair).collect()
+        self.args.iter().map(pair).collect()
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(scope.env.get("V"), Some("arg"));
         scope.env.set("V", "later");
         assert_eq!(scope.env.get("V"), Some("later"));
-        assert_eq!(scope.arg_texts(), ["V=arg"]);
+        assert_eq!(scope.arg_texts(), ["V=later"]);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         scope.declare("X", None);
         scope.declare("Y", Some(""));
         assert_eq!(scope.env.pairs(), [("Y".to_owned(), String::new())]);
-        assert_eq!(scope.arg_texts(), ["Y="]);
+        assert_eq!(scope.arg_texts(), ["X=", "Y="]);
     }
 
     #[test]

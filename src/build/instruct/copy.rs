@@ -124,7 +124,10 @@ impl Evaluator<'_, '_> {
         }
         let add = parts.keyword == "ADD";
         let mut sources = Vec::new();
-        for item in parts.sources {
+        // Files come first and heredocs after them, however they are mixed.
+        let is_heredoc = |item: &&Item| matches!(item, Item::Heredoc(_));
+        let (heredocs, files): (Vec<_>, Vec<_>) = parts.sources.iter().partition(is_heredoc);
+        for item in files.into_iter().chain(heredocs) {
             let (source, shown) = self.copy_source(state, item, add)?;
             created_by.push(' ');
             created_by.push_str(&shown);

@@ -54,7 +54,11 @@ impl Evaluator<'_, '_> {
             }
         };
         let args = state.scope.arg_texts();
-        let command = argv.join(" ");
+        let command = match &script {
+            // Named as if the shell ran it, which is what docker writes.
+            Some(script) => with_shell(&state.config, &script.path).join(" "),
+            None => argv.join(" "),
+        };
         let created_by = if args.is_empty() {
             format!("RUN {command} # buildkit")
         } else {
