@@ -8,6 +8,8 @@
 //! being pruned on its own. The framed inputs stay
 //! beside it, so that what changed can be named.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use crate::image::DiffId;
@@ -28,9 +30,15 @@ pub(super) struct Made {
     pub(super) created: String,
 }
 
-/// Returns what an earlier run of the same step made, if that is still there.
-pub(super) fn look_up(store: &Store, key: &StepKey) -> Result<Option<Made>, store::Error> {
-    let Some(record) = store.records(KIND).get(&key.0)? else {
+/// Returns what an earlier run of the same step made, if that is still there, and notes that the
+/// build that began at `now` used it.
+pub(super) fn look_up(
+    store: &Store,
+    key: &StepKey,
+    now: SystemTime,
+) -> Result<Option<Made>, store::Error> {
+    let records = store.records(KIND);
+    let Some(record) = records.get(&key.0)? else {
         return Ok(None);
     };
     let line = record.split(|&b| b == b'\n').next().unwrap_or(&record);
@@ -38,20 +46,25 @@ pub(super) fn look_up(store: &Store, key: &StepKey) -> Result<Option<Made>, stor
     let Ok(made) = serde_json::from_slice::<Made>(line) else {
         return Ok(None);
     };
-    Ok(store.has_layer(&made.diff_id)?.then_some(made))
+    if !store.has_layer(&made.diff_id)? {
+        return Ok(None);
+    }
+    records.touch(&key.0, now)?;
+    Ok(Some(made))
 }
 
-/// Remembers what the step with these inputs made.
+/// Remembers what the step with these inputs made in the build that began at `now`.
 pub(super) fn remember(
     store: &Store,
     key: &StepKey,
     inputs: &Inputs,
     made: &Made,
+    now: SystemTime,
 ) -> Result<(), store::Error> {
     let mut record = serde_json::to_vec(made).expect("a digest and a number are JSON");
     record.push(b'\n');
     record.extend_from_slice(inputs.framed());
-    store
-        .records(KIND)
-        .put_keeping(&key.0, &record, std::slice::from_ref(made.diff_id.digest()))
+    let records = store.records(KIND);
+    records.put_keeping(&key.0, &record, std::slice::from_ref(made.diff_id.digest()))?;
+    records.touch(&key.0, now)
 }

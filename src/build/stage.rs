@@ -158,7 +158,7 @@ impl Runner<'_> {
         let inputs = self.inputs(step, built)?;
         let key = inputs.key();
         if !self.stage.no_cache
-            && let Some(made) = cache::look_up(self.world.store, &key)?
+            && let Some(made) = cache::look_up(self.world.store, &key, self.world.request.now)?
         {
             self.world.count(|counts| counts.cached += 1);
             self.world.sink.emit(Event::StepCached { step: *id, name });
@@ -169,7 +169,13 @@ impl Runner<'_> {
         let made = self.make(step, *id, built).inspect_err(|_| {
             self.world.sink.emit(Event::StepFailed { step: *id });
         })?;
-        cache::remember(self.world.store, &key, &inputs, &made)?;
+        cache::remember(
+            self.world.store,
+            &key,
+            &inputs,
+            &made,
+            self.world.request.now,
+        )?;
         self.world.count(|counts| counts.ran += 1);
         self.world.sink.emit(Event::StepDone {
             step: *id,

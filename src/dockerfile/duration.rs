@@ -72,6 +72,14 @@ fn part(text: &str) -> Option<(i64, &str)> {
     Some((nanos, &text[unit_end..]))
 }
 
+/// Reads a Go duration that is not negative, such as `1h30m`; `None` when it is none.
+pub fn go_duration(text: &str) -> Option<std::time::Duration> {
+    let Nanos(nanos) = parse(text)?;
+    u64::try_from(nanos)
+        .ok()
+        .map(std::time::Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

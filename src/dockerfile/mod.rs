@@ -43,6 +43,7 @@ pub mod suggest;
 mod words;
 
 pub use directive::{CheckOptions, Directives, Rules, Syntax, syntax_line};
+pub use duration::go_duration;
 pub use error::{Error, ErrorKind, ExpandError, MountError};
 pub use expand::{Expander, Names};
 pub use glob::{BadPattern, Component, Glob, PathGlob, has_wildcard};

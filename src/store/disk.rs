@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -68,6 +69,30 @@ pub(super) fn size(path: &Path) -> Result<Option<u64>, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("look at", path, e)),
     }
+}
+
+/// Returns when a file was last written and when it was made, or `None` when there is none. A
+/// file system that does not know the second answers with the first.
+pub(super) fn times(path: &Path) -> Result<Option<(SystemTime, SystemTime)>, Error> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("look at", path, e)),
+    };
+    let written = meta.modified().map_err(|e| Error::io("look at", path, e))?;
+    Ok(Some((written, meta.created().unwrap_or(written))))
+}
+
+/// Sets when a file was last written; a file that is gone is fine.
+pub(super) fn touch(path: &Path, time: SystemTime) -> Result<(), Error> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file.set_modified(time),
+        Err(e) => Err(e),
+    }
+    .or_else(|e| match e.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(Error::io("set the time of", path, e)),
+    })
 }
 
 /// Returns whether there is anything at `path`.

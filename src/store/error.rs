@@ -293,6 +293,11 @@ impl Error {
         Self::io(doing, path, source.into())
     }
 
+    /// Whether something was not there (any more).
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Takes back the error that [`into_io`](Self::into_io) sent through a `std::io` trait.
     pub(super) fn from_io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         match source.downcast::<Self>() {

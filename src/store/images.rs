@@ -5,6 +5,9 @@
 //! are hashed whenever they are read. A layer need not be in the store: it is fetched when
 //! something wants to read it.
 
+use std::collections::HashMap;
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use super::Store;
@@ -285,6 +288,12 @@ impl Store {
     /// Lists all images, named and dangling, the newest first.
     pub fn images(&self) -> Result<Vec<Listed>, Error> {
         let catalog = self.catalog()?;
+        let mut named: HashMap<&ImageId, Vec<&Reference>> = HashMap::new();
+        for name in &catalog.names {
+            for id in &name.images {
+                named.entry(id).or_default().push(&name.name);
+            }
+        }
         let mut all = Vec::new();
         for (id, manifests) in &catalog.images {
             let Some(manifest) = manifests.first() else {
@@ -296,9 +305,11 @@ impl Store {
                 Err(Error::NoBlob { .. } | Error::Document(_) | Error::Corrupt(_)) => continue,
                 Err(e) => return Err(e),
             };
-            let named = catalog.names.iter().filter(|name| name.images.contains(id));
             let (digests, names) = named
-                .map(|name| name.name.clone())
+                .remove(id)
+                .unwrap_or_default()
+                .into_iter()
+                .cloned()
                 .partition(|name| name.digest().is_some());
             all.push(Listed {
                 id: id.clone(),
@@ -314,6 +325,19 @@ impl Store {
         Ok(all)
     }
 
+    /// Returns when an image says it was made, if it can be read and says so.
+    pub(super) fn created(&self, id: &ImageId) -> Result<Option<SystemTime>, Error> {
+        let bytes = match self.read_blob("config", id.digest(), MAX_CONFIG) {
+            Ok(bytes) => bytes,
+            Err(Error::NoBlob { .. } | Error::Corrupt(_) | Error::Document(_)) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let config = Raw::<Config>::parse("config", bytes).ok();
+        let text = config.and_then(|config| config.value().created.clone());
+        let time = text.and_then(|text| chrono::DateTime::parse_from_rfc3339(&text).ok());
+        Ok(time.map(SystemTime::from))
+    }
+
     /// Returns the bytes of an image's layers: of the plain tars where they are known.
     pub fn size_of(&self, image: &Image) -> Result<u64, Error> {
         let mut size = 0;
@@ -327,7 +351,7 @@ impl Store {
     /// Returns all names and images, and which belong together.
     pub(super) fn catalog(&self) -> Result<Catalog, Error> {
         let images = self.recorded_images()?;
-        let by_manifest: std::collections::HashMap<&Digest, &ImageId> = images
+        let by_manifest: HashMap<&Digest, &ImageId> = images
             .iter()
             .flat_map(|(id, manifests)| manifests.iter().map(move |m| (&m.digest, id)))
             .collect();

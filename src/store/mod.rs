@@ -46,15 +46,18 @@ mod import;
 mod layers;
 mod lease;
 mod locks;
+mod mark;
 mod plain;
 mod records;
 mod refs;
 mod remove;
+mod sweep;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod trees;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -69,6 +72,7 @@ pub use lease::Scratch;
 pub use locks::Work;
 pub use records::{Record, RecordKey, Records};
 pub use trees::Tree;
+pub use usage::{ContainerUsage, ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy, Default)]

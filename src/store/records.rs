@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::Store;
 use super::disk;
@@ -114,6 +115,12 @@ impl Records<'_> {
             }
             other => other,
         }
+    }
+
+    /// Says that the record under `key` was used at `time`. Records that keep something go least
+    /// recently used first, and those of one time latest made first: one build uses one time.
+    pub fn touch<'k>(&self, key: impl Into<RecordKey> + 'k, time: SystemTime) -> Result<(), Error> {
+        disk::touch(&self.path(&key.into()), time)
     }
 
     /// Removes the record under `key`; returns whether there was one.

@@ -42,7 +42,7 @@ impl Store {
             .filter(|name| plan.untagged.contains(&name.name));
         manifests.extend(gone.map(|name| name.target.clone()));
         let mut removed = plan;
-        self.forget(&removed)?;
+        self.forget(&removed.untagged, &removed.deleted)?;
         if !removed.deleted.is_empty() {
             self.sweep_images(&mut removed, &manifests)?;
         }

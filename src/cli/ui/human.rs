@@ -26,6 +26,43 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{number}{}", UNITS[unit])
 }
 
+/// Reads a size as docker's options take it: `512`, `10MB`, `1.5g`, `2GiB`, all in powers of 1024
+/// (docker's `units.RAMInBytes`). `None` when it is none.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b'));
+    let unit = unit.map_or_else(
+        || text[digits..].trim_start().to_ascii_lowercase(),
+        str::to_owned,
+    );
+    let power = match unit.as_str() {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let scale = 1_u64 << (10 * power);
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(scale);
+    }
+    let (whole, fraction) = number.split_once('.')?;
+    let whole: u64 = whole.parse().ok()?;
+    let fraction = fraction
+        .get(..fraction.len().min(9))
+        .filter(|f| !f.is_empty())?;
+    let parts = u128::from(fraction.parse::<u64>().ok()?) * u128::from(scale);
+    let rest = u64::try_from(parts / 10_u128.pow(u32::try_from(fraction.len()).ok()?)).ok()?;
+    whole.checked_mul(scale)?.checked_add(rest)
+}
+
 /// Returns how long ago something was: `3 hours ago`.
 pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
     match now.duration_since(then) {
@@ -97,6 +134,24 @@ mod tests {
             (10_000, "10kB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_docker_reads_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("1b", 1),
+            ("10kB", 10 << 10),
+            ("3 M", 3 << 20),
+            ("1.5g", 3 << 29),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "x", "1x", "-1", "1.", "1..5", ".", "99999999999g", "k"] {
+            assert_eq!(parse_size(text), None, "{text}");
         }
     }
 

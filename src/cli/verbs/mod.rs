@@ -1,6 +1,7 @@
 //! The verbs about images, which `cooper` and `cask` share.
 
 mod build;
+mod df;
 mod history;
 mod images;
 mod import;
@@ -36,6 +37,7 @@ pub(crate) enum Verb {
     Inspect(inspect::Inspect),
     History(history::History),
     Prune(prune::Prune),
+    Df(df::Df),
     Import(import::Import),
     Save(save::Save),
     Load(load::Load),
@@ -58,6 +60,7 @@ impl Verb {
             Self::Inspect(verb) => verb.run(session),
             Self::History(verb) => verb.run(session),
             Self::Prune(verb) => verb.run(session),
+            Self::Df(verb) => verb.run(session),
             Self::Import(verb) => verb.run(session),
             Self::Save(verb) => verb.run(session),
             Self::Load(verb) => verb.run(session),

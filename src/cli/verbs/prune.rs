@@ -1,9 +1,12 @@
 //! `prune`: remove what nothing needs.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::rmi::tell;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
 use crate::cli::{Session, ui};
+use crate::dockerfile::go_duration;
 use crate::store::Prune as What;
 
 /// Remove images without a name, and layers that nothing needs
@@ -17,6 +20,16 @@ pub(crate) struct Prune {
     #[arg(long)]
     cache: bool,
 
+    /// Only what is older: `until=24h`, `until=2026-01-31T10:00:00Z` or seconds since 1970. Images
+    /// count from when they were made, results of build steps from when they were last used
+    #[arg(long = "filter", value_name = "until=TIME", value_parser = until)]
+    until: Option<SystemTime>,
+
+    /// Results of build steps, least recently used first, until the store takes no more than this
+    /// on disk: `10GB`, `512m`
+    #[arg(long = "keep-storage", value_name = "SIZE", value_parser = size)]
+    keep: Option<u64>,
+
     /// Accepted and without effect: nothing is asked
     #[arg(short, long, hide = true)]
     force: bool,
@@ -26,6 +39,28 @@ pub(crate) struct Prune {
     dry_run: bool,
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    human::parse_size(text).ok_or_else(|| "expected a size such as `512m` or `10GB`".to_owned())
+}
+
+fn until(text: &str) -> Result<SystemTime, String> {
+    let Some(time) = text.strip_prefix("until=") else {
+        return Err("expected `until=TIME`".to_owned());
+    };
+    let ago = |ago| SystemTime::now().checked_sub(ago);
+    let since = |secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs));
+    let parsed = match (go_duration(time), time.parse::<u64>()) {
+        (_, Ok(secs)) => since(secs),
+        (Some(duration), _) => ago(duration),
+        (None, Err(_)) => human::parse_time(Some(time)),
+    };
+    parsed.ok_or_else(|| {
+        "expected a duration such as `24h`, a time such as `2026-01-31T10:00:00Z` or seconds \
+         since 1970"
+            .to_owned()
+    })
+}
+
 impl Prune {
     /// Removes it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
@@ -33,6 +68,8 @@ impl Prune {
         let what = What {
             all: self.all,
             cache: self.cache,
+            until: self.until,
+            keep: self.keep,
             dry_run: self.dry_run,
         };
         let removed = store.prune(what)?;
@@ -41,11 +78,30 @@ impl Prune {
             ui::note("another process works in the store; the next prune frees the space");
             return Ok(());
         }
+        if removed.cached > 0 {
+            ui::data(&format!("Cached results: {}", removed.cached))?;
+        }
         let verb = if self.dry_run {
             "Would reclaim"
         } else {
             "Total reclaimed space"
         };
         ui::data(&format!("{verb}: {}", human::size(removed.freed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn until_is_a_duration_a_time_or_seconds() {
+        let known = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        assert_eq!(until("until=1767225600"), Ok(known));
+        assert_eq!(until("until=2026-01-01T00:00:00Z"), Ok(known));
+        assert!(until("until=1h").unwrap() < SystemTime::now() - Duration::from_secs(3599));
+        for bad in ["24h", "until=", "until=soon", "label=x"] {
+            assert!(until(bad).is_err(), "{bad}");
+        }
     }
 }

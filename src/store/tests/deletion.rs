@@ -1,5 +1,7 @@
 //! `rmi`, prune, containers.
 
+use std::time::{Duration, SystemTime};
+
 use crate::event::Silent;
 use crate::image::{Platform, Reference};
 use crate::store::testing::{Item, Temp, files, put_image, put_layer, tar};
@@ -298,4 +300,84 @@ fn deep_and_closed_directories_are_removed() {
     assert!(!top.exists());
     assert!(std::path::Path::new("/etc/passwd").exists());
     assert_eq!(crate::store::disk::remove_tree(&top).unwrap(), 0);
+}
+
+#[test]
+fn cached_results_go_least_recently_used_and_latest_made_first() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let now = SystemTime::now();
+    let old = now - Duration::from_secs(3600);
+    let cached = |key: &'static str, used| {
+        let layer = layer(&store, key);
+        store.trees(std::slice::from_ref(&layer), &Silent).unwrap();
+        let keeps = [layer.diff_id.0.clone()];
+        let records = store.records("step");
+        records.put_keeping(key, b"made", &keeps).unwrap();
+        records.touch(key, used).unwrap();
+    };
+    // One build made a base and a leaf on it, another used a third later.
+    for (key, used) in [("base", old), ("leaf", old), ("fresh", now)] {
+        cached(key, used);
+    }
+    let left = || {
+        let has = |key: &&str| store.records("step").get(*key).unwrap().is_some();
+        ["base", "leaf", "fresh"]
+            .into_iter()
+            .filter(has)
+            .collect::<Vec<_>>()
+    };
+    let total = store.usage().unwrap().total;
+    let keep = |bytes| Prune {
+        keep: Some(bytes),
+        ..Prune::default()
+    };
+    assert_eq!(store.prune(keep(total)).unwrap().cached, 0);
+    let dry = Prune {
+        dry_run: true,
+        ..keep(total - 1)
+    };
+    let would = store.prune(dry).unwrap();
+    assert_eq!((would.cached, left().len()), (1, 3));
+    let did = store.prune(keep(total - 1)).unwrap();
+    assert_eq!((did.cached, did.freed), (would.cached, would.freed));
+    assert_eq!(left(), ["base", "fresh"]);
+    store.prune(keep(store.usage().unwrap().total - 1)).unwrap();
+    assert_eq!(left(), ["fresh"]);
+    let aged = Prune {
+        cache: true,
+        until: Some(now - Duration::from_secs(60)),
+        ..Prune::default()
+    };
+    assert_eq!(store.prune(aged).unwrap().cached, 0);
+    store.prune(keep(0)).unwrap();
+    assert!(left().is_empty());
+    assert_eq!((blobs(&store), trees(&store)), (0, 0));
+}
+
+#[test]
+fn usage_counts_what_images_share_once() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let common = layer(&store, "common");
+    let one = tagged(&store, &[common.clone(), layer(&store, "one")], &["one"]);
+    tagged(&store, &[common, layer(&store, "two")], &["two"]);
+    let pins = Pins {
+        image: Some(one.id()),
+        layers: Vec::new(),
+    };
+    store.new_container("c1", &pins).unwrap();
+    store.put(b"nobody's").unwrap();
+    let usage = store.usage().unwrap();
+    let [a, b] = usage.images.as_slice() else {
+        panic!("{usage:?}")
+    };
+    assert!(a.shared > 0 && a.shared == b.shared);
+    assert!(a.unique > 0 && b.unique > 0);
+    assert_eq!(usage.image_bytes, a.shared + a.unique + b.unique);
+    let idle = if a.containers == 0 { a } else { b };
+    assert_eq!((idle.containers, usage.image_reclaimable), (0, idle.unique));
+    assert!(usage.cache_bytes > 0 && usage.containers.len() == 1);
+    let sum = usage.image_bytes + usage.cache_bytes + usage.containers[0].bytes;
+    assert_eq!(usage.total, sum);
 }
