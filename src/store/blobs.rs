@@ -139,6 +139,19 @@ impl Store {
         writer.finish()
     }
 
+    /// Hashes a blob; one that is gone is sound.
+    pub(super) fn is_sound(&self, digest: &Digest) -> Result<bool, Error> {
+        let path = self.blob_path(digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(e) => return Err(Error::io("open", &path, e)),
+        };
+        let mut hashing = Hashing::new(&mut file);
+        disk::drain(&mut hashing).map_err(|e| Error::io("read", &path, e))?;
+        Ok(hashing.finish().1 == *digest)
+    }
+
     /// Hashes a blob that is doubted and removes it when it is not what its name says. Returns
     /// whether it is whole. The lock keeps two judges from removing the good copy that healed it.
     pub(super) fn judge(&self, digest: &Digest) -> Result<bool, Error> {

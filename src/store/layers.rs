@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Returns the layer as a manifest would name it by what is known here.
-    fn layer_ref(&self, diff_id: &DiffId) -> Result<LayerRef, Error> {
+    pub(super) fn layer_ref(&self, diff_id: &DiffId) -> Result<LayerRef, Error> {
         let facts = self.facts(diff_id)?;
         let plain = || Descriptor::new(media::LAYER, diff_id.0.clone(), facts.size.unwrap_or(0));
         Ok(LayerRef {

@@ -336,7 +336,7 @@ fn fds(trees: &[Option<Tree>]) -> Vec<Arc<OwnedFd>> {
 }
 
 /// Returns the chain id at each layer.
-fn chains(layers: &[LayerRef]) -> Vec<ChainId> {
+pub(super) fn chains(layers: &[LayerRef]) -> Vec<ChainId> {
     let mut chains: Vec<ChainId> = Vec::with_capacity(layers.len());
     for layer in layers {
         chains.push(match chains.last() {

@@ -2,6 +2,7 @@
 
 mod build;
 mod df;
+mod fsck;
 mod history;
 mod images;
 mod import;
@@ -38,6 +39,7 @@ pub(crate) enum Verb {
     History(history::History),
     Prune(prune::Prune),
     Df(df::Df),
+    Fsck(fsck::Fsck),
     Import(import::Import),
     Save(save::Save),
     Load(load::Load),
@@ -53,6 +55,7 @@ impl Verb {
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         match self {
             Self::Build(verb) => return verb.run(session),
+            Self::Fsck(verb) => return verb.run(session),
             Self::Images(verb) => verb.run(session),
             Self::Rmi(verb) => verb.run(session),
             Self::Tag(verb) => verb.run(session),

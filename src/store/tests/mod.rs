@@ -4,6 +4,7 @@ mod archives;
 mod basics;
 mod crashes;
 mod deletion;
+mod fsck;
 mod images;
 mod layers;
 mod processes;
