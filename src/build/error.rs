@@ -14,6 +14,7 @@ use crate::sandbox;
 use crate::store;
 use crate::transfer;
 
+use super::git::{Flaw, GitError};
 use super::meant::Meant;
 
 /// Why a build stopped.
@@ -81,6 +82,14 @@ pub enum Error {
     /// Pushing the result.
     #[error(transparent)]
     Transfer(#[from] transfer::Error),
+    /// The repository of the context gave no files.
+    #[error("cannot get `{url}`")]
+    Git {
+        /// Its address, without a login.
+        url: String,
+        /// The reason.
+        source: Box<GitError>,
+    },
     /// The build was told to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -277,8 +286,24 @@ pub enum StepError {
         /// The reason.
         source: transfer::Error,
     },
+    /// The address of a repository is none.
+    #[error("`{url}` is no address of a git repository")]
+    GitAddress {
+        /// As written, after expansion.
+        url: String,
+        /// What is wrong with it.
+        source: Flaw,
+    },
+    /// A repository gave no files.
+    #[error("cannot get `{url}`")]
+    Git {
+        /// Its address, without a login.
+        url: String,
+        /// The reason.
+        source: Box<GitError>,
+    },
     /// The bytes of a URL are not what `--checksum` says.
-    #[error("`{url}` has digest {got}, `--checksum` says {want}")]
+    #[error("digest mismatch: `{url}` has {got}, `--checksum` says {want}")]
     Checksum {
         /// The URL.
         url: String,
@@ -354,8 +379,14 @@ pub enum ValueError {
     #[error("expected `port[/tcp|udp|sctp]` or `first-last[/tcp|udp|sctp]`")]
     Port,
     /// It is no checksum.
-    #[error("expected `sha256:` and 64 lower-case hex digits")]
+    #[error("invalid checksum digest format: expected `sha256:` and 64 lower-case hex digits")]
     Checksum,
+    /// It is a checksum of another kind.
+    #[error("unsupported digest algorithm: only `sha256:` is known")]
+    Algorithm,
+    /// A checksum where nothing is fetched.
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumLocal,
     /// A step wants the host's network and the command line does not give it.
     #[error("the build runs with `--network=none`, and a Dockerfile can't widen that")]
     HostNetwork,

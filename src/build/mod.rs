@@ -21,6 +21,7 @@ mod context;
 mod error;
 mod eval;
 mod exec;
+mod git;
 mod images;
 mod instruct;
 mod key;
@@ -41,6 +42,7 @@ mod text;
 
 pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};
 pub use exec::Cancel;
+pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
 pub use request::{ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request};
 
@@ -65,7 +67,7 @@ pub fn build(
         [platform] => platform.clone(),
         several => return Err(Error::Options(OptionsError::Platforms(several.len()))),
     };
-    let sources = sources::open(store, request)?;
+    let sources = sources::open(store, request, cancel)?;
     let file = Arc::clone(&sources.file);
     let parsed = dockerfile::parse(&file).map_err(|error| Error::Dockerfile {
         file: Arc::clone(&file),
@@ -93,6 +95,7 @@ pub fn build(
         sink,
         cancel,
         counts: &counts,
+        fetches: &steps::remote::Fetches::default(),
         // A host without the file has no names to resolve.
         resolv_conf: &std::fs::read("/etc/resolv.conf").unwrap_or_default(),
     };

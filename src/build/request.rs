@@ -7,6 +7,8 @@ use crate::image::{Digest, ImageId, Platform, Reference};
 use crate::layer::Time;
 use crate::transfer;
 
+use super::git::{GitTools, GitUrl};
+
 /// Where the Dockerfile's text comes from.
 #[derive(Debug, Clone)]
 pub enum DockerfileSource {
@@ -27,6 +29,8 @@ pub enum ContextSource {
     Empty,
     /// A tar, possibly compressed, spooled to this file.
     Archive(PathBuf),
+    /// A git repository.
+    Git(GitUrl),
 }
 
 /// When to ask the registry about a base image.
@@ -137,6 +141,8 @@ pub struct Request {
     pub squash: bool,
     /// How registries and URLs are reached.
     pub transfer: transfer::Options,
+    /// How git repositories are reached.
+    pub git: GitTools,
 }
 
 impl Request {

@@ -20,6 +20,8 @@ use crate::store::{Scratch, Store};
 
 use super::context::Context;
 use super::error::Error;
+use super::exec::Cancel;
+use super::git::{self, GitError};
 use super::request::{ContextSource, DockerfileSource, Request};
 use super::stat_index::StatIndex;
 
@@ -53,8 +55,8 @@ impl Sources {
 }
 
 /// Opens everything that `request` names.
-pub(super) fn open(store: &Store, request: &Request) -> Result<Sources, Error> {
-    let (root, index, scratch) = open_context(store, &request.context)?;
+pub(super) fn open(store: &Store, request: &Request, cancel: &Cancel) -> Result<Sources, Error> {
+    let (root, index, scratch) = open_context(store, request, cancel)?;
     let trusted = scratch.is_none();
     let (file, ignore) = read_dockerfile(&root, request, trusted)?;
     let ignore = match ignore {
@@ -80,8 +82,8 @@ pub(super) fn open(store: &Store, request: &Request) -> Result<Sources, Error> {
 
 type Opened = (Arc<OwnedFd>, Option<String>, Option<Scratch>);
 
-fn open_context(store: &Store, context: &ContextSource) -> Result<Opened, Error> {
-    match context {
+fn open_context(store: &Store, request: &Request, cancel: &Cancel) -> Result<Opened, Error> {
+    match &request.context {
         ContextSource::Dir(dir) => {
             let failed = |errno: Errno| Error::Io {
                 doing: "open the build context",
@@ -120,6 +122,17 @@ fn open_context(store: &Store, context: &ContextSource) -> Result<Opened, Error>
             let changes = index_tar(Arc::new(plain))?;
             write_tree(&changes, root.as_fd(), TreeForm::Plain, None)?;
             Ok((Arc::new(root), None, Some(scratch)))
+        }
+        ContextSource::Git(url) => {
+            let failed = |error| match error {
+                GitError::Cancelled => Error::Cancelled,
+                source => Error::Git {
+                    url: url.shown().to_owned(),
+                    source: Box::new(source),
+                },
+            };
+            let checkout = git::open(store, &request.git, url, cancel).map_err(failed)?;
+            Ok((checkout.root, None, Some(checkout.scratch)))
         }
     }
 }

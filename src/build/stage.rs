@@ -21,6 +21,7 @@ use super::key::Inputs;
 use super::request::Request;
 use super::step::{Action, Base, Plan, StagePlan, Step};
 use super::steps;
+use super::steps::remote::Fetches;
 
 /// All that the steps of a build share.
 pub(super) struct World<'a> {
@@ -32,6 +33,8 @@ pub(super) struct World<'a> {
     pub(super) sink: &'a dyn Sink,
     pub(super) cancel: &'a Cancel,
     pub(super) counts: &'a Mutex<Counts>,
+    /// What ADD has fetched.
+    pub(super) fetches: &'a Fetches,
     /// The caller's `/etc/resolv.conf`, for steps on the host network.
     pub(super) resolv_conf: &'a [u8],
 }
@@ -210,8 +213,8 @@ impl Runner<'_> {
             Action::Config => unreachable!("metadata is never shown as a step"),
             Action::Run(run) => steps::run::make(self, run, id, built),
             Action::Copy(copy) => {
-                let changes = steps::copy::changes(self, copy, built)?;
-                self.keep(&changes, built)
+                let copied = steps::copy::changes(self, copy, built)?;
+                self.keep(&copied.changes, built)
             }
             Action::Workdir(workdir) => {
                 let changes = steps::workdir::changes(self, workdir, built)?;

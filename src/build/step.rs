@@ -10,6 +10,7 @@ use crate::event::StepId;
 use crate::image::{ContainerConfig, Digest, Platform, Reference};
 use crate::layer::TreePath;
 
+use super::git::GitUrl;
 use super::place::Destination;
 use super::request::Network;
 
@@ -158,8 +159,6 @@ pub(super) struct CopyStep {
     pub(super) chmod: Option<u32>,
     /// Which archives are unpacked.
     pub(super) unpack: Unpack,
-    /// What the bytes of a URL must hash to.
-    pub(super) checksum: Option<Digest>,
 }
 
 /// Which archives an ADD unpacks.
@@ -197,7 +196,14 @@ pub(super) enum CopySource {
         text: Vec<u8>,
     },
     /// An `http` or `https` URL (ADD).
-    Url(String),
+    Url {
+        /// The URL.
+        url: String,
+        /// What its bytes must hash to.
+        checksum: Option<Digest>,
+    },
+    /// A git repository (ADD).
+    Git(Box<GitUrl>),
 }
 
 /// WORKDIR, where it makes a directory.

@@ -58,5 +58,5 @@ pub use lint::{Rule, Warning};
 pub use mount::{Mount, MountFault, MountField, MountKind, MountSpec, Sharing};
 pub use parse::{parse, parse_instruction, parse_reporting};
 pub use ports::{Port, PortError, Proto, port_specs};
-pub use remote::{SourceKind, source_kind};
+pub use remote::{SourceKind, file_name, source_kind};
 pub use span::{Position, Source, Span, Word};

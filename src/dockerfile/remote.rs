@@ -38,6 +38,38 @@ pub fn source_kind(source: &str) -> SourceKind {
     }
 }
 
+/// Returns the name that ADD gives to what an http(s) URL holds: the last part of its path,
+/// decoded, or `__unnamed__` where there is none.
+///
+/// A decoded name may hold no slash and is not `.` or `..`, so it stays in its directory.
+pub fn file_name(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let (_, path) = path.split_once('/').unwrap_or_default();
+    let decoded = percent_decode(path);
+    let last = decoded.trim_end_matches('/').rsplit('/').next();
+    match last.unwrap_or_default() {
+        "" | "." | ".." => "__unnamed__".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .filter(|&byte| byte != 0);
+        out.push(hex.unwrap_or(bytes[at]));
+        at += if hex.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Returns whether a text is `user@host:path`, the short form of ssh.
 fn is_scp_like(text: &str) -> bool {
     let Some((login, path)) = text.split_once(':') else {
@@ -58,6 +90,24 @@ fn is_scp_like(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_names_its_file_by_its_path() {
+        let table = [
+            ("http://h/a/b.txt?x=1#y", "b.txt"),
+            ("http://h/a%20b", "a b"),
+            ("http://h/a%2fb", "b"),
+            ("http://h/dir/", "dir"),
+            ("http://h/", "__unnamed__"),
+            ("http://h", "__unnamed__"),
+            ("http://h/..", "__unnamed__"),
+            ("http://h/%2e%2e", "__unnamed__"),
+            ("http://h/a%00b", "a%00b"),
+        ];
+        for (url, want) in table {
+            assert_eq!(file_name(url), want, "{url}");
+        }
+    }
 
     #[test]
     fn sources_are_told_apart_by_their_text() {

@@ -5,34 +5,9 @@ use std::process::Command;
 
 use crate::support::TestEnv;
 
-/// Builds and returns the final file system as `tar -tv` lists it: mode, owner and name of each
-/// entry, links with their targets, sorted.
+/// Builds and returns the final file system.
 fn tree(t: &TestEnv) -> Vec<String> {
-    let tar = t.beside("out.tar");
-    let dest = format!("type=tar,dest={}", tar.display());
-    t.build_with(&["-o", &dest]).ok();
-    let out = Command::new("tar")
-        .arg("--numeric-owner")
-        .arg("-tvf")
-        .arg(&tar)
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    let listing = String::from_utf8(out.stdout).unwrap();
-    let mut lines: Vec<String> = listing
-        .lines()
-        .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            // mode, owner, size, date, time, name …
-            format!("{} {} {}", words[0], words[1], words[5..].join(" "))
-        })
-        .collect();
-    lines.sort_by(|a, b| a.split(' ').nth(2).cmp(&b.split(' ').nth(2)));
-    lines
+    t.listing(&[], ".")
 }
 
 #[test]

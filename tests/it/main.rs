@@ -12,6 +12,7 @@ mod caching;
 mod containers;
 mod copying;
 mod full_disk;
+mod git_sources;
 mod images;
 mod moving;
 mod run_mounts;

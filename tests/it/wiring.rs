@@ -56,7 +56,7 @@ fn wrong_use_is_exit_code_2() {
         &["build", "--secret", "id=x", "."],
         &["build", "--annotation", "x", "."],
         &["build", "--progress", "loud", "."],
-        &["build", "https://example.org/x.git"],
+        &["build", "https://example.org/x.git#-x"],
         &["images", "--format", "{{.Nope"],
         &["--log", "loud", "images"],
     ] {

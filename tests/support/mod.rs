@@ -11,8 +11,10 @@
 mod busybox;
 pub(crate) mod canary;
 mod filter;
+pub(crate) mod git;
 #[path = "../registry/support.rs"]
 mod servers;
+pub(crate) mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

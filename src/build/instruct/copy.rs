@@ -1,9 +1,11 @@
 //! COPY and ADD, evaluated: flags and sources expanded, `--from` resolved, no file looked at.
 
 use crate::dockerfile::{Add, Copy, CopySource as Item, SourceKind, Word, source_kind};
+use crate::image::Digest;
 
 use super::super::error::{StepError, ValueError};
 use super::super::eval::Evaluator;
+use super::super::git::{Flaw, GitUrl};
 use super::super::place::destination;
 use super::super::step::{Action, CopyFrom, CopySource, CopyStep, Unpack};
 use super::{At, StageState, workdir_of};
@@ -74,11 +76,10 @@ impl Evaluator<'_, '_> {
             Some(true) => Unpack::Always,
             Some(false) => Unpack::Never,
         };
-        if let Some(word) = &add.checksum {
-            let text = self.expand(state, word)?;
-            let digest = text.parse();
-            step.checksum =
-                Some(digest.map_err(|_| StepError::Value(text.clone(), ValueError::Checksum))?);
+        let checksum = add.checksum.as_ref();
+        let checksum = checksum.map(|word| self.expand(state, word)).transpose()?;
+        for source in &mut step.sources {
+            remote_options(source, checksum.as_deref(), add.keep_git_dir)?;
         }
         state.shown_step(at, created_by, Action::Copy(step));
         Ok(())
@@ -146,7 +147,6 @@ impl Evaluator<'_, '_> {
             chown,
             chmod,
             unpack,
-            checksum: None,
         };
         Ok((step, created_by))
     }
@@ -161,11 +161,11 @@ impl Evaluator<'_, '_> {
             Item::Path(word) => {
                 let text = self.expand(state, word)?;
                 let source = match source_kind(&text) {
-                    SourceKind::Url if add => CopySource::Url(text.clone()),
-                    SourceKind::Git if add => {
-                        let what = "ADD of a git repository".to_owned();
-                        return Err(StepError::Unsupported { what });
-                    }
+                    SourceKind::Url if add => CopySource::Url {
+                        url: text.clone(),
+                        checksum: None,
+                    },
+                    SourceKind::Git if add => CopySource::Git(Box::new(git_url(&text)?)),
                     _ => CopySource::Path(text.clone()),
                 };
                 Ok((source, text))
@@ -206,6 +206,58 @@ struct Parts<'a> {
     dest: &'a Word,
     chown: Option<&'a Word>,
     chmod: Option<&'a Word>,
+}
+
+fn git_url(text: &str) -> Result<GitUrl, StepError> {
+    let failed = |flaw| git_error(text, flaw);
+    GitUrl::parse(text).map_err(failed)
+}
+
+fn git_error(text: &str, source: Flaw) -> StepError {
+    let url = text.to_owned();
+    StepError::GitAddress { url, source }
+}
+
+/// Gives `--checksum` and `--keep-git-dir` to the source they are about.
+fn remote_options(
+    source: &mut CopySource,
+    checksum: Option<&str>,
+    keep_git_dir: Option<bool>,
+) -> Result<(), StepError> {
+    match source {
+        CopySource::Url { checksum: want, .. } => {
+            *want = checksum.map(digest).transpose()?;
+        }
+        CopySource::Git(url) => {
+            let shown = url.shown().to_owned();
+            let failed = |flaw| git_error(&shown, flaw);
+            checksum
+                .map(|text| url.expect(text))
+                .transpose()
+                .map_err(failed)?;
+            keep_git_dir
+                .map(|keep| url.keep(keep))
+                .transpose()
+                .map_err(failed)?;
+        }
+        CopySource::Path(_) | CopySource::Inline { .. } => {
+            if let Some(text) = checksum {
+                return Err(StepError::Value(text.to_owned(), ValueError::ChecksumLocal));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the `--checksum` of a URL.
+fn digest(text: &str) -> Result<Digest, StepError> {
+    let why = match text.split_once(':') {
+        Some(("sha256", _)) => ValueError::Checksum,
+        Some((algorithm, _)) if !algorithm.is_empty() => ValueError::Algorithm,
+        _ => ValueError::Checksum,
+    };
+    text.parse()
+        .map_err(|_| StepError::Value(text.to_owned(), why))
 }
 
 /// Reads `--chmod`: octal, `0` to `7777`.

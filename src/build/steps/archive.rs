@@ -1,4 +1,4 @@
-//! What ADD does beyond COPY: unpacks local archives and fetches URLs.
+//! Unpacks archives for ADD.
 //!
 //! An archive is never unpacked to disk. It is decompressed into one scratch file, and the
 //! entries placed in the image point into that file, with owner, mode and time as the archive says;
@@ -9,79 +9,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use crate::image::Digest;
-use crate::layer::{
-    Change, Changes, Content, Format, Kind, Meta, Node, Time, TreePath, decompress, index_tar,
-    is_tar, sniff,
-};
-use crate::transfer;
+use crate::layer::{Change, Changes, Format, Kind, TreePath, decompress, index_tar, is_tar, sniff};
 
 use super::super::error::StepError;
 use super::super::place::Placer;
 use super::super::select::Pick;
 use super::super::stage::World;
 use super::super::step::CopyStep;
-
-/// A file fetched from a URL.
-#[derive(Debug, Clone)]
-pub(in crate::build) struct Fetched {
-    /// Digest of its bytes.
-    pub(in crate::build) digest: Digest,
-    name: Vec<u8>,
-    node: Node,
-}
-
-impl Fetched {
-    /// Returns it as a source.
-    pub(in crate::build) fn pick(&self) -> Pick {
-        Pick::file(&self.name, self.node.clone())
-    }
-}
-
-/// Fetches `url`: mode 0600, owner root, time from Last-Modified.
-pub(in crate::build) fn fetch(
-    world: &World<'_>,
-    url: &str,
-    checksum: Option<&Digest>,
-) -> Result<Fetched, StepError> {
-    let failed = |source| StepError::Download {
-        url: url.to_owned(),
-        source,
-    };
-    let got = transfer::download(world.store, url, &world.request.transfer, world.sink)
-        .map_err(failed)?;
-    if let Some(want) = checksum
-        && want != got.blob.digest()
-    {
-        let (want, got) = (want.clone(), got.blob.digest().clone());
-        return Err(StepError::Checksum {
-            url: url.to_owned(),
-            want,
-            got,
-        });
-    }
-    let file = world.store.open_blob(&got.blob)?;
-    let mtime = Time::from_secs(got.last_modified.unwrap_or(0));
-    let meta = Meta {
-        mode: 0o600,
-        mtime,
-        ..Meta::default()
-    };
-    let size = got.blob.size();
-    let content = (size > 0).then(|| Content::Slice {
-        file: Arc::new(file),
-        offset: 0,
-    });
-    Ok(Fetched {
-        digest: got.blob.digest().clone(),
-        name: got.name.into_bytes(),
-        node: Node {
-            meta,
-            kind: Kind::File { size },
-            content,
-        },
-    })
-}
 
 /// Returns the entries of the archive that `pick` is, or `None` if it is none.
 pub(in crate::build) fn open(world: &World<'_>, pick: &Pick) -> Result<Option<Changes>, StepError> {

@@ -7,12 +7,13 @@ use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, TreePath};
 
 use super::super::commit::{Built, Layer};
 use super::super::error::StepError;
+use super::super::git::Checkout;
 use super::super::key::Inputs;
 use super::super::place::{Chmod, Placer, Rules};
 use super::super::select::{self, Pick, Picked, fingerprint};
 use super::super::stage::{Runner, World, stack};
 use super::super::step::{CopyFrom, CopySource, CopyStep, Unpack};
-use super::{archive, owner};
+use super::{archive, owner, remote};
 
 /// Records of what a selection in a stage's or image's files hashes to.
 const SELECTION: &str = "selection";
@@ -34,11 +35,15 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<I
             CopySource::Inline { name, text } => {
                 inputs.add("name", name).add("inline", text);
             }
-            CopySource::Url(url) => {
-                let fetched = archive::fetch(runner.world, url, step.checksum.as_ref())?;
+            CopySource::Url { url, checksum } => {
+                let fetched = remote::fetch(runner.world, url, checksum.as_ref())?;
                 inputs
                     .add("url", url)
                     .add("content", fetched.digest.as_str());
+            }
+            CopySource::Git(url) => {
+                let commit = remote::commit(runner.world, url)?;
+                inputs.add("git", commit.identity(url));
             }
         }
     }
@@ -130,12 +135,20 @@ fn hash(file: &Picked) -> Result<Digest, StepError> {
     Ok(hasher.finish())
 }
 
+/// What a copy adds, and what must stay until it is stored.
+pub(in crate::build) struct Copied {
+    /// The changes.
+    pub(in crate::build) changes: Changes,
+    /// Where their bytes are.
+    _held: Vec<Checkout>,
+}
+
 /// Returns what the copy adds on top of the layers so far.
 pub(in crate::build) fn changes(
     runner: &Runner<'_>,
     step: &CopyStep,
     built: &Built,
-) -> Result<Changes, StepError> {
+) -> Result<Copied, StepError> {
     let world = runner.world;
     let below = stack(world, &built.layers)?;
     let rules = Rules {
@@ -154,6 +167,7 @@ pub(in crate::build) fn changes(
         None => None,
     };
     let mut placed = 0;
+    let mut held = Vec::new();
     for source in &step.sources {
         let picks = match source {
             CopySource::Path(path) => match &from {
@@ -161,8 +175,13 @@ pub(in crate::build) fn changes(
                 None => select_from_context(world, path)?,
             },
             CopySource::Inline { name, text } => vec![inline(name, text, world)],
-            CopySource::Url(url) => {
-                vec![archive::fetch(world, url, step.checksum.as_ref())?.pick()]
+            CopySource::Url { url, checksum } => {
+                vec![remote::fetch(world, url, checksum.as_ref())?.pick()]
+            }
+            CopySource::Git(url) => {
+                let (tree, checkout) = remote::check_out(world, url)?;
+                held.push(checkout);
+                select::select(&tree, "/")?
             }
         };
         for pick in picks {
@@ -183,7 +202,10 @@ pub(in crate::build) fn changes(
             }
         }
     }
-    placer.finish()
+    Ok(Copied {
+        changes: placer.finish()?,
+        _held: held,
+    })
 }
 
 /// Several files that all go to one name would leave only the last of them.

@@ -3,5 +3,6 @@
 pub(super) mod archive;
 pub(super) mod copy;
 pub(super) mod owner;
+pub(super) mod remote;
 pub(super) mod run;
 pub(super) mod workdir;

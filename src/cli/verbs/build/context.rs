@@ -5,13 +5,17 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::Build;
-use crate::build::{ContextSource, DockerfileSource, Request};
+use crate::build::{ContextSource, DockerfileSource, GitUrl, Request};
+use crate::cli::env;
 use crate::cli::report::Report;
+use crate::dockerfile::{self, SourceKind};
 use crate::layer::{self, Format};
 use crate::store::{Scratch, Store};
 
 /// Largest Dockerfile that is read from standard input, in bytes.
 const MAX_DOCKERFILE: u64 = 16 << 20;
+/// The build argument that keeps `.git` in a context, as BuildKit names it.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Bytes that tell a tar from a Dockerfile.
 const PREFIX: u64 = 1024;
 
@@ -33,6 +37,10 @@ pub(super) fn resolve(
         return from_stdin(args, store, request);
     }
     request.context = context(&args.context)?;
+    if let ContextSource::Git(url) = &mut request.context {
+        keep_git_dir(url, &request.build_args)?;
+        request.git.ssh_agent = env::path("SSH_AUTH_SOCK").filter(|_| url.is_ssh());
+    }
     request.dockerfile = match &args.file {
         None => DockerfileSource::Default,
         Some(_) if file_is_stdin => DockerfileSource::Text(read_dockerfile(&mut io::stdin())?),
@@ -55,15 +63,14 @@ fn in_either(file: &Path, context: &Path) -> PathBuf {
 
 fn context(path: &Path) -> Result<ContextSource, Report> {
     let text = path.to_string_lossy();
-    let remote = [
-        "http://",
-        "https://",
-        "git://",
-        "ssh://",
-        "git@",
-        "github.com/",
-    ];
-    if remote.iter().any(|scheme| text.starts_with(scheme)) {
+    let is_git = dockerfile::source_kind(&text) == SourceKind::Git;
+    if is_git || text.starts_with("github.com/") {
+        return git(&text).map(ContextSource::Git);
+    }
+    if ["http://", "https://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+    {
         return Err(Report::wrong_use(format!(
             "`{text}` is not on this machine: a context is a directory, a tar or `-`"
         )));
@@ -75,6 +82,26 @@ fn context(path: &Path) -> Result<ContextSource, Report> {
         true => ContextSource::Dir(path.to_owned()),
         false => ContextSource::Archive(path.to_owned()),
     })
+}
+
+/// Reads the address of a repository.
+pub(super) fn git(text: &str) -> Result<GitUrl, Report> {
+    GitUrl::parse(text).map_err(|flaw| {
+        let text = format!("`{text}` is no address of a git repository: {flaw}");
+        Report::wrong_use(text)
+    })
+}
+
+/// `--build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1` says what `?keep-git-dir=1` says.
+fn keep_git_dir(url: &mut GitUrl, build_args: &[(String, String)]) -> Result<(), Report> {
+    let given = build_args.iter().rfind(|(key, _)| key == KEEP_GIT_DIR);
+    let keep = given.is_some_and(|(_, value)| matches!(value.as_str(), "1" | "true"));
+    match keep {
+        true => url
+            .keep(true)
+            .map_err(|flaw| Report::wrong_use(flaw.to_string())),
+        false => Ok(()),
+    }
 }
 
 fn from_stdin(

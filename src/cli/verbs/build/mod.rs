@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use clap::builder::BoolishValueParser;
 use serde_json::json;
 
-use crate::build::{self, Cancel, Outcome, Output, Pull, Request};
+use crate::build::{self, Cancel, GitTools, Outcome, Output, Pull, Request};
 use crate::cli::args::{self, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
@@ -306,6 +306,14 @@ impl Build {
             transfer: transfer::Options {
                 network: Network::new(self.registry.options()?),
                 ..transfer::Options::default()
+            },
+            git: GitTools {
+                path: env::os("PATH"),
+                proxies: env::proxies(),
+                // The agent is for the repository that the caller named, and no Dockerfile's.
+                ssh_agent: None,
+                known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
+                ca_file: env::path("SSL_CERT_FILE"),
             },
         })
     }
