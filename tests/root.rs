@@ -6,6 +6,8 @@
 #[path = "root/support.rs"]
 mod support;
 
+#[path = "root/calls.rs"]
+mod calls;
 #[path = "root/joining.rs"]
 mod joining;
 #[path = "root/sandbox.rs"]

@@ -115,6 +115,9 @@ pub enum PlanError {
         /// How many were handed over.
         given: usize,
     },
+    /// Docker's profile can't be translated for this processor.
+    #[error("there is no table of system calls for {0}, so only an unconfined program can run")]
+    NoSyscallTable(&'static str),
     /// A directory as standard input, output or error would be a door to the host.
     #[error("{0} is a directory")]
     DirectoryAsStdio(&'static str),
@@ -187,6 +190,9 @@ pub enum Stage {
     /// Entering the namespaces of a sandbox that runs.
     #[error("enter")]
     Join,
+    /// Installing a system call filter.
+    #[error("filter the system calls of")]
+    Seccomp,
     /// Starting the program below the init.
     #[error("start a process for")]
     Fork,

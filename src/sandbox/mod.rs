@@ -16,12 +16,14 @@
 //! [`userns::enter`]) and Linux 5.12. This room knows no images: it gets directories and
 //! strings.
 
+mod caps;
 pub mod child;
 mod error;
 mod exe;
 mod parent;
 mod plan;
 mod report;
+mod seccomp;
 mod signals;
 mod spawner;
 mod stdio;
@@ -31,14 +33,16 @@ pub mod user;
 pub mod userns;
 mod wire;
 
+pub use caps::Caps;
 pub use error::{Error, PlanError, Stage};
 pub use exe::{adopt_executable, set_executable};
 pub use parent::{Child, Exit, join, spawn};
 pub use plan::{
-    Access, Caps, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs,
-    Source, WindowSize, WorkDir,
+    Access, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs, Source,
+    WindowSize, WorkDir,
 };
 pub use report::Note;
+pub use seccomp::{Profile, ProfileError, Seccomp};
 pub use signals::Signals;
 pub use spawner::respawn;
 pub use stdio::{Input, Output, Stdio};

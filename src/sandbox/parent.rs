@@ -15,6 +15,7 @@ use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
 use super::plan::{MountKind, Network, Plan, Rootfs, Source};
 use super::report::{self, Envelope, Message, Note};
+use super::seccomp::Filter;
 use super::spawner::start;
 use super::stdio::{Stdio, streams};
 use super::stubs::Stubs;
@@ -75,6 +76,7 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds,
+        filters: filters(plan)?,
     };
     launch(SANDBOX_ARGV0, &envelope, stdio, mounts, Some(base))
 }
@@ -96,8 +98,15 @@ pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, 
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds: Vec::new(),
+        filters: filters(plan)?,
     };
     launch(JOIN_ARGV0, &envelope, stdio, vec![inside], None)
+}
+
+/// The filters for the program's system calls.
+fn filters(plan: &Plan) -> Result<Vec<Filter>, Error> {
+    let filter = super::seccomp::filter(&plan.seccomp, plan.caps).map_err(Error::Plan)?;
+    Ok(filter.iter().map(|filter| Filter::clone(filter)).collect())
 }
 
 fn launch(

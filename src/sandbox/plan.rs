@@ -14,7 +14,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::caps::Caps;
 use super::error::PlanError;
+use super::seccomp::Seccomp;
 use super::user::UserSpec;
 use super::wire;
 
@@ -51,6 +53,8 @@ pub struct Plan {
     /// Whether setuid programs and file capabilities are without effect inside
     /// (`no_new_privs`).
     pub no_new_privs: bool,
+    /// Which system calls the program may make.
+    pub seccomp: Seccomp,
     /// Files and directories below `/proc` and `/sys` (or elsewhere in the root) that read as
     /// empty. Absent ones are skipped.
     #[serde(with = "wire::names")]
@@ -72,7 +76,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan with Docker's defaults: its capabilities, masked and read-only paths, umask
+    /// A plan with Docker's defaults: its capabilities, system calls, masked and read-only paths, umask
     /// 0022, 64 MiB of `/dev/shm`, an init, no network, no terminal, user root in `/`.
     pub fn new(rootfs: Rootfs, argv: Vec<OsString>) -> Self {
         Self {
@@ -91,6 +95,7 @@ impl Plan {
             network: Network::None,
             caps: Caps::DOCKER,
             no_new_privs: false,
+            seccomp: Seccomp::Docker,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
@@ -355,26 +360,6 @@ pub enum Network {
     Host,
     /// Only itself: an own network namespace with a loopback interface.
     None,
-}
-
-/// A set of capabilities, bit N standing for capability N of capabilities(7).
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Caps(pub u64);
-
-impl Caps {
-    /// What Docker grants: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
-    /// setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
-    pub const DOCKER: Self = Self(0xa804_25fb);
-    /// Nothing.
-    pub const NONE: Self = Self(0);
-    /// Everything that the caller itself has.
-    pub const ALL: Self = Self(u64::MAX);
-}
-
-impl fmt::Debug for Caps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Caps({:#x})", self.0)
-    }
 }
 
 /// A resource limit (getrlimit(2)).

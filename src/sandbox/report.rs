@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
 use super::plan::Plan;
+use super::seccomp::Filter;
 use super::stubs::Stubs;
 
 /// Something a caller should know about a sandbox that did start.
@@ -38,6 +39,8 @@ pub(super) struct Envelope {
     pub(super) plan: Plan,
     /// For each mount of the plan the child's descriptor it comes from, if it comes from one.
     pub(super) mount_fds: Vec<Option<i32>>,
+    /// Filters for the program's system calls, to install in this order.
+    pub(super) filters: Vec<Filter>,
 }
 
 /// One packet on the report socket.

@@ -13,8 +13,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::sys;
 
+use super::super::caps::Caps;
 use super::super::error::{Failure, Searched, Stage};
-use super::super::plan::{Caps, Plan, Resource, Rlimit};
+use super::super::plan::{Plan, Resource, Rlimit};
+use super::super::seccomp::Filter;
 use super::super::user::Identity;
 use super::At;
 use super::interpreter;
@@ -23,6 +25,7 @@ use super::place::stands_inside;
 /// Takes on everything the plan says about the process and executes the program.
 pub(super) fn become_program(
     plan: &Plan,
+    filters: &[Filter],
     who: &Identity,
     cwd: &OwnedFd,
     tty: Option<OwnedFd>,
@@ -53,7 +56,16 @@ pub(super) fn become_program(
         let signal = Some(Signal::KILL);
         rustix::process::set_parent_process_death_signal(signal).at(Stage::Exec, &program)?;
     }
+    confine(plan, who, filters).at(Stage::Seccomp, &program)?;
     Err(execute(plan, &program, &env))
+}
+
+/// Installs the filters, which takes CAP_SYS_ADMIN or `no_new_privs`, and lets go of the former.
+fn confine(plan: &Plan, who: &Identity, filters: &[Filter]) -> std::io::Result<()> {
+    for filter in filters {
+        sys::seccomp::install(&filter.program())?;
+    }
+    Ok(keep_capabilities(own_capabilities(plan, who))?)
 }
 
 /// The terminal becomes all three streams. Pipes are given to the user, who may open them
@@ -111,6 +123,8 @@ fn set_limit(limit: &Rlimit) -> Result<(), Errno> {
 }
 
 /// Bounding set, groups, ids, capabilities, no_new_privs: in the only order that works.
+///
+/// Without no_new_privs CAP_SYS_ADMIN stays until [`confine`] has made use of it.
 fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
     drop_bounding(plan.caps).at(Stage::Capabilities, "the program")?;
     let ids = || {
@@ -118,26 +132,43 @@ fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
         rustix::thread::set_thread_groups(&groups)?;
         let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        // Leaving uid 0 empties the permitted and effective sets.
+        // Leaving uid 0 would empty the permitted set, and empties the effective one.
+        rustix::thread::set_keep_capabilities(true)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid)
     };
     ids().at(Stage::Identity, format!("{}:{}", who.uid, who.gid))?;
     let capabilities = || {
-        let now = rustix::thread::capabilities(None)?;
-        let kept = now.permitted & CapabilitySet::from_bits_retain(plan.caps.0);
         rustix::thread::clear_ambient_capability_set()?;
-        let sets = CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        };
-        rustix::thread::set_capabilities(None, sets)?;
+        let own = own_capabilities(plan, who);
         match plan.no_new_privs {
-            true => rustix::thread::set_no_new_privs(true),
-            false => Ok(()),
+            true => {
+                keep_capabilities(own)?;
+                rustix::thread::set_no_new_privs(true)
+            }
+            false => keep_capabilities(Caps(own.0 | CapabilitySet::SYS_ADMIN.bits())),
         }
     };
     capabilities().at(Stage::Capabilities, "the program")
+}
+
+/// What the program starts with: only uid 0 has capabilities, as after setuid(2).
+fn own_capabilities(plan: &Plan, who: &Identity) -> Caps {
+    match who.uid {
+        0 => plan.caps,
+        _ => Caps::NONE,
+    }
+}
+
+/// Lets go of all capabilities but those in `keep`.
+fn keep_capabilities(keep: Caps) -> Result<(), Errno> {
+    let now = rustix::thread::capabilities(None)?;
+    let kept = now.permitted & CapabilitySet::from_bits_retain(keep.0);
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets)
 }
 
 fn drop_bounding(keep: Caps) -> Result<(), Errno> {

@@ -32,7 +32,7 @@ const DEVPTS: rustix::fs::FsWord = 0x1cd1;
 
 pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
-    let Envelope { plan, .. } = read_plan().at(Stage::Plan, "memfd")?;
+    let Envelope { plan, filters, .. } = read_plan().at(Stage::Plan, "memfd")?;
     let inside = sys::fd::inherited(FIRST_MOUNT_FD).at(Stage::Join, "the sandbox")?;
     let namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
@@ -68,7 +68,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         init: false,
         ..plan
     };
-    exec::become_program(&plan, &who, &cwd, slave)
+    exec::become_program(&plan, &filters, &who, &cwd, slave)
 }
 
 /// A terminal of the sandbox's devpts, and of nothing that lies there instead.

@@ -12,7 +12,7 @@
 //! 8. read-only root; then pivot: from here on the host's tree is gone;
 //! 9. who the user is, by the files now mounted; the working directory;
 //! 10. tell the parent; split off the init; session, terminal, limits, groups, ids,
-//!     capabilities, streams; find the program as that user; execute it.
+//!     capabilities, streams; find the program as that user; filter system calls; execute it.
 //!
 //! Nothing of the image runs before step 10, so up to there names inside can change only under
 //! volumes that other containers share; all of them are walked by descriptor.
@@ -140,7 +140,11 @@ fn serve(run: fn(&mut Session) -> Result<std::convert::Infallible, Failure>) -> 
 
 fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failure> {
     isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
-    let Envelope { plan, mount_fds } = read_plan().at(Stage::Plan, "memfd")?;
+    let Envelope {
+        plan,
+        mount_fds,
+        filters,
+    } = read_plan().at(Stage::Plan, "memfd")?;
     let mut notes = Vec::new();
     let root = root::mount(&plan)?;
     let places = session.places.insert(place::Places::new(&root, &plan)?);
@@ -162,7 +166,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         drop((session.report.take(), slave, cwd));
         init::serve(program, &session.lifeline)
     }
-    exec::become_program(&plan, &who, &cwd, slave)
+    exec::become_program(&plan, &filters, &who, &cwd, slave)
 }
 
 /// Tells the parent that all is set up; keeps the program's side of the terminal.
