@@ -8,11 +8,12 @@
 //! | [`sys`] | the only `unsafe`: one safe function a syscall that rustix lacks | – |
 //! | [`image`] | OCI values that keep their raw bytes | – |
 //! | [`event`] | all that a build, pull, push or container reports | image |
+//! | [`owners`] | the form in which a tree remembers owners that its inodes can't have | – |
 //! | [`dockerfile`] | text to typed instructions with spans | – |
-//! | [`layer`] | directory ⇄ tar, hashed while it streams; paths below a dirfd | image, sys |
+//! | [`layer`] | directory ⇄ tar, hashed while it streams; paths below a dirfd | image, sys, owners |
 //! | [`store`] | the disk: blobs, refs, trees, records, locks, leases, archives | image, layer, sys, event |
 //! | [`registry`] | the network: endpoints, auth, retry, streaming transfer | image, event |
-//! | [`sandbox`] | the kernel: a plan in, an exit status out | sys, event |
+//! | [`sandbox`] | the kernel: a plan in, an exit status out | sys, event, owners |
 //! | [`transfer`] | the only room that sees both store and registry | store, registry, image, event |
 //! | [`build`] | plans and runs a build | dockerfile, image, layer, store, sandbox, transfer, event |
 //! | [`runner`] | the life cycle of a container | image, layer, store, sandbox, transfer, event |
@@ -32,6 +33,7 @@ pub mod dockerfile;
 pub mod event;
 pub mod image;
 pub mod layer;
+pub mod owners;
 pub mod registry;
 pub mod runner;
 pub mod sandbox;

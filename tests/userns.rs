@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cooper::sandbox::userns::{HostInfo, Rung, enter};
+use cooper::sandbox::userns::{HostInfo, Isolation, Rung, enter};
 use cooper::sandbox::{Exit, Mount, Rootfs, Source, Stdio, child, spawn};
 
 use support::{Fixture, pipes, run};
@@ -161,27 +161,34 @@ fn main() {
         Some("wait") => wait(&args[2], &args[3]),
         Some("rootless") => {
             let host = HostInfo::detect().unwrap();
-            assert_eq!(enter(&host).unwrap(), Rung::SubIds);
+            assert_eq!(enter(&host, None).unwrap().rung, Rung::SubIds);
             check(ROOTLESS);
         }
         Some("refused") => {
-            let error = enter(&HostInfo::detect().unwrap()).unwrap_err().to_string();
+            let host = HostInfo::detect().unwrap();
+            let error = enter(&host, Some(Isolation::SubIds))
+                .unwrap_err()
+                .to_string();
             assert_eq!(
                 error,
                 "/etc/subuid has no range for `nosub` \
                  (a line such as `nosub:100000:65536` gives one)"
             );
+            // Nobody asked for that rung, so the next one is taken.
+            let footing = enter(&host, None).unwrap();
+            assert_eq!(footing.rung, Rung::SingleId);
+            assert_eq!(rustix::process::geteuid().as_raw(), 0);
         }
         Some("outer") => {
             let host = HostInfo::detect().unwrap();
-            assert_eq!(enter(&host).unwrap(), Rung::Outer);
+            assert_eq!(enter(&host, None).unwrap().rung, Rung::Outer);
             let t = Fixture::new();
             let mut plan = t.sh("id -u; chown 33 /tmp; stat -c %u /tmp");
             plan.init = false;
             assert_eq!(run(&plan).ok(), "0\n33\n");
         }
         Some("nested") => {
-            let rung = enter(&HostInfo::detect().unwrap()).unwrap();
+            let rung = enter(&HostInfo::detect().unwrap(), None).unwrap().rung;
             let t = Fixture::new();
             let mut plan = t.sh("test -e /proc/self/status");
             plan.rootfs = Rootfs::Directory {

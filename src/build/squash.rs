@@ -2,7 +2,7 @@
 
 use crate::event::Sink;
 use crate::image::{DiffId, History};
-use crate::layer::{Change, Changes, EncodeOptions, Ownership, Stack, Tree, diff, encode};
+use crate::layer::{Change, Changes, EncodeOptions, Stack, Tree, diff, encode};
 use crate::store::Store;
 
 use super::cache::Made;
@@ -26,7 +26,7 @@ pub(super) fn squash(
     let trees = store.trees(&layer_refs(&built.layers), sink)?;
     let mut merged = Changes::default();
     for tree in &trees[built.base_layers..] {
-        merged.merge(diff(&tree.fd(), None, store.marks(), &Ownership::Inode)?);
+        merged.merge(diff(&tree.fd(), None, store.marks())?);
     }
     // A whiteout over nothing would be listed as an entry that is not there.
     let below = trees[..built.base_layers]

@@ -9,6 +9,7 @@ use super::env;
 use super::report::Report;
 use super::ui::Level;
 use crate::registry::{Credentials, Options, Proxies, Secret};
+use crate::sandbox::userns::Isolation;
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,6 +19,11 @@ pub(crate) struct Global {
     /// [default: /var/lib/cooper for root, else ~/.local/share/cooper]
     #[arg(long, global = true, value_name = "DIR", hide_default_value = true)]
     pub(crate) root: Option<PathBuf>,
+
+    /// How privileges are come by: root, subid, outer-userns, single-id or chroot;
+    /// `COOPER_ISOLATION` names another default [default: the best there is]
+    #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
+    pub(crate) isolation: Option<Isolation>,
 
     /// How much is said on standard error besides progress
     #[arg(long, global = true, value_name = "LEVEL")]

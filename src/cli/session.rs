@@ -10,13 +10,15 @@ use super::env;
 use super::report::Report;
 use super::ui::{self, Level, Progress, Shown};
 use crate::event::{Event, Sink};
-use crate::sandbox::userns::{self, EnterError, HostInfo};
+use crate::layer::Ownership;
+use crate::sandbox::userns::{self, Footing, HostInfo, Isolation};
 use crate::store::{self, Store};
 
 /// One run of a command.
 #[derive(Debug)]
 pub(crate) struct Session {
     root: Option<PathBuf>,
+    isolation: Option<Isolation>,
     level: Option<Level>,
     began: Instant,
 }
@@ -27,38 +29,43 @@ impl Session {
     pub(crate) fn new(global: Global) -> Self {
         Self {
             root: global.root.or_else(env::default_root),
+            isolation: global.isolation,
             level: global.log,
             began: Instant::now(),
         }
     }
 
-    /// Opens the store for work that runs programs. An ordinary user becomes root of a
+    /// Opens the store for work that runs programs, on the rung that `--isolation` or else
+    /// `COOPER_ISOLATION` asks for, or the best there is. An ordinary user becomes root of a
     /// namespace first, so this must come before any thread exists.
     pub(crate) fn store_with_power(&self) -> Result<(Store, Rung), Report> {
-        let host = host()?;
-        let rung = userns::enter(&host)?;
-        let user_xattr = rung != userns::Rung::Root || host.userxattr();
-        Ok((self.open(user_xattr)?, Rung(rung)))
+        let asked = match (self.isolation, env::text("COOPER_ISOLATION")) {
+            (Some(isolation), _) => Some(isolation),
+            (None, Some(text)) => {
+                let wrong = |why| Report::wrong_use(format!("COOPER_ISOLATION is `{text}`: {why}"));
+                Some(text.parse().map_err(wrong)?)
+            }
+            (None, None) => None,
+        };
+        let host = HostInfo::detect()
+            .map_err(|error| Report::failed("cannot read /proc").because(&error))?;
+        let footing = userns::enter(&host, asked)?;
+        Ok((self.open(options(&host, &footing))?, Rung(footing)))
     }
 
-    /// Opens the store for everything else, which also works without a namespace: nobody has
-    /// made trees then, and blobs belong to the caller. Must come before any thread exists.
+    /// Opens the store for everything else, on the same rung, because a store belongs to one id
+    /// map. Must come before any thread exists.
     pub(crate) fn store(&self) -> Result<Store, Report> {
-        let host = host()?;
-        match userns::enter(&host) {
-            Ok(userns::Rung::Root) => self.open(host.userxattr()),
-            Ok(_) | Err(EnterError::Refused(_)) => self.open(true),
-            Err(error) => Err(error.into()),
-        }
+        self.store_with_power().map(|(store, _)| store)
     }
 
-    fn open(&self, user_xattr: bool) -> Result<Store, Report> {
+    fn open(&self, options: store::Options) -> Result<Store, Report> {
         let root = self.root.as_deref().ok_or_else(|| {
             Report::wrong_use("there is no default store: neither HOME nor XDG_DATA_HOME is set")
                 .hint("`--root DIR` or `COOPER_ROOT` names one")
         })?;
         self.debug(|| format!("store: {}", root.display()));
-        Ok(Store::open(root, store::Options { user_xattr })?)
+        Ok(Store::open(root, options)?)
     }
 
     /// Makes the renderer of a build's progress.
@@ -95,25 +102,41 @@ impl Session {
     }
 }
 
-fn host() -> Result<HostInfo, Report> {
-    HostInfo::detect().map_err(|error| Report::failed("cannot read /proc").because(&error))
+/// How a process on this footing keeps files.
+fn options(host: &HostInfo, footing: &Footing) -> store::Options {
+    let own = !matches!(footing.rung, userns::Rung::Root);
+    let owners = match footing.rung {
+        userns::Rung::SingleId => Ownership::Remembered { modes: false },
+        userns::Rung::Chroot if !host.rules_files() => Ownership::Remembered { modes: true },
+        _ => Ownership::Inode,
+    };
+    store::Options {
+        user_xattr: own || host.userxattr(),
+        owners,
+    }
 }
 
 /// The way to privileges that was taken.
 #[derive(Debug)]
-pub(crate) struct Rung(userns::Rung);
+pub(crate) struct Rung(Footing);
 
 impl Rung {
     /// Reports it.
     pub(crate) fn announce(&self, sink: &dyn Sink) {
-        let text = match self.0 {
+        let text = match self.0.rung {
             userns::Rung::Root => "root",
             userns::Rung::SubIds => "user namespace, ids mapped by newuidmap",
             userns::Rung::Outer => "user namespace inside a container, ids mapped by itself",
+            userns::Rung::SingleId => "user namespace with a single id, owners are remembered",
+            userns::Rung::Chroot => "no user namespace, chroot where that is allowed",
+        };
+        let why = match &self.0.refusal {
+            Some(refusal) => format!("{text}: {refusal}"),
+            None => text.to_owned(),
         };
         sink.emit(Event::Chosen {
             what: "isolation",
-            text,
+            text: &why,
         });
     }
 }

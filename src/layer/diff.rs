@@ -20,7 +20,7 @@ use super::content::{self, DIRECTORY};
 use super::entry::Kind;
 use super::error::Error;
 use super::flatten::Names;
-use super::node::{Marks, OverlayMeaning, Ownership, Place, Raw, Xattrs, list_at, node_at};
+use super::node::{Marks, OverlayMeaning, Place, Raw, Xattrs, list_at, node_at};
 use super::path::TreePath;
 use super::tree::Tree;
 
@@ -31,10 +31,9 @@ pub fn diff(
     upper: &Arc<OwnedFd>,
     below: Option<&dyn Tree>,
     marks: Marks,
-    ids: &Ownership,
 ) -> Result<Changes, Error> {
     let below = below.map_or(Below::Unknown, Below::Tree);
-    let upper = Upper { upper, marks, ids };
+    let upper = Upper { upper, marks };
     let mut names = Names::default();
     let mut entries = Vec::new();
     let mut open = vec![upper.open(TreePath::ROOT, below)?];
@@ -131,7 +130,6 @@ impl<'a> Below<'a> {
 struct Upper<'a> {
     upper: &'a Arc<OwnedFd>,
     marks: Marks,
-    ids: &'a Ownership,
 }
 
 /// A directory that is being walked.
@@ -152,7 +150,7 @@ impl Upper<'_> {
             dir: dir.as_fd(),
             path: &path,
             xattrs: Xattrs::Overlay(self.marks),
-            ids: self.ids,
+            ids: self.marks.ownership(),
         };
         let meaning = node_at(&place, b"")?.map_or_else(OverlayMeaning::default, |raw| raw.overlay);
         let mut entries = list_at(&place)?;

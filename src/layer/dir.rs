@@ -18,7 +18,6 @@ use super::tree::{Found, Tree};
 #[derive(Debug, Clone)]
 pub struct Dir {
     root: Arc<OwnedFd>,
-    ids: Ownership,
     xattrs: Xattrs,
 }
 
@@ -27,7 +26,6 @@ impl Dir {
     pub fn new(root: Arc<OwnedFd>) -> Self {
         Self {
             root,
-            ids: Ownership::Inode,
             xattrs: Xattrs::Image,
         }
     }
@@ -59,7 +57,7 @@ impl Dir {
             dir: dir.as_fd(),
             path,
             xattrs: self.xattrs,
-            ids: &self.ids,
+            ids: Ownership::Inode,
         }
     }
 }

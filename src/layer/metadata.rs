@@ -1,16 +1,21 @@
 //! Gives an entry that was just made its owner, attributes, mode and times, in that order: a new
 //! owner takes away set-uid bits and capabilities, an attribute may need the right to write that
 //! the mode takes away, an ACL may clear set-gid, and every change moves the times.
+//!
+//! In a tree whose owners are remembered ([`crate::owners`]) nothing is given away: what was asked
+//! for goes into attributes, before the mode that may forbid to write them.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::entry::{Meta, Time};
+use crate::owners::{self, Device, Record};
+
+use super::entry::{Kind, Meta, Time};
 use super::error::Error;
-use super::node::belongs_to_image;
+use super::node::{Marks, Ownership, belongs_to_image, read_links};
 use super::path::TreePath;
 use super::tree_write::TreeForm;
 
@@ -36,6 +41,11 @@ pub(super) fn apply(
     meta: &Meta,
     path: &TreePath,
 ) -> Result<(), Error> {
+    if let TreeForm::Overlay(marks) = form
+        && let Ownership::Remembered { modes } = marks.ownership()
+    {
+        return remember(made, meta, None, modes, path);
+    }
     let lenient = form == TreeForm::Plain;
     let kept = match chown(made, meta.uid, meta.gid) {
         Ok(()) => true,
@@ -54,6 +64,148 @@ pub(super) fn apply(
     let mode = if kept { meta.mode } else { meta.mode & 0o1777 };
     chmod(made, mode).map_err(|errno| Error::io("set the mode of", path, errno))?;
     set_time(made, meta.mtime).map_err(|errno| Error::io("set the time of", path, errno))
+}
+
+/// Makes an entry of `root`, an open directory that becomes the top of a tree, look like `meta`:
+/// owner, mode and time, and the attributes of an image.
+pub fn dress(root: BorrowedFd<'_>, meta: &Meta, marks: Marks) -> Result<(), Error> {
+    let form = TreeForm::Overlay(marks);
+    apply(form, &Made::Open(root), meta, &TreePath::ROOT)
+}
+
+/// Makes the file that stands for a device in a tree whose owners are remembered; `None` in
+/// any other, and for the device that overlayfs takes for a removal.
+pub(super) fn stand_in(form: TreeForm, kind: &Kind) -> Option<Device> {
+    let TreeForm::Overlay(marks) = form else {
+        return None;
+    };
+    let (block, major, minor) = match *kind {
+        Kind::Char { major: 0, minor: 0 } => return None,
+        Kind::Char { major, minor } => (false, major, minor),
+        Kind::Block { major, minor } => (true, major, minor),
+        _ => return None,
+    };
+    (marks.ownership() != Ownership::Inode).then_some(Device {
+        block,
+        major,
+        minor,
+    })
+}
+
+/// Applies `meta` to a new empty file that stands for `device`.
+pub(super) fn apply_stand_in(
+    form: TreeForm,
+    file: &OwnedFd,
+    device: Device,
+    meta: &Meta,
+    path: &TreePath,
+) -> Result<(), Error> {
+    use std::os::fd::AsFd;
+    let modes = form == TreeForm::Overlay(Marks::OwnersAndModes);
+    remember(&Made::Open(file.as_fd()), meta, Some(device), modes, path)
+}
+
+/// Applies `meta` where the inode belongs to us whatever it says.
+fn remember(
+    made: &Made<'_>,
+    meta: &Meta,
+    device: Option<Device>,
+    modes: bool,
+    path: &TreePath,
+) -> Result<(), Error> {
+    let failed = |doing| move |errno| Error::io(doing, path, errno);
+    let mode = meta.mode & 0o7777;
+    let Made::Open(fd) = made else {
+        remember_link(made, meta).map_err(failed("remember the owner of"))?;
+        chmod(made, mode).map_err(failed("set the mode of"))?;
+        return set_time(made, meta.mtime).map_err(failed("set the time of"));
+    };
+    for (name, value) in &meta.xattrs {
+        if !belongs_to_image(name) {
+            continue;
+        }
+        let set = match set_xattr(made, name, value) {
+            // Capabilities are root's to give, and an ACL may name ids that are not mapped.
+            Err(Errno::PERM | Errno::INVAL) => {
+                set_xattr(made, &[owners::KEPT, name].concat(), value)
+            }
+            set => set,
+        };
+        set.map_err(failed("set an attribute of"))?;
+    }
+    let is_dir = fs::fstat(fd).map(|stat| fs::FileType::from_raw_mode(stat.st_mode).is_dir());
+    let ours = match is_dir.map_err(failed("look at"))? {
+        true => 0o700,
+        false => 0o600,
+    };
+    let shut_out = modes && mode & ours != ours;
+    let record = Record {
+        uid: meta.uid,
+        gid: meta.gid,
+        mode: shut_out.then_some(mode),
+        device,
+    };
+    set_record(*fd, record).map_err(failed("remember the owner of"))?;
+    let mode = if shut_out { mode | ours } else { mode };
+    chmod(made, mode).map_err(failed("set the mode of"))?;
+    set_time(made, meta.mtime).map_err(failed("set the time of"))
+}
+
+/// Writes the record of an open file or directory, or takes it away if it says nothing.
+fn set_record(fd: BorrowedFd<'_>, record: Record) -> rustix::io::Result<()> {
+    if !record.is_plain() {
+        return fs::fsetxattr(fd, owners::NODE, &record.to_bytes(), XattrFlags::empty());
+    }
+    match fs::fremovexattr(fd, owners::NODE) {
+        // No record, or no attributes at all: both say the same.
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Remembers the owner of a link or special file in its directory.
+fn remember_link(made: &Made<'_>, meta: &Meta) -> rustix::io::Result<()> {
+    let Made::Named { dir, name, .. } = made else {
+        return Ok(());
+    };
+    set_link(*dir, name, (meta.uid, meta.gid))
+}
+
+/// Remembers the owner of `name`, a link or special file in `dir`.
+pub(super) fn set_link(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    owner: (u32, u32),
+) -> rustix::io::Result<()> {
+    let mut links = read_links(dir)?;
+    if owner == (0, 0) && links.is_empty() {
+        return Ok(());
+    }
+    let ino = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
+    links.set(ino, owner);
+    fs::fsetxattr(dir, owners::LINKS, &links.to_bytes(), XattrFlags::empty())
+}
+
+/// Remembers in `dir` the owner of `path`, a second name of an entry of `from`, if that is
+/// where such an entry's owner is remembered.
+pub(super) fn linked(
+    form: TreeForm,
+    from: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    path: &TreePath,
+) -> Result<(), Error> {
+    let TreeForm::Overlay(Marks::Owners | Marks::OwnersAndModes) = form else {
+        return Ok(());
+    };
+    let copy = || {
+        let known = read_links(from)?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let ino = fs::statat(dir, path.name(), AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
+        set_link(dir, path.name(), known.get(ino))
+    };
+    copy().map_err(|errno| Error::io("remember the owner of", path, errno))
 }
 
 fn chown(made: &Made<'_>, uid: u32, gid: u32) -> rustix::io::Result<()> {

@@ -46,6 +46,7 @@ pub use dir::Dir;
 pub use entry::{Kind, Meta, Time};
 pub use error::Error;
 pub use flatten::flatten;
+pub use metadata::dress;
 pub use node::{Marks, Ownership};
 pub use path::TreePath;
 pub use sniff::{Format, PREFIX, is_tar, sniff};

@@ -1,8 +1,8 @@
 //! From an inode to a [`Node`](super::Node): the one place where owner, mode, device and capability
 //! of an entry are learned (the store's ownership rule).
 //!
-//! Everyone who reads a tree passes an [`Ownership`], so that a tree whose inodes can't carry the
-//! image's ids gets a table here and no second code path. Extended attributes are reduced to those
+//! Everyone who reads a tree passes its [`Marks`], so that a tree whose inodes can't carry the
+//! image's ids is read from its table here and by no second code path. Extended attributes are reduced to those
 //! an image has; overlayfs' own are read as [`Marks`] say and never leave this room.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::owners::{self, Device, Links, Record};
 
 use super::changes::{Content, Node};
 use super::content::names;
@@ -21,36 +24,66 @@ use super::path::TreePath;
 use super::tree::{Found, Inode};
 
 /// Where the owners of a tree's entries are written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ownership {
     /// On the inodes: the id map of this process covers the image's ids.
     #[default]
     Inode,
+    /// In attributes beside the inodes ([`crate::owners`]), which all belong to one user.
+    Remembered {
+        /// Modes too, where the inode's would shut out the process itself: one that has no
+        /// CAP_DAC_OVERRIDE can't fill a directory that nobody may write.
+        modes: bool,
+    },
 }
 
-/// Which attributes overlayfs marks a tree with (kernel `Documentation/filesystems/overlayfs.rst`).
+/// In which attributes a tree says what its inodes can't.
+///
+/// Overlayfs has marks of its own (kernel `Documentation/filesystems/overlayfs.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
     /// `trusted.overlay.*`: mounted with the real CAP_SYS_ADMIN.
     Trusted,
     /// `user.overlay.*`: mounted with `userxattr`, as in a user namespace.
     User,
+    /// As `User`, and owners as [`Ownership::Remembered`] without modes.
+    Owners,
+    /// As `User`, and owners as [`Ownership::Remembered`] with modes.
+    OwnersAndModes,
 }
 
 impl Marks {
-    /// Returns the start of the attributes' names.
+    /// Returns the marks of a tree with `user.overlay.*` attributes.
+    pub fn user(ids: Ownership) -> Self {
+        match ids {
+            Ownership::Inode => Self::User,
+            Ownership::Remembered { modes: false } => Self::Owners,
+            Ownership::Remembered { modes: true } => Self::OwnersAndModes,
+        }
+    }
+
+    /// Returns where owners are written.
+    pub fn ownership(self) -> Ownership {
+        match self {
+            Self::Trusted | Self::User => Ownership::Inode,
+            Self::Owners => Ownership::Remembered { modes: false },
+            Self::OwnersAndModes => Ownership::Remembered { modes: true },
+        }
+    }
+
+    /// Returns the start of the names of overlayfs' attributes.
     pub(super) fn prefix(self) -> &'static [u8] {
         match self {
             Self::Trusted => b"trusted.overlay.",
-            Self::User => b"user.overlay.",
+            Self::User | Self::Owners | Self::OwnersAndModes => b"user.overlay.",
         }
     }
 
     /// Returns the attribute of an opaque directory.
-    pub(super) fn opaque(self) -> &'static str {
+    pub fn opaque(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.overlay.opaque",
-            Self::User => "user.overlay.opaque",
+            Self::User | Self::Owners | Self::OwnersAndModes => "user.overlay.opaque",
         }
     }
 }
@@ -109,7 +142,7 @@ pub(super) struct Place<'a> {
     /// Which attributes to read.
     pub xattrs: Xattrs,
     /// Where owners are.
-    pub ids: &'a Ownership,
+    pub ids: Ownership,
 }
 
 /// Returns the entry `name` of a directory, or `None` if there is none. An empty name is the
@@ -126,18 +159,32 @@ pub(super) fn node_at(place: &Place<'_>, name: &[u8]) -> Result<Option<Raw>, Err
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(Error::io("look at", &path, errno)),
     };
-    let Some(kind) = kind_of(place, name, &path, &stat)? else {
+    let Some(mut kind) = kind_of(place, name, &path, &stat)? else {
         return Ok(None);
     };
-    let (xattrs, overlay) = attributes(place, name, &path, &kind)?;
-    let Ownership::Inode = place.ids;
-    let meta = Meta {
+    let Attributes {
+        image: xattrs,
+        overlay,
+        record,
+    } = attributes(place, name, &path, &kind)?;
+    let mut meta = Meta {
         mode: u32::from(stat.stx_mode) & 0o7777,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         mtime: time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         xattrs,
     };
+    if let Ownership::Remembered { .. } = place.ids {
+        let record = match &kind {
+            Kind::File { .. } | Kind::Dir => record.unwrap_or_default(),
+            _ => linked(place, stat.stx_ino, &path)?,
+        };
+        (meta.uid, meta.gid) = (record.uid, record.gid);
+        meta.mode = record.mode.unwrap_or(meta.mode);
+        if let (Kind::File { .. }, Some(device)) = (&kind, record.device) {
+            kind = node_of(device);
+        }
+    }
     let inode = Inode {
         tree: place.tree,
         dev: fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
@@ -206,9 +253,54 @@ fn kind_of(
     }))
 }
 
-type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The device that a remembered one is.
+fn node_of(
+    Device {
+        block,
+        major,
+        minor,
+    }: Device,
+) -> Kind {
+    match block {
+        true => Kind::Block { major, minor },
+        false => Kind::Char { major, minor },
+    }
+}
 
-/// Reads the attributes of an entry: those of an image, and what overlayfs' own mean.
+/// Returns what a directory remembers of an entry that can have no attributes itself.
+fn linked(place: &Place<'_>, ino: u64, path: &TreePath) -> Result<Record, Error> {
+    let links =
+        read_links(place.dir).map_err(|errno| Error::io("read the attributes of", path, errno))?;
+    let (uid, gid) = links.get(ino);
+    Ok(Record {
+        uid,
+        gid,
+        ..Record::default()
+    })
+}
+
+/// Reads what a directory remembers of its links and special files.
+pub(super) fn read_links(dir: BorrowedFd<'_>) -> rustix::io::Result<Links> {
+    match Attributed::Own(dir).value(owners::LINKS.as_bytes()) {
+        Ok(value) => Ok(Links::parse(&value.unwrap_or_default())),
+        // A file system without attributes remembers nothing.
+        Err(Errno::NOTSUP) => Ok(Links::default()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What the attributes of an entry say.
+#[derive(Default)]
+struct Attributes {
+    /// Those of an image.
+    image: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What overlayfs' own mean.
+    overlay: OverlayMeaning,
+    /// Who the owner is, where owners are remembered.
+    record: Option<Record>,
+}
+
+/// Reads the attributes of an entry: those of an image, and what overlayfs' own and ours mean.
 ///
 /// Symbolic links have none that an image carries (xattr(7): `user.*` and ACLs are for files and
 /// directories), whiteouts none that matter.
@@ -217,37 +309,47 @@ fn attributes(
     name: &[u8],
     path: &TreePath,
     kind: &Kind,
-) -> Result<(Attributes, OverlayMeaning), Error> {
-    let mut image = BTreeMap::new();
-    let mut overlay = OverlayMeaning::default();
+) -> Result<Attributes, Error> {
+    let mut read = Attributes::default();
+    let remembered = place.ids != Ownership::Inode;
     let skipped = matches!(
         kind,
         Kind::Symlink { .. } | Kind::Char { major: 0, minor: 0 } | Kind::Socket
     );
     if place.xattrs == Xattrs::Skip || skipped {
-        return Ok((image, overlay));
+        return Ok(read);
     }
     let failed = |errno| Error::io("read the attributes of", path, errno);
     let Some((at, names)) = Attributed::new(place.dir, name, kind).map_err(failed)? else {
-        return Ok((image, overlay));
+        return Ok(read);
     };
+    let value = |name: &[u8]| at.value(name).map_err(failed);
     for attribute in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
         if let Xattrs::Overlay(marks) = place.xattrs
             && let Some(mark) = attribute.strip_prefix(marks.prefix())
         {
-            read_mark(&at, attribute, mark, path, &mut overlay)?;
+            read_mark(&at, attribute, mark, path, &mut read.overlay)?;
         } else if belongs_to_image(attribute)
-            && let Some(value) = at.value(attribute).map_err(failed)?
+            && let Some(value) = value(attribute)?
         {
             let value = if attribute == CAPABILITY {
                 portable_capability(value)
             } else {
                 value
             };
-            image.insert(attribute.to_vec(), value);
+            // One that is remembered besides was set later than this one.
+            read.image.entry(attribute.to_vec()).or_insert(value);
+        } else if remembered && attribute == owners::NODE.as_bytes() {
+            read.record = value(attribute)?.and_then(|value| Record::parse(&value));
+        } else if remembered
+            && let Some(kept) = attribute.strip_prefix(owners::KEPT)
+            && belongs_to_image(kept)
+            && let Some(value) = value(attribute)?
+        {
+            read.image.insert(kept.to_vec(), value);
         }
     }
-    Ok((image, overlay))
+    Ok(read)
 }
 
 const CAPABILITY: &[u8] = b"security.capability";
@@ -258,7 +360,9 @@ pub(super) fn belongs_to_image(attribute: &[u8]) -> bool {
     attribute == CAPABILITY
         || attribute == b"system.posix_acl_access"
         || attribute == b"system.posix_acl_default"
-        || (attribute.starts_with(b"user.") && !attribute.starts_with(b"user.overlay."))
+        || (attribute.starts_with(b"user.")
+            && !attribute.starts_with(b"user.overlay.")
+            && !attribute.starts_with(owners::PREFIX))
 }
 
 /// Notes what one of overlayfs' attributes means; refuses what would make a tree unreadable alone.

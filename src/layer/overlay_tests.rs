@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::changes::{Change, Changes, Node};
 use super::diff::diff;
 use super::entry::Kind;
-use super::node::{Marks, Ownership};
+use super::node::Marks;
 use super::stack::Stack;
 use super::testing::{
     Mounted, Scratch, changes, is_root, meta, open_dir, path, show, show_tree, trees,
@@ -155,7 +155,7 @@ fn an_upper_directory_gives_back_what_the_step_did() {
         let mounted = Mounted::new(&scratch, marks, &trees, Some(&upper), script);
         let Some(kernel) = mounted else { return };
         let below = stack(&trees, marks);
-        let got = diff(&open_dir(&upper), Some(&below), marks, &Ownership::Inode).unwrap();
+        let got = diff(&open_dir(&upper), Some(&below), marks).unwrap();
         let short: Vec<String> = got
             .entries
             .iter()
@@ -211,7 +211,7 @@ fn marks_that_hide_nothing_stay_when_nothing_is_known_below() {
     let marks = *all_marks().last().unwrap();
     let layer = changes("opaque d\nopaque d/e\ngone d/f\ngone x");
     let tree = trees(&scratch, marks, std::slice::from_ref(&layer)).remove(0);
-    let read = |below| show(&diff(&open_dir(&tree), below, marks, &Ownership::Inode).unwrap());
+    let read = |below| show(&diff(&open_dir(&tree), below, marks).unwrap());
     assert_eq!(read(None).len(), 3, "{:?}", read(None));
     assert!(read(None)[0].starts_with("/d opaque"));
     let empty = Stack::new(Vec::new(), marks);

@@ -28,7 +28,7 @@ use super::changes::Node;
 use super::content::{self, DIRECTORY};
 use super::entry::{Kind, Meta, Time};
 use super::error::Error;
-use super::node::{Marks, OverlayMeaning, Ownership, Place, Xattrs, node_at};
+use super::node::{Marks, OverlayMeaning, Place, Xattrs, node_at};
 use super::path::TreePath;
 use super::tree::{Found, Inode, Tree};
 
@@ -44,7 +44,6 @@ pub struct Stack {
 struct Inner {
     trees: Vec<Arc<OwnedFd>>,
     marks: Marks,
-    ids: Ownership,
     recent: Mutex<VecDeque<(TreePath, Arc<Merged>)>>,
 }
 
@@ -72,7 +71,6 @@ impl Stack {
         let inner = Inner {
             trees,
             marks,
-            ids: Ownership::Inode,
             recent: Mutex::default(),
         };
         Self {
@@ -112,7 +110,7 @@ impl Inner {
             dir: part.dir.as_fd(),
             path,
             xattrs: Xattrs::Overlay(self.marks),
-            ids: &self.ids,
+            ids: self.marks.ownership(),
         }
     }
 

@@ -220,7 +220,7 @@ impl Mounted {
         }
         options += match marks {
             Marks::Trusted => ",redirect_dir=off,metacopy=off",
-            Marks::User => ",userxattr",
+            Marks::User | Marks::Owners | Marks::OwnersAndModes => ",userxattr",
         };
         let script = format!(
             "set -e; umask 022; mount -t overlay overlay -o '{options}' '{0}'; cd '{0}'\n{script}\n\

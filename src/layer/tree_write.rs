@@ -279,15 +279,17 @@ impl Writer<'_> {
         self.descend(path.clone(), Some(Finish { meta, opaque }))
     }
 
-    fn file(&mut self, path: &TreePath, node: &Node, size: u64) -> Result<(), Error> {
+    fn create(&mut self, path: &TreePath) -> Result<OwnedFd, Error> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let file: File = self
-            .place(path, "make the file", |dir| {
-                fs::openat(dir, path.name(), flags, mode)
-            })?
-            .into();
+        self.place(path, "make the file", |dir| {
+            fs::openat(dir, path.name(), flags, mode)
+        })
+    }
+
+    fn file(&mut self, path: &TreePath, node: &Node, size: u64) -> Result<(), Error> {
+        let file: File = self.create(path)?.into();
         match &node.content {
             Some(content) => self.copier.copy(content, size, &file, path)?,
             None if size == 0 => {}
@@ -319,11 +321,18 @@ impl Writer<'_> {
             // A link that stands before its file, or a device that was left out.
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => bad(),
             error => error,
-        })
+        })?;
+        let form = self.form;
+        metadata::linked(form, from.as_fd(), self.here()?, path)
     }
 
     /// Makes anything that is no directory and no regular file. Returns false if it is left out.
     fn special(&mut self, path: &TreePath, kind: &Kind, meta: &Meta) -> Result<bool, Error> {
+        if let Some(device) = metadata::stand_in(self.form, kind) {
+            let file = self.create(path)?;
+            metadata::apply_stand_in(self.form, &file, device, meta, path)?;
+            return Ok(true);
+        }
         let mode = Mode::RUSR | Mode::WUSR;
         let node = |kind, major, minor| {
             move |dir: BorrowedFd<'_>| {

@@ -263,6 +263,10 @@ impl Unpacker<'_> {
         kind: &Kind,
         meta: &Meta,
     ) -> Result<(), Error> {
+        if let Some(device) = metadata::stand_in(self.form, kind) {
+            let file = self.create(parent, path)?.into();
+            return metadata::apply_stand_in(self.form, &file, device, meta, path);
+        }
         let mode = Mode::RUSR | Mode::WUSR;
         let name = path.name();
         let (doing, made) = match kind {
@@ -383,9 +387,13 @@ impl Unpacker<'_> {
         target: &TreePath,
     ) -> Result<rustix::io::Result<()>, Error> {
         let from = from.dir.as_fd();
-        self.replace(parent, path, |dir| {
+        let linked = self.replace(parent, path, |dir| {
             fs::linkat(from, target.name(), dir, path.name(), AtFlags::empty())
-        })
+        })?;
+        if linked.is_ok() {
+            metadata::linked(self.form, from, parent.dir.as_fd(), path)?;
+        }
+        Ok(linked)
     }
 
     /// Copies an entry of the lower layers to the same place in this one.

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Options;
 use super::disk;
 use super::error::Error;
+use crate::layer::{Marks, Ownership};
 
 /// The layout this program reads and writes.
 const VERSION: u32 = 1;
@@ -34,6 +36,9 @@ struct Format {
     version: u32,
     owner: Owner,
     user_xattr: bool,
+    /// Stores from before there was a choice have owners on their inodes.
+    #[serde(default)]
+    owners: Ownership,
 }
 
 /// Who a process is, as far as files on the disk can tell.
@@ -72,12 +77,13 @@ impl Owner {
 }
 
 /// Checks that `root` is a store for this process, or makes it one when it is empty or missing.
-/// Returns whether its trees use `user.` attributes.
-pub(super) fn open(root: &Path, user_xattr: bool) -> Result<bool, Error> {
+/// Returns what its trees are marked with.
+pub(super) fn open(root: &Path, options: Options) -> Result<Marks, Error> {
+    let Options { user_xattr, owners } = options;
     let path = root.join("format");
     let bytes = match disk::read(&path)? {
         Some(bytes) => bytes,
-        None => create(root, &path, user_xattr)?,
+        None => create(root, &path, options)?,
     };
     // The version is read alone first: a later layout may have other fields.
     #[derive(Deserialize)]
@@ -110,11 +116,29 @@ pub(super) fn open(root: &Path, user_xattr: bool) -> Result<bool, Error> {
             root: root.to_owned(),
         });
     }
-    Ok(format.user_xattr)
+    if owners != format.owners {
+        return Err(Error::Owner {
+            root: root.to_owned(),
+            got: format.owner.describe(),
+            want: format!("{}, {}", here.describe(), kept(owners)),
+        });
+    }
+    Ok(match format.user_xattr {
+        true => Marks::user(format.owners),
+        false => Marks::Trusted,
+    })
+}
+
+/// Says where owners are.
+fn kept(owners: Ownership) -> &'static str {
+    match owners {
+        Ownership::Inode => "which gives files away",
+        Ownership::Remembered { .. } => "which must remember owners",
+    }
 }
 
 /// Lays out a store; the file `format` comes last and by rename, so what has it is complete.
-fn create(root: &Path, path: &Path, user_xattr: bool) -> Result<Vec<u8>, Error> {
+fn create(root: &Path, path: &Path, options: Options) -> Result<Vec<u8>, Error> {
     match std::fs::create_dir_all(root.parent().unwrap_or(root)) {
         Ok(()) => {}
         Err(e) => return Err(Error::io("make", root, e)),
@@ -137,7 +161,8 @@ fn create(root: &Path, path: &Path, user_xattr: bool) -> Result<Vec<u8>, Error> 
     let format = Format {
         version: VERSION,
         owner: Owner::current()?,
-        user_xattr,
+        user_xattr: options.user_xattr,
+        owners: options.owners,
     };
     let mut bytes = serde_json::to_vec(&format).expect("numbers and strings are JSON");
     bytes.push(b'\n');

@@ -373,8 +373,7 @@ impl Store {
             layer: layer.clone(),
             source,
         };
-        let ids = layer::Ownership::default();
-        let changes = layer::diff(&tree, None, self.marks(), &ids).map_err(failed)?;
+        let changes = layer::diff(&tree, None, self.marks()).map_err(failed)?;
         let mut hasher = Hasher::new();
         layer::encode(&changes, &layer::EncodeOptions::default(), &mut hasher).map_err(failed)?;
         Ok(hasher.finish())

@@ -158,8 +158,7 @@ impl Store {
             layer: layer.diff_id.0.clone(),
             source,
         };
-        let ids = layer::Ownership::default();
-        let changes = layer::diff(tree.fd_arc(), None, self.marks(), &ids).map_err(failed)?;
+        let changes = layer::diff(tree.fd_arc(), None, self.marks()).map_err(failed)?;
         let mut hashing = Hashing::new(out);
         let options = layer::EncodeOptions::default();
         let size = layer::encode(&changes, &options, &mut hashing).map_err(failed)?;
@@ -318,14 +317,6 @@ impl Store {
         let other = images::with_layers(image, layers)?;
         self.put(other.manifest.bytes())?;
         Ok(other)
-    }
-
-    /// Returns which attributes mark this store's trees.
-    pub fn marks(&self) -> layer::Marks {
-        match self.user_xattr() {
-            true => layer::Marks::User,
-            false => layer::Marks::Trusted,
-        }
     }
 }
 

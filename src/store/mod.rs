@@ -76,12 +76,16 @@ pub use records::{Record, RecordKey, Records};
 pub use trees::Tree;
 pub use usage::{ContainerUsage, ImageUsage, Usage};
 
+use crate::layer::{Marks, Ownership};
+
 /// How to open a store.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Whether overlayfs' marks must be `user.overlay.` attributes, as in a user namespace,
     /// where `trusted.` ones cannot be set.
     pub user_xattr: bool,
+    /// Where the owners of files are written.
+    pub owners: Ownership,
 }
 
 /// An open store. Cheap to clone; clones share one lease.
@@ -93,7 +97,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     root: PathBuf,
-    user_xattr: bool,
+    marks: Marks,
     /// Boots that left marks of unsynced items. Nearly always none.
     other_boots: Vec<String>,
     boot: OnceLock<String>,
@@ -110,7 +114,7 @@ struct Held {
 impl Store {
     /// Opens the store at `root`, which is laid out when it is missing or empty.
     pub fn open(root: &Path, options: Options) -> Result<Self, Error> {
-        let user_xattr = format::open(root, options.user_xattr)?;
+        let marks = format::open(root, options)?;
         lease::reap(&root.join("tmp"))?;
         let mut other_boots = disk::names(&root.join("unsynced"))?;
         if !other_boots.is_empty() {
@@ -120,7 +124,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 root: root.to_owned(),
-                user_xattr,
+                marks,
                 other_boots,
                 boot: OnceLock::new(),
                 held: Mutex::default(),
@@ -135,7 +139,12 @@ impl Store {
 
     /// Returns whether trees carry `user.overlay.` attributes rather than `trusted.overlay.`.
     pub fn user_xattr(&self) -> bool {
-        self.shared.user_xattr
+        self.shared.marks != Marks::Trusted
+    }
+
+    /// Returns which attributes mark this store's trees.
+    pub fn marks(&self) -> Marks {
+        self.shared.marks
     }
 
     /// Returns a path of the store's own.

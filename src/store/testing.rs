@@ -48,6 +48,7 @@ pub(super) fn options() -> Options {
     let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
     Options {
         user_xattr: !(whole && rustix::process::geteuid().is_root()),
+        ..Options::default()
     }
 }
 

@@ -243,8 +243,7 @@ impl Store {
     /// Judges a tree that a power cut may have torn. Only one that our own encoder made into its
     /// layer can be proved whole; any other is made again from its blob.
     fn is_whole(&self, tree: &Tree, diff_id: &DiffId) -> Result<bool, Error> {
-        let ids = layer::Ownership::default();
-        let Ok(changes) = layer::diff(&tree.fd, None, self.marks(), &ids) else {
+        let Ok(changes) = layer::diff(&tree.fd, None, self.marks()) else {
             return Ok(false);
         };
         let mut hasher = crate::image::Hasher::new();
@@ -350,10 +349,7 @@ pub(super) fn chains(layers: &[LayerRef]) -> Vec<ChainId> {
 /// Removes from `upper` the whiteouts and opaque marks that `changes` does not have. Only
 /// directories are looked into, and only devices in them looked at.
 fn take_off_marks(upper: BorrowedFd<'_>, changes: &Changes, marks: Marks) -> Result<(), Errno> {
-    let opaque = match marks {
-        Marks::Trusted => c"trusted.overlay.opaque",
-        Marks::User => c"user.overlay.opaque",
-    };
+    let opaque = marks.opaque();
     let root = layer::TreePath::ROOT;
     let dirs = changes.entries.iter().filter_map(|(path, change)| {
         let (Change::Node(node) | Change::Opaque(node)) = change else {

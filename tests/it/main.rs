@@ -16,6 +16,7 @@ mod git_sources;
 mod images;
 mod moving;
 mod run_mounts;
+mod rungs_files;
 mod running;
 mod stages;
 mod wiring;

@@ -268,8 +268,7 @@ fn what_is_encoded_is_what_is_unpacked() {
     let stack = Stack::new(vec![open(&place.tree())], Marks::Trusted);
     assert!(stack.trees().unwrap().len() == 1);
     let upper = open(&place.tree());
-    let ids = cooper::layer::Ownership::Inode;
-    let mut again = cooper::layer::diff(&upper, None, Marks::Trusted, &ids).unwrap();
+    let mut again = cooper::layer::diff(&upper, None, Marks::Trusted).unwrap();
     let mut changes = everything();
     let nothing = Stack::new(Vec::new(), Marks::Trusted);
     let implied = Meta {

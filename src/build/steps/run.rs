@@ -1,16 +1,15 @@
 //! RUN: a program in a sandbox over the layers so far; its upper dir is the layer.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Gid, Mode, Uid};
-
 use crate::event::{Event, Sink, StepId, Stream};
 use crate::image::ContainerConfig;
-use crate::layer::{Ownership, Stack, Tree, TreePath, diff};
+use crate::layer::{Meta, Stack, Tree, TreePath, diff, dress};
 use crate::sandbox::{
     self, Access, Content, Exit, Input, Mount, MountKind, Output, Overlay, Plan, Rootfs, Stdio,
     UserSpec, WorkDir,
@@ -174,21 +173,21 @@ pub(in crate::build) fn make(
         resolv_conf: world.resolv_conf.to_vec(),
     };
     execute(&plan(run, ground), &run.shown, step, world)?;
-    let changes = diff(&upper, Some(&below), world.store.marks(), &Ownership::Inode)?;
+    let changes = diff(&upper, Some(&below), world.store.marks())?;
     runner.keep_upper(&scratch, &upper, changes)
 }
 
 /// Gives the upper dir the owner and mode of the root below: overlayfs shows the upper dir's.
 fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
     let root = below.node(&TreePath::ROOT)?.map(|node| node.meta);
-    let (mode, uid, gid) = root.map_or((0o755, 0, 0), |meta| (meta.mode, meta.uid, meta.gid));
-    let failed = |errno: rustix::io::Errno| StepError::Scratch {
-        doing: "prepare the writable layer",
-        source: errno.into(),
+    let meta = Meta {
+        xattrs: BTreeMap::new(),
+        ..root.unwrap_or_else(|| Meta {
+            mode: 0o755,
+            ..Meta::default()
+        })
     };
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::fs::fchown(upper, Some(uid), Some(gid)).map_err(failed)?;
-    rustix::fs::fchmod(upper, Mode::from_raw_mode(mode)).map_err(failed)
+    Ok(dress(upper.as_fd(), &meta, below.marks())?)
 }
 
 /// Runs `plan` to its end, its output going to the sink as it comes.

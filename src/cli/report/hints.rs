@@ -167,7 +167,10 @@ fn of_store(error: &store::Error) -> Option<String> {
             Some(name) => format!("did you mean `{name}`?"),
             None => "`cooper images` lists what is there".to_owned(),
         },
-        E::Owner { .. } | E::Attributes { .. } | E::NotAStore { .. } => {
+        E::Owner { .. } => "`--isolation=RUNG` names the rung that made it, `--root DIR` or \
+             `COOPER_ROOT` another store"
+            .to_owned(),
+        E::Attributes { .. } | E::NotAStore { .. } => {
             "`--root DIR` or `COOPER_ROOT` names another store".to_owned()
         }
         E::InUse { running: false, .. } | E::SeveralNames { .. } => {
@@ -179,9 +182,11 @@ fn of_store(error: &store::Error) -> Option<String> {
 
 fn of_namespace(error: &EnterError) -> Option<String> {
     Some(match error {
-        EnterError::Refused(Refusal::NoRange { user, .. }) => format!(
-            "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, as root"
-        ),
+        EnterError::Refused(Refusal::NoRange { user, .. } | Refusal::SmallRange { user, .. }) => {
+            format!(
+                "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, as root"
+            )
+        }
         EnterError::Refused(Refusal::NoHelper { .. }) => {
             "`apt-get install uidmap`, as root".to_owned()
         }

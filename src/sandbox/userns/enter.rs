@@ -2,7 +2,8 @@
 //!
 //! Whoever is inside the new namespace has no power outside any more, so a helper is forked
 //! first, which stays outside. Order: fork helper; unshare; tell helper; helper maps (newuidmap
-//! and newgidmap, or by itself); helper answers; become uid 0.
+//! and newgidmap, or by itself); helper answers; become uid 0. A single id needs no helper: the
+//! new namespace may map its maker, once it gave up setgroups(2).
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{CapabilitySet, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::process::{Fork, exit_now, fork, unshare_user_and_mounts};
 
 use super::subid::{lines, map_for, same_ids};
-use super::{HostInfo, Refusal, Rung};
+use super::{HostInfo, Isolation, Refusal, Rung};
 
 /// Why the process is still what it was.
 #[derive(Debug, thiserror::Error)]
@@ -51,37 +52,105 @@ enum Answer {
     Failed { errno: i32 },
 }
 
+/// Where a process came to stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Footing {
+    /// The rung.
+    pub rung: Rung,
+    /// Why it is not a better one, on [`Rung::Chroot`].
+    pub refusal: Option<Refusal>,
+}
+
 /// Makes this process uid 0 of a new user namespace and mount namespace, if it has no
 /// privileges yet; says which rung it stands on.
 ///
-/// Must run before the process has a second thread. On [`Rung::Root`] nothing is changed.
-pub fn enter(host: &HostInfo) -> Result<Rung, EnterError> {
-    let kernel = |doing| move |source: io::Error| EnterError::Kernel { doing, source };
-    let rung = host.rung()?;
-    if rung == Rung::Root {
-        return Ok(rung);
+/// Must run before the process has a second thread. On [`Rung::Root`] and [`Rung::Chroot`] nothing
+/// is changed. A rung that was asked for is had or is an error.
+pub fn enter(host: &HostInfo, asked: Option<Isolation>) -> Result<Footing, EnterError> {
+    let rung = match asked {
+        Some(isolation) => host.forced(isolation)?,
+        None => match host.rung() {
+            Ok(rung) => rung,
+            Err(refusal) => return Ok(Footing::chroot(refusal)),
+        },
+    };
+    let done = match rung {
+        Rung::Root => Ok(()),
+        Rung::Chroot => return Ok(Footing::chroot(Refusal::AskedFor)),
+        Rung::SingleId => enter_alone(host),
+        Rung::SubIds | Rung::Outer => enter_with_helper(host, rung),
+    };
+    match done {
+        Ok(()) => Ok(Footing {
+            rung,
+            refusal: None,
+        }),
+        // EPERM: seccomp, AppArmor or a chroot. ENOSPC, EUSERS: a limit. Nothing was changed.
+        Err(EnterError::Kernel {
+            doing: UNSHARE,
+            source,
+        }) if asked.is_none() => Ok(Footing::chroot(Refusal::NamespacesForbidden {
+            said: source.to_string(),
+        })),
+        Err(error) => Err(error),
     }
+}
+
+impl Footing {
+    fn chroot(refusal: Refusal) -> Self {
+        Self {
+            rung: Rung::Chroot,
+            refusal: Some(refusal),
+        }
+    }
+}
+
+/// What is being done when a user namespace is refused.
+const UNSHARE: &str = "make a user namespace";
+
+fn kernel(doing: &'static str) -> impl Fn(io::Error) -> EnterError {
+    move |source| EnterError::Kernel { doing, source }
+}
+
+/// Maps this user to 0 and nobody else, unless this is a namespace with few ids already.
+fn enter_alone(host: &HostInfo) -> Result<(), EnterError> {
+    if host.uid == 0 && host.has(CapabilitySet::SYS_ADMIN) && !host.has_all_ids() {
+        return Ok(());
+    }
+    unshare_user_and_mounts().map_err(kernel(UNSHARE))?;
+    let write = |file: &str, text: String| std::fs::write(format!("/proc/self/{file}"), text);
+    write("setgroups", "deny".to_owned())
+        .and_then(|()| write("uid_map", lines(&[[0, host.uid, 1]])))
+        .and_then(|()| write("gid_map", lines(&[[0, host.gid, 1]])))
+        .map_err(kernel("map a single id"))?;
+    become_root().map_err(kernel("become root of the user namespace"))
+}
+
+fn enter_with_helper(host: &HostInfo, rung: Rung) -> Result<(), EnterError> {
     let (mut ours, helpers) = UnixStream::pair().map_err(kernel("make a socket"))?;
     let pid = rustix::process::getpid();
     match fork().map_err(kernel("start the helper that maps the ids"))? {
         Fork::Child => {
             drop(ours);
-            help(host, &rung, pid.as_raw_nonzero().get(), helpers);
+            help(host, rung, pid.as_raw_nonzero().get(), helpers);
         }
         Fork::Parent(_) => drop(helpers),
     }
-    unshare_user_and_mounts().map_err(kernel("make a user namespace"))?;
+    let unshared = unshare_user_and_mounts();
+    if unshared.is_err() {
+        drop(ours);
+        // Without a word the helper ends, and its status says nothing.
+        let _ = rustix::process::wait(rustix::process::WaitOptions::empty());
+        return unshared.map_err(kernel(UNSHARE));
+    }
     let answer = ask(&mut ours).map_err(kernel("hear from the helper that maps the ids"))?;
     // The helper has answered and exits; its status says nothing more.
     let _ = rustix::process::wait(rustix::process::WaitOptions::empty());
     match answer {
-        Answer::Done => become_root().map_err(kernel("become root of the user namespace"))?,
-        Answer::Refused { program, said } => return Err(EnterError::Helper { program, said }),
-        Answer::Failed { errno } => {
-            return Err(kernel("map the ids")(io::Error::from_raw_os_error(errno)));
-        }
+        Answer::Done => become_root().map_err(kernel("become root of the user namespace")),
+        Answer::Refused { program, said } => Err(EnterError::Helper { program, said }),
+        Answer::Failed { errno } => Err(kernel("map the ids")(io::Error::from_raw_os_error(errno))),
     }
-    Ok(rung)
 }
 
 fn ask(helper: &mut UnixStream) -> io::Result<Answer> {
@@ -98,7 +167,7 @@ fn become_root() -> io::Result<()> {
 }
 
 /// The helper: waits for the word, maps, answers, exits.
-fn help(host: &HostInfo, rung: &Rung, pid: i32, mut parent: UnixStream) -> ! {
+fn help(host: &HostInfo, rung: Rung, pid: i32, mut parent: UnixStream) -> ! {
     let mut word = [0];
     // No word means that unshare failed, and that there is nothing to do.
     if parent.read_exact(&mut word).is_ok() {

@@ -1,6 +1,8 @@
 //! `/etc/subuid` lines and id maps, as text and as numbers (subuid(5), user_namespaces(7)).
 
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Ids that a user may map: `count` of them from `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,31 @@ pub fn ranges(file: &[u8], name: Option<&str>, uid: u32) -> Vec<Range> {
     found
 }
 
+/// Asks getsubids(1), which knows the name service's ranges too. Whatever goes wrong means none.
+pub(super) fn ask(program: &Option<PathBuf>, flags: &[&str], name: Option<&str>) -> Vec<Range> {
+    let (Some(program), Some(name)) = (program, name) else {
+        return Vec::new();
+    };
+    let output = Command::new(program)
+        .args(flags)
+        .arg(name)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output();
+    output.map_or_else(|_| Vec::new(), |output| answered(&output.stdout, name))
+}
+
+/// The ranges in the answer of getsubids(1): `0: ann 100000 65536`, a line each.
+fn answered(answer: &[u8], name: &str) -> Vec<Range> {
+    let text = String::from_utf8_lossy(answer);
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let owner = words.next().filter(|owner| *owner == name)?;
+        Some(format!("{owner}:{}:{}\n", words.next()?, words.next()?))
+    });
+    ranges(lines.collect::<String>().as_bytes(), Some(name), u32::MAX)
+}
+
 impl Range {
     fn meets(self, other: Self) -> bool {
         self.start < other.start + other.count && other.start < self.start + self.count
@@ -50,6 +77,19 @@ pub(super) fn id_map(text: &str) -> Vec<[u32; 3]> {
         Some([numbers.next()??, numbers.next()??, numbers.next()??])
     };
     text.lines().filter_map(line).collect()
+}
+
+/// How many ids from 0 on a map has without a gap.
+pub(super) fn covered(map: &[[u32; 3]]) -> u32 {
+    let mut next = 0_u32;
+    // Every round takes a line or ends.
+    while let Some([inside, _, count]) = map
+        .iter()
+        .find(|[inside, _, count]| *inside <= next && next - inside < *count)
+    {
+        next = inside.saturating_add(*count);
+    }
+    next
 }
 
 /// The map of a new namespace whose 0 is `own` outside and whose further ids are `ranges`, one
@@ -99,6 +139,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_service_answers_through_getsubids() {
+        let answer = b"0: ann 100000 65536\n1: ann 300000 5\nError fetching ranges\n2: bob 7 7\n";
+        let range = |start, count| Range { start, count };
+        let want = [range(100_000, 65_536), range(300_000, 5)];
+        assert_eq!(answered(answer, "ann"), want);
+        assert_eq!(ask(&None, &[], Some("ann")), []);
+    }
+
+    #[test]
     fn ranges_the_kernel_would_refuse_are_left_out() {
         let file = b"a:100:10\na:105:10\na:110:1\na:4294967295:9\na:5:0\na:-4:5\n";
         let range = |start, count| Range { start, count };
@@ -121,6 +170,15 @@ mod tests {
             ],
         );
         assert_eq!(lines(&map), "0 1000 1\n1 100000 65536\n65537 500 2\n");
+    }
+
+    #[test]
+    fn a_map_covers_ids_up_to_its_first_gap() {
+        assert_eq!(covered(&[]), 0);
+        assert_eq!(covered(&[[0, 1000, 1]]), 1);
+        assert_eq!(covered(&[[1, 100_000, 65_536], [0, 1000, 1]]), 65_537);
+        assert_eq!(covered(&[[0, 1000, 1], [2, 100_000, 65_536]]), 1);
+        assert_eq!(covered(&[[0, 0, u32::MAX]]), u32::MAX);
     }
 
     #[test]

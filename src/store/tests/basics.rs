@@ -176,7 +176,14 @@ fn a_store_of_another_owner_or_version_is_refused() {
         text.replace("\"user_xattr\":true", "\"user_xattr\":false"),
     )
     .unwrap();
-    let error = Store::open(&root, Options { user_xattr: true }).unwrap_err();
+    let error = Store::open(
+        &root,
+        Options {
+            user_xattr: true,
+            ..Options::default()
+        },
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Attributes { .. }), "{error:?}");
 }
 

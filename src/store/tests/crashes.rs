@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::event::Silent;
 use crate::image::{Descriptor, Digest, media};
-use crate::layer::{self, EncodeOptions, Ownership};
+use crate::layer::{self, EncodeOptions};
 use crate::store::testing::{Item, Temp, diff_id, files, packed, put_layer, tar};
 use crate::store::{LayerRef, Store};
 
@@ -104,7 +104,7 @@ fn after_a_power_cut_a_tree_without_a_blob_proves_itself_or_goes() {
         let scratch = store.scratch().unwrap();
         let upper = std::sync::Arc::new(scratch.dir("upper").unwrap());
         std::fs::write(scratch.path().join("upper/f"), text).unwrap();
-        let changes = layer::diff(&upper, None, store.marks(), &Ownership::Inode).unwrap();
+        let changes = layer::diff(&upper, None, store.marks()).unwrap();
         let mut bytes = Vec::new();
         let size = layer::encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
         let diff_id = diff_id(&bytes);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::event::Silent;
 use crate::image::{DiffId, Digest, Reference};
-use crate::layer::{EncodeOptions, Ownership, diff, encode};
+use crate::layer::{EncodeOptions, diff, encode};
 use crate::store::testing::{Item, Temp, put_image, put_layer, tar};
 use crate::store::{Checked, Damage, Image, LayerRef, Store};
 
@@ -108,7 +108,7 @@ fn a_tree_made_here_is_proved_by_its_own_encoding_and_lost_with_its_image() {
     let scratch = store.scratch().unwrap();
     let tree = std::sync::Arc::new(scratch.dir("tree").unwrap());
     std::fs::write(scratch.path().join("tree/f"), b"made here").unwrap();
-    let changes = diff(&tree, None, store.marks(), &Ownership::default()).unwrap();
+    let changes = diff(&tree, None, store.marks()).unwrap();
     let mut bytes = Vec::new();
     encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
     let diff_id = DiffId(Digest::of(&bytes));

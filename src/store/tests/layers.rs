@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::Silent;
 use crate::image::{Compression, Descriptor, Digest, media};
-use crate::layer::{self, EncodeOptions, Ownership, Stack};
+use crate::layer::{self, EncodeOptions, Stack};
 use crate::store::testing::{
     Heard, Item, Temp, check, diff_id, files, packed, put_image, put_layer, skip, tar,
 };
@@ -217,7 +217,7 @@ fn adopt(store: &Store) -> LayerRef {
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(path.join("d"), opaque, b"y", flags).unwrap();
     let below = Stack::new(Vec::new(), store.marks());
-    let changes = layer::diff(&upper, Some(&below), store.marks(), &Ownership::Inode).unwrap();
+    let changes = layer::diff(&upper, Some(&below), store.marks()).unwrap();
     let mut bytes = Vec::new();
     let size = layer::encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
     let diff_id = diff_id(&bytes);
@@ -328,7 +328,7 @@ fn written_changes_make_a_tree_of_the_layer() {
     let source = put_layer(&store, &base());
     let trees = store.trees(std::slice::from_ref(&source), &Silent).unwrap();
     let marks = store.marks();
-    let changes = layer::diff(&trees[0].fd(), None, marks, &Ownership::Inode).unwrap();
+    let changes = layer::diff(&trees[0].fd(), None, marks).unwrap();
     let scratch = store.scratch().unwrap();
     let into = scratch.dir("tree").unwrap();
     let below = Stack::new(Vec::new(), marks);

@@ -221,7 +221,14 @@ fn a_full_disk_is_named_and_leaves_nothing_half_written() {
 /// Runs on a file system of 1 MiB.
 fn fill_the_disk(root: &Path) {
     let root = root.join("store");
-    let store = Store::open(&root, crate::store::Options { user_xattr: true }).unwrap();
+    let store = Store::open(
+        &root,
+        crate::store::Options {
+            user_xattr: true,
+            ..crate::store::Options::default()
+        },
+    )
+    .unwrap();
     let kept = store.put(&[1; 100_000]).unwrap();
     let mut writer = store.blob_writer().unwrap();
     let error = loop {
