@@ -5,96 +5,9 @@
 //! for stages that are built; [`Rule::needs_the_stage`] tells which.
 
 use super::instruction::{Command, Dockerfile, Instruction, Kind, Origin, Stage};
+use super::rule::Rule;
 use super::span::Span;
 use std::collections::BTreeMap;
-
-/// A rule of the linter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Rule {
-    /// A word is not in the case of the majority.
-    ConsistentInstructionCasing,
-    /// Two stages with one name.
-    DuplicateStageName,
-    /// `FROM … as` or `from … AS`.
-    FromAsCasing,
-    /// CMD or ENTRYPOINT in shell form.
-    JsonArgsRecommended,
-    /// `ENV key value`.
-    LegacyKeyValueFormat,
-    /// MAINTAINER.
-    MaintainerDeprecated,
-    /// A second CMD, ENTRYPOINT or HEALTHCHECK in a stage.
-    MultipleInstructionsDisallowed,
-    /// An empty line inside an instruction.
-    NoEmptyContinuation,
-    /// A stage called `scratch` or `context`.
-    ReservedStageName,
-    /// A stage name with capitals.
-    StageNameCasing,
-}
-
-impl Rule {
-    /// Returns the name, as `skip=` and reports spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ConsistentInstructionCasing => "ConsistentInstructionCasing",
-            Self::DuplicateStageName => "DuplicateStageName",
-            Self::FromAsCasing => "FromAsCasing",
-            Self::JsonArgsRecommended => "JSONArgsRecommended",
-            Self::LegacyKeyValueFormat => "LegacyKeyValueFormat",
-            Self::MaintainerDeprecated => "MaintainerDeprecated",
-            Self::MultipleInstructionsDisallowed => "MultipleInstructionsDisallowed",
-            Self::NoEmptyContinuation => "NoEmptyContinuation",
-            Self::ReservedStageName => "ReservedStageName",
-            Self::StageNameCasing => "StageNameCasing",
-        }
-    }
-
-    /// Returns the page that explains the rule.
-    pub fn url(self) -> &'static str {
-        match self {
-            Self::ConsistentInstructionCasing => {
-                "https://docs.docker.com/go/dockerfile/rule/consistent-instruction-casing/"
-            }
-            Self::DuplicateStageName => {
-                "https://docs.docker.com/go/dockerfile/rule/duplicate-stage-name/"
-            }
-            Self::FromAsCasing => "https://docs.docker.com/go/dockerfile/rule/from-as-casing/",
-            Self::JsonArgsRecommended => {
-                "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
-            }
-            Self::LegacyKeyValueFormat => {
-                "https://docs.docker.com/go/dockerfile/rule/legacy-key-value-format/"
-            }
-            Self::MaintainerDeprecated => {
-                "https://docs.docker.com/go/dockerfile/rule/maintainer-deprecated/"
-            }
-            Self::MultipleInstructionsDisallowed => {
-                "https://docs.docker.com/go/dockerfile/rule/multiple-instructions-disallowed/"
-            }
-            Self::NoEmptyContinuation => {
-                "https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/"
-            }
-            Self::ReservedStageName => {
-                "https://docs.docker.com/go/dockerfile/rule/reserved-stage-name/"
-            }
-            Self::StageNameCasing => {
-                "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/"
-            }
-        }
-    }
-
-    /// Returns whether BuildKit reports the rule only for stages that are built.
-    pub fn needs_the_stage(self) -> bool {
-        matches!(
-            self,
-            Self::JsonArgsRecommended
-                | Self::LegacyKeyValueFormat
-                | Self::MultipleInstructionsDisallowed
-        )
-    }
-}
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +18,10 @@ pub struct Warning {
     pub text: String,
     /// The text to mark.
     pub span: Span,
-    /// The line (from 1) to report.
+    /// The line (from 1) to report: the first of the instruction.
     pub line: usize,
+    /// The last line of the instruction.
+    pub last_line: usize,
     /// The index of the stage; nothing for what stands before the first FROM.
     pub stage: Option<usize>,
 }
@@ -118,6 +33,7 @@ pub(super) fn empty_continuation(origin: &Origin) -> Warning {
         text: "Empty continuation line".to_owned(),
         span: origin.span,
         line: origin.last_line,
+        last_line: origin.last_line,
         stage: None,
     }
 }
@@ -125,6 +41,10 @@ pub(super) fn empty_continuation(origin: &Origin) -> Warning {
 /// Applies the rules to what was read, which is all of a file or the part before an error.
 pub(super) fn check(file: &Dockerfile, warnings: &mut Vec<Warning>) {
     casing(file, warnings);
+    for global in &file.args {
+        let names = global.arg.pairs.iter().map(|pair| pair.name.text.as_str());
+        warnings.extend(described(&global.origin, names, None));
+    }
     let mut shells: Vec<bool> = Vec::new();
     for (index, stage) in file.stages.iter().enumerate() {
         let mut report = |rule, text, origin: &Origin, span| {
@@ -133,6 +53,7 @@ pub(super) fn check(file: &Dockerfile, warnings: &mut Vec<Warning>) {
                 text,
                 span,
                 line: origin.line,
+                last_line: origin.last_line,
                 stage: Some(index),
             });
         };
@@ -143,8 +64,44 @@ pub(super) fn check(file: &Dockerfile, warnings: &mut Vec<Warning>) {
         for instruction in &stage.instructions {
             old_forms(instruction, &mut report);
         }
+        warnings.extend(described(&stage.origin, stage.name(), Some(index)));
+        for Instruction { kind, origin } in &stage.instructions {
+            if let Kind::Arg(arg) = kind {
+                let names = arg.pairs.iter().map(|pair| pair.name.text.as_str());
+                warnings.extend(described(origin, names, Some(index)));
+            }
+        }
     }
     warnings.sort_by_key(|warning| (warning.line, warning.span, warning.rule));
+}
+
+/// Judges the comment above a definition: where there is one, it begins with a name defined.
+fn described<'a>(
+    origin: &Origin,
+    names: impl IntoIterator<Item = &'a str>,
+    stage: Option<usize>,
+) -> Option<Warning> {
+    let names: Vec<&str> = names.into_iter().collect();
+    let comment = origin.comments.iter().rfind(|c| !c.starts_with("check="))?;
+    let first = comment.split(' ').next().unwrap_or_default();
+    if names.is_empty() || names.contains(&first) {
+        return None;
+    }
+    let name = match names.as_slice() {
+        [name] => name,
+        _ => "<arg_key>",
+    };
+    let instruction = origin.keyword.text.to_uppercase();
+    Some(Warning {
+        rule: Rule::InvalidDefinitionDescription,
+        text: format!(
+            "Comment for {instruction} should follow the format: `# {name} <description>`"
+        ),
+        span: origin.span,
+        line: origin.line,
+        last_line: origin.last_line,
+        stage,
+    })
 }
 
 /// Returns the earlier stage that a stage is built on.
@@ -203,7 +160,7 @@ fn commands(stage: &Stage, inherited: bool, report: &mut impl Report) -> bool {
                 let text = format!(
                     "JSON arguments recommended for {} to prevent unintended behavior related \
                      to OS signals",
-                    kind.keyword()
+                    origin.keyword.text
                 );
                 report(Rule::JsonArgsRecommended, text, origin, origin.span);
             }
@@ -227,7 +184,7 @@ fn repeated(stage: &Stage, report: &mut impl Report) {
             let text = format!(
                 "Multiple {} instructions should not be used in the same stage because only \
                  the last one will be used",
-                kind.keyword()
+                origin.keyword.text
             );
             report(
                 Rule::MultipleInstructionsDisallowed,
@@ -247,7 +204,7 @@ fn old_forms(instruction: &Instruction, report: &mut impl Report) {
             report(Rule::MaintainerDeprecated, text, origin, origin.span);
         }
         Kind::Env(pairs) | Kind::Label(pairs) if pairs.legacy => {
-            let word = kind.keyword();
+            let word = &origin.keyword.text;
             let text = format!(
                 "\"{word} key=value\" should be used instead of legacy \"{word} key value\" format"
             );
@@ -276,8 +233,7 @@ fn case(word: &str) -> Option<Case> {
 
 /// Reports the instruction words that are not in the case of most of them.
 fn casing(file: &Dockerfile, warnings: &mut Vec<Warning>) {
-    let mut words: Vec<(&Origin, Option<usize>)> =
-        file.args.iter().map(|arg| (&arg.origin, None)).collect();
+    let mut words: Vec<(&Origin, Option<usize>)> = Vec::new();
     for (index, stage) in file.stages.iter().enumerate() {
         words.push((&stage.origin, Some(index)));
         words.extend(stage.instructions.iter().map(|i| (&i.origin, Some(index))));
@@ -305,6 +261,7 @@ fn casing(file: &Dockerfile, warnings: &mut Vec<Warning>) {
                 text,
                 span: word.span,
                 line: origin.line,
+                last_line: origin.last_line,
                 stage,
             });
         }
@@ -350,6 +307,19 @@ mod tests {
                 &["4 JSONArgsRecommended"],
             ),
             ("FROM a\nMAINTAINER b", &["2 MaintainerDeprecated"]),
+            ("arg x\nFROM a", &[]),
+            ("# b is it\nFROM a AS b\n# c: it\n\nARG c", &[]),
+            (
+                "# it\nFROM a AS b\n# it\nARG c",
+                &[
+                    "2 InvalidDefinitionDescription",
+                    "4 InvalidDefinitionDescription",
+                ],
+            ),
+            (
+                "# check=skip=all\nFROM a AS b\n# check=skip=all\nARG c",
+                &[],
+            ),
             ("FROM a\nENV b c", &["2 LegacyKeyValueFormat"]),
             ("FROM a\nLABEL b c", &["2 LegacyKeyValueFormat"]),
             (
@@ -368,11 +338,5 @@ mod tests {
         let file = parse(&Source::new("Dockerfile", text)).unwrap();
         assert_eq!(file.warnings[0].stage, Some(1));
         assert!(file.warnings[0].rule.needs_the_stage());
-        assert!(
-            file.warnings[0]
-                .rule
-                .url()
-                .ends_with("/json-args-recommended/")
-        );
     }
 }

@@ -16,7 +16,7 @@
 //! | [`mount`] | `RUN --mount`, in two steps because its values may hold variables |
 //! | [`expand`] | variables, quotes and escapes of one word |
 //! | [`ignore`], [`glob`] | `.dockerignore`, `--exclude`, and the patterns of COPY |
-//! | [`lint`] | the rules that need only the text |
+//! | [`rule`], [`lint`] | the linter's rules, and those that need only the text |
 //!
 //! Everything here is pure: no file is opened, no variable of the process is read, nothing is
 //! printed. Any bytes may come in; what comes out is a value or an [`Error`] that says where.
@@ -38,6 +38,7 @@ mod parse;
 mod pattern;
 pub mod ports;
 pub mod remote;
+pub mod rule;
 pub mod span;
 pub mod suggest;
 mod words;
@@ -54,9 +55,10 @@ pub use instruction::{
     Healthcheck, Instruction, Kind, Network, Onbuild, Origin, Pair, Pairs, Run, Script, Security,
     Stage, StageName,
 };
-pub use lint::{Rule, Warning};
+pub use lint::Warning;
 pub use mount::{Mount, MountFault, MountField, MountKind, MountSpec, Sharing};
 pub use parse::{parse, parse_instruction, parse_reporting};
 pub use ports::{Port, PortError, Proto, port_specs};
 pub use remote::{SourceKind, file_name, source_kind};
+pub use rule::Rule;
 pub use span::{Position, Source, Span, Word};
