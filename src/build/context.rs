@@ -59,6 +59,11 @@ impl Context {
             .changed()
     }
 
+    /// Returns what is left out.
+    pub(super) fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
     /// Returns the line of the ignore file that leaves `path` out.
     pub(super) fn ignored_by(&self, path: &TreePath) -> Option<IgnoredBy> {
         let verdict = self.ignore.matches(path.as_bytes());

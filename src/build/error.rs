@@ -93,6 +93,12 @@ pub enum Error {
     /// The build was told to stop.
     #[error("the build was cancelled")]
     Cancelled,
+    /// The linter found something, and `error=true` makes that an error.
+    #[error("lint violation found for rules: {}", rules.join(", "))]
+    Lint {
+        /// The rules, each once.
+        rules: Vec<&'static str>,
+    },
     /// Two options exclude each other, or one of them has a value that can't be.
     #[error("{0}")]
     Options(OptionsError),
@@ -110,6 +116,14 @@ pub enum OptionsError {
     /// An OCI directory on standard output.
     #[error("an OCI layout that is a directory needs `dest=`")]
     DirectoryToStdout,
+    /// The options of the linter can't be read.
+    #[error("failed to parse {name}: {error}")]
+    Check {
+        /// The build argument.
+        name: &'static str,
+        /// What is wrong with it.
+        error: Box<dockerfile::ErrorKind>,
+    },
     /// Pushing without a name.
     #[error("pushing needs a name: add `-t NAME` or `name=`")]
     PushWithoutName,
@@ -229,6 +243,46 @@ pub enum StepError {
         command: String,
         /// The reason.
         source: sandbox::Error,
+    },
+    /// A FROM names nothing.
+    #[error("base name ({written}) should not be blank")]
+    BlankBase {
+        /// The base as written.
+        written: String,
+    },
+    /// `FROM --platform` expands to nothing.
+    #[error("empty platform value from expression {written}")]
+    EmptyPlatform {
+        /// The platform as written.
+        written: String,
+    },
+    /// `FROM --platform` is no platform.
+    #[error("failed to parse platform {written}: expected `os/architecture[/variant]`")]
+    BadPlatform {
+        /// The platform as written.
+        written: String,
+    },
+    /// No stage has this number.
+    #[error("invalid stage index {index}")]
+    StageIndex {
+        /// The number.
+        index: usize,
+    },
+    /// A stage is read before it is built.
+    #[error(
+        "cannot copy from stage {stage:?}, it needs to be defined before current stage {current:?}"
+    )]
+    LaterStage {
+        /// The stage as written.
+        stage: String,
+        /// The stage that reads it.
+        current: String,
+    },
+    /// Stages copy from each other.
+    #[error("circular dependency detected on stage: {stage}")]
+    Circle {
+        /// A stage from which the circle is reached.
+        stage: String,
     },
     /// An image can't be had, and its name is close to something else.
     #[error("{error}")]
@@ -360,18 +414,9 @@ pub enum ValueError {
     /// It is no mode.
     #[error("expected an octal mode between 0 and 07777")]
     Mode,
-    /// It is no platform.
-    #[error("expected `os/architecture[/variant]`")]
-    Platform,
     /// It is empty.
     #[error("expected a value, and it expands to nothing")]
     Empty,
-    /// It names a stage that comes later or is this one.
-    #[error("a stage must be defined before it is copied from")]
-    LaterStage,
-    /// It is no stage index.
-    #[error("there is no stage of this number before this one")]
-    StageIndex,
     /// It is no signal.
     #[error("expected a signal name such as `SIGTERM`, or a number")]
     Signal,

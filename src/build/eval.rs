@@ -5,49 +5,47 @@
 //! each before the stage that reads it. A stage nobody reads is never looked at, and its base is never
 //! fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::dockerfile::{Dockerfile, Expander, Instruction, Source, Span, Word};
+use crate::dockerfile::{Dockerfile, Expander, Ignore, Instruction, Names, Source, Span, Word};
 use crate::event::StepId;
 use crate::image::{Config, Platform, Reference};
 
+use super::check::Linter;
 use super::commit::DEFAULT_PATH;
-use super::error::{Error, StepError, ValueError};
+use super::error::{Error, StepError};
+use super::froms::FromLine;
 use super::instruct::StageState;
 use super::meant::meant;
 use super::request::Request;
-use super::scope::{BuildArgs, Env, Scope, platform_args};
+use super::scope::{BuildArgs, Env, Scope};
 use super::step::{Base, ImageNeed, Plan, StagePlan};
 
-/// Fetches the config of an image a stage needs; called once an image.
-pub(super) type Resolve<'a> = dyn FnMut(&ImageNeed) -> Result<Config, StepError> + 'a;
+/// Fetches the config of an image a stage needs; called once an image. `None` where a check does
+/// without the image.
+pub(super) type Resolve<'a> = dyn FnMut(&ImageNeed) -> Result<Option<Config>, StepError> + 'a;
 
-/// Evaluates all that the target of `request` needs.
-pub(super) fn evaluate(
-    dockerfile: &Dockerfile,
-    file: &Arc<Source>,
-    request: &Request,
-    platform: &Platform,
-    resolve: &mut Resolve<'_>,
-) -> Result<Plan, Error> {
-    let target = find_target(dockerfile, request.target.as_deref())?;
-    let build_args = BuildArgs::new(&request.build_args);
-    let mut evaluator = Evaluator {
-        dockerfile,
-        file,
-        request,
-        platform: platform.clone(),
-        globals: Env::default(),
-        build_args,
-        resolve,
-        needs: Vec::new(),
-        configs: Vec::new(),
-        stages: BTreeMap::new(),
-    };
-    evaluator.evaluate_globals(target)?;
+/// What is evaluated, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub(super) dockerfile: &'a Dockerfile,
+    pub(super) file: &'a Arc<Source>,
+    pub(super) request: &'a Request,
+    pub(super) platform: &'a Platform,
+    /// What the context leaves out, for the rule about that.
+    pub(super) ignore: &'a Ignore,
+    /// Where findings go.
+    pub(super) lint: &'a Linter,
+}
+
+/// Evaluates all that the target of the request needs.
+pub(super) fn evaluate(input: &Input<'_>, resolve: &mut Resolve<'_>) -> Result<Plan, Error> {
+    let mut evaluator = Evaluator::new(input, resolve);
+    let target = evaluator.prepare()?;
     evaluator.stage(target)?;
-    Ok(number(evaluator.stages, target, dockerfile.stages.len()))
+    let in_file = input.dockerfile.stages.len();
+    Ok(number(evaluator.stages, target, in_file))
 }
 
 /// The stage `--target` means: a name in any case, or an index; the last one by default.
@@ -76,6 +74,8 @@ fn find_target(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, E
 pub(super) struct Evaluated {
     pub(super) plan: StagePlan,
     pub(super) scope: Scope,
+    /// Whether a WORKDIR was seen.
+    pub(super) workdir_set: bool,
 }
 
 /// The evaluation of one Dockerfile.
@@ -86,45 +86,52 @@ pub(super) struct Evaluator<'a, 'r> {
     pub(super) platform: Platform,
     pub(super) globals: Env,
     pub(super) build_args: BuildArgs,
+    pub(super) ignore: &'a Ignore,
+    pub(super) lint: &'a Linter,
+    /// Which names the default of a global ARG takes up.
+    pub(super) global_deps: BTreeMap<String, BTreeSet<String>>,
+    /// What each FROM says, once [`Evaluator::prepare`] has read them.
+    pub(super) froms: Vec<FromLine>,
     resolve: &'a mut Resolve<'r>,
     needs: Vec<ImageNeed>,
-    configs: Vec<Config>,
+    configs: Vec<Option<Config>>,
     pub(super) stages: BTreeMap<usize, Evaluated>,
 }
 
+impl<'a, 'r> Evaluator<'a, 'r> {
+    pub(super) fn new(input: &Input<'a>, resolve: &'a mut Resolve<'r>) -> Self {
+        Self {
+            dockerfile: input.dockerfile,
+            file: input.file,
+            request: input.request,
+            platform: input.platform.clone(),
+            globals: Env::default(),
+            build_args: BuildArgs::new(&input.request.build_args),
+            ignore: input.ignore,
+            lint: input.lint,
+            global_deps: BTreeMap::new(),
+            froms: Vec::new(),
+            resolve,
+            needs: Vec::new(),
+            configs: Vec::new(),
+            stages: BTreeMap::new(),
+        }
+    }
+}
+
 impl Evaluator<'_, '_> {
-    /// Evaluates the ARGs before the first FROM; later ones see earlier ones.
-    fn evaluate_globals(&mut self, target: usize) -> Result<(), Error> {
-        let name = self.dockerfile.stages[target].name().unwrap_or("default");
-        let predefined = platform_args(&Platform::host(), &self.platform, name);
-        for (key, value) in predefined.pairs() {
-            let value = self.build_args.get(key).unwrap_or(value).to_owned();
-            self.globals.set(key, &value);
-        }
-        for global in &self.dockerfile.args {
-            for pair in &global.arg.pairs {
-                let name = self.expand_global(&pair.name)?;
-                let value = match (self.build_args.get(&name), &pair.default) {
-                    (Some(given), _) => Some(given.to_owned()),
-                    (None, Some(default)) => Some(self.expand_global(default)?),
-                    (None, None) => None,
-                };
-                if let Some(value) = value {
-                    self.globals.set(&name, &value);
-                }
-            }
-        }
-        Ok(())
+    /// Evaluates what all stages share, and finds the target: global ARGs, FROM lines, and the
+    /// order in which stages name each other.
+    pub(super) fn prepare(&mut self) -> Result<usize, Error> {
+        let target = self.request.target.as_deref();
+        self.evaluate_globals(target)?;
+        self.read_froms()?;
+        let target = find_target(self.dockerfile, target)?;
+        self.check_order()?;
+        Ok(target)
     }
 
-    /// Expands a word of the global scope.
-    fn expand_global(&self, word: &Word) -> Result<String, Error> {
-        let look_up = |name: &str| self.globals.get(name).map(str::to_owned);
-        expand(self.dockerfile.directives.escape, &look_up, self.file, word)
-            .map_err(|error| self.dockerfile_error(error))
-    }
-
-    fn dockerfile_error(&self, error: crate::dockerfile::Error) -> Error {
+    pub(super) fn dockerfile_error(&self, error: crate::dockerfile::Error) -> Error {
         Error::Dockerfile {
             file: Arc::clone(self.file),
             error,
@@ -145,32 +152,37 @@ impl Evaluator<'_, '_> {
     }
 
     /// Evaluates stage `index`, and before it the stages it needs, unless that has been done.
+    ///
+    /// A stage needs only stages before it, so going by number is enough; only a trigger of an
+    /// image can name one that the text did not.
     pub(super) fn stage(&mut self, index: usize) -> Result<(), Error> {
+        for needed in self.needed(index) {
+            self.evaluate_stage(needed)?;
+        }
+        Ok(())
+    }
+
+    fn evaluate_stage(&mut self, index: usize) -> Result<(), Error> {
         if self.stages.contains_key(&index) {
             return Ok(());
         }
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
         let span = stage.origin.span;
-        let from = &stage.from;
-        let platform = match &from.platform {
-            Some(word) => self.stage_platform(word, &stage.origin.original)?,
-            None => self.platform.clone(),
-        };
-        let base_name = self.expand_global(&from.base)?;
-        let in_from = |this: &Self, error| this.at(&stage.origin.original, span, error);
-        if base_name.is_empty() {
-            let error = StepError::Value(from.base.text.clone(), ValueError::Empty);
-            return Err(in_from(self, error));
-        }
+        let FromLine {
+            base: base_name,
+            platform,
+            ..
+        } = self.froms[index].clone();
+        let platform = platform.unwrap_or_else(|| self.platform.clone());
         let base = self
-            .find_base(index, &base_name, &platform, from.base.span)
-            .map_err(|error| in_from(self, error))?;
+            .find_base(index, &base_name, &platform, stage.from.base.span)
+            .map_err(|error| self.at(&stage.origin.original, span, error))?;
         let (mut state, triggers) = self.begin(&base)?;
-        let label = match stage.name() {
-            Some(name) => name.to_owned(),
-            None => format!("stage-{index}"),
-        };
+        self.lint.enter(&stage.origin, Some(index));
+        self.lint.reach(index, !state.config.shell.is_empty());
+        self.check_platform(&base, &base_name, &platform);
+        let label = self.stage_label(index);
         for text in &triggers {
             let source = Arc::new(Source::new(
                 "ONBUILD trigger of the base image",
@@ -212,25 +224,10 @@ impl Evaluator<'_, '_> {
             Evaluated {
                 plan,
                 scope: state.scope,
+                workdir_set: state.workdir_set,
             },
         );
         Ok(())
-    }
-
-    fn stage_platform(&self, word: &Word, original: &str) -> Result<Platform, Error> {
-        let text = self.expand_global(word)?;
-        let why = if text.is_empty() {
-            ValueError::Empty
-        } else {
-            ValueError::Platform
-        };
-        text.parse().map_err(|_| {
-            self.at(
-                original,
-                word.span,
-                StepError::Value(word.text.clone(), why),
-            )
-        })
     }
 
     fn find_base(
@@ -292,23 +289,31 @@ impl Evaluator<'_, '_> {
         Ok(self.needs.len() - 1)
     }
 
+    /// The config of an image in the list of needed ones.
+    pub(super) fn config(&self, image: usize) -> Option<&Config> {
+        self.configs[image].as_ref()
+    }
+
     /// What a stage has before its first instruction, and the triggers of its base.
     fn begin(&mut self, base: &Base) -> Result<(StageState, Vec<String>), Error> {
         let mut state = StageState::default();
         match base {
             Base::Scratch => state.config.working_dir = "/".to_owned(),
-            Base::Image(image) => {
-                let config = &self.configs[*image];
-                state.config = config.config.clone();
-                state.author.clone_from(&config.author);
-                state.scope.env = Env::from_pairs(&config.config.env);
-            }
+            Base::Image(image) => match &self.configs[*image] {
+                Some(config) => {
+                    state.config = config.config.clone();
+                    state.author.clone_from(&config.author);
+                    state.scope.env = Env::from_pairs(&config.config.env);
+                }
+                None => state.scope.base_unknown = true,
+            },
             Base::Stage(stage) => {
                 self.stage(*stage)?;
                 let evaluated = &self.stages[stage];
                 state.config = evaluated.plan.config.clone();
                 state.author.clone_from(&evaluated.plan.author);
                 state.scope = evaluated.scope.clone();
+                state.workdir_set = evaluated.workdir_set;
             }
         }
         if state.config.env_value("PATH").is_none() {
@@ -327,6 +332,9 @@ impl Evaluator<'_, '_> {
         span: Span,
         triggered: bool,
     ) -> Result<(), Error> {
+        if !triggered {
+            self.lint.enter(&instruction.origin, Some(index));
+        }
         let before = state.needs.len();
         let result = self.instruct(index, state, instruction, span, triggered);
         let name = instruction.origin.original.clone();
@@ -348,16 +356,18 @@ impl Evaluator<'_, '_> {
     }
 }
 
-/// Expands one word; an error names the word's place.
+/// Expands one word, and tells the names in it; an error names the word's place.
 pub(super) fn expand(
     escape: char,
     look_up: &dyn Fn(&str) -> Option<String>,
     file: &Source,
     word: &Word,
-) -> Result<String, crate::dockerfile::Error> {
-    Expander::new(escape, look_up)
-        .word(&word.text)
-        .map_err(|error| crate::dockerfile::Error::expanding(file, word, error))
+) -> Result<(String, Names), crate::dockerfile::Error> {
+    let mut expander = Expander::new(escape, look_up);
+    match expander.word(&word.text) {
+        Ok(text) => Ok((text, expander.take_names())),
+        Err(error) => Err(crate::dockerfile::Error::expanding(file, word, error)),
+    }
 }
 
 /// Orders the stages, replaces indices into the file by indices into the plan, and gives every

@@ -30,6 +30,8 @@ pub(super) struct StageState {
     pub(super) needs: Vec<usize>,
     /// Whether this stage itself set CMD, which a later ENTRYPOINT then leaves alone.
     cmd_is_own: bool,
+    /// Whether a WORKDIR was seen, here or in a stage below.
+    pub(super) workdir_set: bool,
 }
 
 /// What evaluating one instruction needs to know of where it stands.
@@ -82,8 +84,16 @@ impl Evaluator<'_, '_> {
         };
         match &instruction.kind {
             Kind::Run(run) => self.run(state, &at, run),
-            Kind::Copy(copy) => self.copy(state, &at, copy),
-            Kind::Add(add) => self.add(state, &at, add),
+            Kind::Copy(copy) => {
+                self.copy(state, &at, copy)?;
+                self.check_sources(state, "Copy");
+                Ok(())
+            }
+            Kind::Add(add) => {
+                self.add(state, &at, add)?;
+                self.check_sources(state, "Add");
+                Ok(())
+            }
             Kind::Workdir(word) => self.workdir(state, &at, word),
             Kind::Arg(arg) => self.arg(state, &at, arg),
             Kind::Env(pairs) => self.env(state, &at, pairs),
@@ -141,14 +151,17 @@ impl Evaluator<'_, '_> {
 
     fn expand_in(&self, scope: &Scope, word: &Word) -> Result<String, StepError> {
         let look_up = |name: &str| scope.env.get(name).map(str::to_owned);
-        expand(self.dockerfile.directives.escape, &look_up, self.file, word)
-            .map_err(StepError::Text)
+        let (text, names) = expand(self.dockerfile.directives.escape, &look_up, self.file, word)
+            .map_err(StepError::Text)?;
+        self.check_variables(&names, scope);
+        Ok(text)
     }
 
     fn arg(&self, state: &mut StageState, at: &At<'_>, arg: &Arg) -> Result<(), StepError> {
         let mut texts = Vec::new();
         for pair in &arg.pairs {
             let name = self.expand(state, &pair.name)?;
+            self.check_secret("ARG", &name);
             let value = match (self.build_args.get(&name), &pair.default) {
                 (Some(given), _) => Some(given.to_owned()),
                 (None, Some(default)) => Some(self.expand(state, default)?),
@@ -181,6 +194,7 @@ impl Evaluator<'_, '_> {
     fn env(&self, state: &mut StageState, at: &At<'_>, pairs: &Pairs) -> Result<(), StepError> {
         let pairs = self.expand_pairs(state, pairs)?;
         for (key, value) in &pairs {
+            self.check_secret("ENV", key);
             state.config.set_env(key, value);
             state.scope.env.set(key, value);
         }
@@ -206,6 +220,7 @@ impl Evaluator<'_, '_> {
         let mut ports = Vec::new();
         for word in words {
             for text in self.expand(state, word)?.split_whitespace() {
+                self.check_port(text);
                 let specs = port_specs(text)
                     .map_err(|_| StepError::Value(text.to_owned(), ValueError::Port))?;
                 ports.extend(specs.iter().map(ToString::to_string));
@@ -255,6 +270,8 @@ impl Evaluator<'_, '_> {
 
     fn workdir(&self, state: &mut StageState, at: &At<'_>, word: &Word) -> Result<(), StepError> {
         let text = self.expand(state, word)?;
+        self.check_workdir(state, &text);
+        state.workdir_set = true;
         let nul = || StepError::NulInPath { path: text.clone() };
         let to = destination(&text, &workdir_of(&state.config)).ok_or_else(nul)?;
         let path = match keeps_its_spelling(&text) {

@@ -41,6 +41,8 @@ pub enum Meant {
     },
     /// A common image, with the tag that was given.
     Image(String),
+    /// A variable.
+    Variable(String),
 }
 
 impl fmt::Display for Meant {
@@ -50,6 +52,7 @@ impl fmt::Display for Meant {
             Self::Later { stage, line } => {
                 write!(f, "the stage `{stage}` is defined later, on line {line}")
             }
+            Self::Variable(name) => write!(f, "did you mean `${name}`?"),
             Self::Image(image) => write!(f, "did you mean the image `{image}`?"),
         }
     }

@@ -16,11 +16,13 @@ use crate::image::Platform;
 use crate::store::Store;
 
 mod cache;
+pub mod check;
 mod commit;
 mod context;
 mod error;
 mod eval;
 mod exec;
+mod froms;
 mod git;
 mod images;
 mod instruct;
@@ -69,18 +71,46 @@ pub fn build(
     };
     let sources = sources::open(store, request, cancel)?;
     let file = Arc::clone(&sources.file);
-    let parsed = dockerfile::parse(&file).map_err(|error| Error::Dockerfile {
-        file: Arc::clone(&file),
-        error,
-    })?;
+    let lint_options = check::options(&scope::BuildArgs::new(&request.build_args), &file)?;
+    let mut found = Vec::new();
+    let parsed = dockerfile::parse_reporting(&file, &mut found);
+    let linter = check::Linter::new(found);
+    let findings = || {
+        let findings = linter.findings(&lint_options, parsed.as_ref().ok());
+        check::report(&findings, sink);
+        findings
+    };
+    let parsed = match &parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            findings();
+            return Err(Error::Dockerfile {
+                file: Arc::clone(&file),
+                error: error.clone(),
+            });
+        }
+    };
     let mut images = Vec::new();
     let mut resolve = |need: &step::ImageNeed| {
         let image = images::resolve(store, request, &need.reference, &need.platform, sink)?;
         let config = image.config().clone();
         images.push(image);
-        Ok(config)
+        Ok(Some(config))
     };
-    let plan = eval::evaluate(&parsed, &file, request, &platform, &mut resolve)?;
+    let input = eval::Input {
+        dockerfile: parsed,
+        file: &file,
+        request,
+        platform: &platform,
+        ignore: sources.context.ignore(),
+        lint: &linter,
+    };
+    let plan = eval::evaluate(&input, &mut resolve);
+    let warnings = findings();
+    let plan = plan?;
+    if let Some(error) = check::violation(&lint_options, &warnings) {
+        return Err(error);
+    }
     sink.emit(Event::Planned {
         steps: plan.step_count(),
     });
@@ -149,5 +179,6 @@ pub fn build(
         tags: request.tags.clone(),
         ran: counts.ran,
         cached: counts.cached,
+        warnings,
     })
 }

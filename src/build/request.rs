@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::dockerfile::Warning;
 use crate::image::{Digest, ImageId, Platform, Reference};
 use crate::layer::Time;
 use crate::transfer;
@@ -177,4 +178,6 @@ pub struct Outcome {
     pub ran: u32,
     /// Steps an earlier result answered for.
     pub cached: u32,
+    /// What the linter found.
+    pub warnings: Vec<Warning>,
 }

@@ -122,6 +122,8 @@ pub(super) struct Scope {
     pub(super) env: Env,
     /// Declared ARGs, each once, in the order they were first seen.
     pub(super) args: Vec<DeclaredArg>,
+    /// Whether the base's variables are missing, since a check does without the image.
+    pub(super) base_unknown: bool,
 }
 
 impl Scope {

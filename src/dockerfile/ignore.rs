@@ -167,6 +167,16 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Returns whether some pattern brings back what others hide.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.keeps)
+    }
+
+    /// Returns the patterns as written, without outer blanks.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.text.as_str())
+    }
+
     /// Decides on a path relative to the root: components joined by single slashes, none in
     /// front and none behind.
     pub fn matches(&self, path: &[u8]) -> Verdict<'_> {

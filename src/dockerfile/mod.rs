@@ -57,7 +57,7 @@ pub use instruction::{
 };
 pub use lint::Warning;
 pub use mount::{Mount, MountFault, MountField, MountKind, MountSpec, Sharing};
-pub use parse::{parse, parse_instruction, parse_reporting};
+pub use parse::{directives, parse, parse_instruction, parse_reporting};
 pub use ports::{Port, PortError, Proto, port_specs};
 pub use remote::{SourceKind, file_name, source_kind};
 pub use rule::Rule;

@@ -9,6 +9,7 @@ mod support;
 
 mod build_cli;
 mod caching;
+mod checks;
 mod containers;
 mod copying;
 mod full_disk;

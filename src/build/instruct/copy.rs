@@ -95,17 +95,27 @@ impl Evaluator<'_, '_> {
             if index < at.index {
                 return Ok(CopyFrom::Stage(index));
             }
-            return Err(StepError::Value(name.to_owned(), ValueError::StageIndex));
+            if index >= self.dockerfile.stages.len() {
+                return Err(StepError::StageIndex { index });
+            }
+            return Err(self.later_stage(at, name));
         }
         let later = self.dockerfile.stages[at.index..]
             .iter()
             .any(|stage| stage.name() == Some(&name.to_lowercase()));
         if later {
-            return Err(StepError::Value(name.to_owned(), ValueError::LaterStage));
+            return Err(self.later_stage(at, name));
         }
         let platform = self.platform.clone();
         let image = self.image(at.index, name, &platform, word.span)?;
         Ok(CopyFrom::Image(image))
+    }
+
+    fn later_stage(&self, at: &At<'_>, name: &str) -> StepError {
+        StepError::LaterStage {
+            stage: name.to_owned(),
+            current: self.stage_label(at.index),
+        }
     }
 
     fn copy_step(

@@ -1,6 +1,7 @@
 //! The verbs about images, which `cooper` and `cask` share.
 
 mod build;
+mod check;
 mod df;
 mod fsck;
 mod history;
@@ -31,6 +32,7 @@ use super::report::Report;
 pub(crate) enum Verb {
     #[command(visible_alias = "bud", alias = "build-using-dockerfile")]
     Build(Box<build::Build>),
+    Check(Box<check::Check>),
     Images(images::Images),
     Rmi(rmi::Rmi),
     Tag(tag::Tag),
@@ -56,6 +58,7 @@ impl Verb {
         match self {
             Self::Build(verb) => return verb.run(session),
             Self::Fsck(verb) => return verb.run(session),
+            Self::Check(verb) => return verb.run(session),
             Self::Images(verb) => verb.run(session),
             Self::Rmi(verb) => verb.run(session),
             Self::Tag(verb) => verb.run(session),

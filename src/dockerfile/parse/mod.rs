@@ -67,6 +67,14 @@ pub fn parse_reporting(source: &Source, warnings: &mut Vec<Warning>) -> Result<D
     outcome.map(|()| file)
 }
 
+/// Reads the directives alone, whatever is wrong with the rest.
+pub fn directives(source: &Source) -> Directives {
+    let mut reader = Reader::new(source);
+    // They are read with the first instruction; an error there leaves those before it.
+    let _ = reader.next();
+    reader.directives().clone()
+}
+
 fn read_all(
     source: &Source,
     file: &mut Dockerfile,

@@ -17,7 +17,9 @@ use crate::cli::args::{self, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
 use crate::cli::ui::{Progress, human};
+use crate::cli::verbs::check;
 use crate::cli::{Session, env, files, signals, ui};
+use crate::dockerfile::Warning;
 use crate::image::{Platform, Reference};
 use crate::transfer::{self, Network};
 
@@ -34,7 +36,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
     /// Directory, tar or `-` with the files that COPY and ADD may take
-    #[arg(value_name = "CONTEXT")]
+    #[arg(value_name = "CONTEXT", default_value = ".")]
     context: PathBuf,
 
     /// Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
@@ -124,6 +126,15 @@ pub(crate) struct Build {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timestamp: Option<i64>,
 
+    /// Check the Dockerfile instead of building it, as `cooper check` does
+    #[arg(long)]
+    check: bool,
+
+    /// Answer a question about the Dockerfile instead of building it: check, outline, targets or
+    /// subrequests.describe, each with `,format=json`
+    #[arg(long, value_name = "METHOD", value_parser = check::call, conflicts_with = "check")]
+    call: Option<check::Call>,
+
     #[command(flatten)]
     results: ResultArgs,
 
@@ -209,6 +220,9 @@ fn annotation(text: &str) -> Result<(String, String), String> {
 impl Build {
     /// Builds, and tells what came of it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        if let Some(call) = self.call().filter(|call| !call.builds()) {
+            return self.look(session, call);
+        }
         let began = Instant::now();
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
@@ -239,6 +253,22 @@ impl Build {
             ui::data(&image)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is asked instead of a build.
+    pub(crate) fn call(&self) -> Option<check::Call> {
+        match self.check {
+            true => Some(check::Call::CHECK),
+            false => self.call,
+        }
+    }
+
+    /// Looks at the Dockerfile without building.
+    pub(crate) fn look(&self, session: &Session, call: check::Call) -> Result<ExitCode, Report> {
+        let mut request = self.request()?;
+        let store = session.store()?;
+        let _spool = context::resolve(self, &store, &mut request)?;
+        call.run(&store, &request)
     }
 
     fn quiet(&self) -> bool {
@@ -389,7 +419,23 @@ impl Build {
         for tag in &outcome.tags {
             session.say(&format!("tagged {tag}"));
         }
+        if !outcome.warnings.is_empty() {
+            session.say(&warnings(&outcome.warnings));
+        }
     }
+}
+
+/// Returns what the linter found, each with the page about it.
+fn warnings(found: &[Warning]) -> String {
+    let mut text = match found.len() {
+        1 => "1 warning found (`cooper check` shows its place):".to_owned(),
+        n => format!("{n} warnings found (`cooper check` shows their places):"),
+    };
+    for warning in found {
+        let line = build::check::line_of(warning);
+        text.push_str(&format!("\n - {line} {}", warning.rule.url()));
+    }
+    text
 }
 
 /// Returns what docker's `--metadata-file` holds, as far as there is something to say.
