@@ -34,12 +34,32 @@ fn finish(
     global: args::Global,
     work: impl FnOnce(&Session) -> Result<ExitCode, Report>,
 ) -> ExitCode {
+    #[cfg(debug_assertions)]
+    arm_fault();
     let session = Session::new(global);
     let result = work(&session);
     session.close();
     match result {
         Ok(code) => code,
         Err(report) => ExitCode::from(report.show()),
+    }
+}
+
+/// Takes `COOPER_FAULT=kill:12` (or `full:`, `broken:`) of the crash suite. Test builds only.
+#[cfg(debug_assertions)]
+fn arm_fault() {
+    use crate::store::fault::{Fault, arm};
+    let text = env::text("COOPER_FAULT").unwrap_or_default();
+    let Some((fault, number)) = text.split_once(':') else {
+        return;
+    };
+    let fault = match fault {
+        "kill" => Fault::Kill,
+        "full" => Fault::Full,
+        _ => Fault::Broken,
+    };
+    if let Ok(number) = number.parse() {
+        arm(fault, number);
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::Store;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use super::lease::Lease;
 use super::locks::Act;
 use crate::image::{
@@ -282,6 +283,7 @@ impl Store {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        fault::point("write", &self.temp.0).map_err(Error::into_io)?;
         match self.file.write(bytes) {
             Ok(n) => {
                 self.hasher.update(&bytes[..n]);

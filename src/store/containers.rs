@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use super::frame::{self, Head};
 use crate::image::{DiffId, ImageId};
 
@@ -50,6 +51,7 @@ impl Store {
         disk::make_dir(&made)?;
         disk::new_file(&made.join("running"))?;
         self.write_file(&made.join("pins"), &frame_pins(id, pins), false)?;
+        fault::point("make", &path)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let at = rustix::fs::CWD;
         match rustix::fs::renameat_with(at, &made, at, &path, flags) {
@@ -117,6 +119,7 @@ impl Store {
     pub fn remove_container(&self, id: &str) -> Result<(), Error> {
         let path = self.container_dir(id)?;
         let scratch = self.scratch()?;
+        fault::point("remove", &path)?;
         match std::fs::rename(&path, scratch.path().join("removed")) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
             _ => Ok(()),

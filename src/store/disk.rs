@@ -15,9 +15,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::error::Error;
+use super::fault;
 
 /// Makes a directory that only its owner may enter; one that exists is fine.
 pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
+    fault::point("make", path)?;
     match DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("make", path, e)),
         _ => Ok(()),
@@ -32,6 +34,7 @@ pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, Error> {
 
 /// Makes a new file for reading and writing that only its owner may open.
 pub(super) fn new_file(path: &Path) -> Result<File, Error> {
+    fault::point("make", path)?;
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -43,6 +46,7 @@ pub(super) fn new_file(path: &Path) -> Result<File, Error> {
 
 /// Opens a lock file, made when it is missing.
 pub(super) fn lock_file(path: &Path) -> Result<File, Error> {
+    fault::point("open", path)?;
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -85,6 +89,7 @@ pub(super) fn times(path: &Path) -> Result<Option<(SystemTime, SystemTime)>, Err
 
 /// Sets when a file was last written; a file that is gone is fine.
 pub(super) fn touch(path: &Path, time: SystemTime) -> Result<(), Error> {
+    fault::point("set the time of", path)?;
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => file.set_modified(time),
         Err(e) => Err(e),
@@ -102,11 +107,13 @@ pub(super) fn exists(path: &Path) -> Result<bool, Error> {
 
 /// Renames, over whatever file is there.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    fault::point("rename into place", to)?;
     fs::rename(from, to).map_err(|e| Error::io("rename into place", to, e))
 }
 
 /// Removes a file; returns whether there was one.
 pub(super) fn remove_file(path: &Path) -> Result<bool, Error> {
+    fault::point("remove", path)?;
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -154,6 +161,7 @@ const MAX_DEPTH: u32 = 64;
 /// is followed, directories without permissions are opened up, and depth costs no descriptors.
 /// What vanishes meanwhile is fine.
 pub(super) fn remove_tree(path: &Path) -> Result<u64, Error> {
+    fault::point("remove", path)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let top = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(top) => top,
@@ -184,6 +192,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<u64, Error> {
             break;
         }
     }
+    fault::point("remove", path)?;
     match rustix::fs::rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => Ok(removal.held),
         Err(e) => Err(Error::os("remove", path, e)),

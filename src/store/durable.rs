@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use super::Store;
 use super::disk;
 use super::error::Error;
+use super::fault;
 
 impl Store {
     /// Marks `item` as not yet permanent. Called before its final name is made.
@@ -70,6 +71,7 @@ impl Store {
             return Ok(());
         }
         let root = disk::open_dir(&self.shared.root)?;
+        fault::point("sync", &self.shared.root)?;
         rustix::fs::syncfs(&root).map_err(|e| Error::os("sync", &self.shared.root, e))?;
         for mark in done {
             disk::remove_file(&mark)?;

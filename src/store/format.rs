@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Options;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use crate::layer::{Marks, Ownership};
 
 /// The layout this program reads and writes.
@@ -171,6 +172,7 @@ fn create(root: &Path, path: &Path, options: Options) -> Result<Vec<u8>, Error> 
     let mut file = disk::lock_file(&temp)?;
     let written = file.write_all(&bytes).and_then(|()| file.sync_all());
     written.map_err(|e| Error::io("write", &temp, e))?;
+    fault::point("rename into place", path)?;
     match std::fs::rename(&temp, path) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.exists() => {}

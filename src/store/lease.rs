@@ -16,6 +16,7 @@ use std::{fs, io};
 use super::Store;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use super::locks::Work;
 
 /// A locked directory below `tmp/`. Dropping it removes it.
@@ -33,6 +34,7 @@ impl Lease {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = tmp.join(format!("{}-{number}", std::process::id()));
+            fault::point("make", &path)?;
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {}
                 // Left by a dead process of the same number, or one of another pid namespace.

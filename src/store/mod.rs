@@ -37,6 +37,7 @@ mod containers;
 mod disk;
 mod durable;
 mod error;
+pub mod fault;
 mod find;
 mod format;
 mod frame;

@@ -12,6 +12,7 @@ use super::Store;
 use super::blobs::Temp;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use super::frame::{self, Head};
 use crate::image::{Descriptor, Digest, Reference};
 
@@ -76,6 +77,7 @@ impl Store {
         let lease = self.lease()?;
         let temp = Temp(lease.fresh("file"));
         let mut file: File = disk::new_file(&temp.0)?;
+        fault::point("write", &temp.0)?;
         file.write_all(bytes)
             .map_err(|e| Error::io("write", &temp.0, e))?;
         if settle {

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::disk;
 use super::error::Error;
+use super::fault;
 use super::images::LayerRef;
 use super::lease::Scratch;
 use super::locks::Act;
@@ -258,6 +259,7 @@ impl Store {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{GONE}{}-{number}", std::process::id());
         let gone = self.path("trees").join(name);
+        fault::point("remove", path)?;
         match std::fs::rename(path, &gone) {
             Ok(()) => disk::remove_tree(&gone),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -314,6 +316,7 @@ impl Store {
         let at = rustix::fs::CWD;
         if !disk::exists(&path)? {
             self.mark(&format!("tree-{key}"))?;
+            fault::point("rename into place", &path)?;
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(at, from, at, &path, flags) {
                 Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}

@@ -23,6 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use servers::{Certs, Server, Setup, Temp};
 
 /// The programs, as cargo built them.
