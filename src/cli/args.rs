@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 
 use super::env;
 use super::report::Report;
-use super::ui::Level;
+use super::ui::{Level, human};
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::userns::Isolation;
 
@@ -25,9 +25,19 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
     pub(crate) isolation: Option<Isolation>,
 
+    /// What a build or pull leaves on disk at most: beyond it, results of build steps go, least
+    /// recently used first; `COOPER_MAX_STORE` names a default
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_store: Option<u64>,
+
     /// How much is said on standard error besides progress
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log: Option<Level>,
+}
+
+/// Reads a size such as `512m` or `10GB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    human::parse_size(text).ok_or_else(|| "expected a size such as `512m` or `10GB`".to_owned())
 }
 
 /// How registries are reached.

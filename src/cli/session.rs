@@ -20,6 +20,7 @@ pub(crate) struct Session {
     root: Option<PathBuf>,
     isolation: Option<Isolation>,
     level: Option<Level>,
+    max_store: Option<u64>,
     began: Instant,
 }
 
@@ -31,6 +32,7 @@ impl Session {
             root: global.root.or_else(env::default_root),
             isolation: global.isolation,
             level: global.log,
+            max_store: global.max_store,
             began: Instant::now(),
         }
     }
@@ -81,6 +83,24 @@ impl Session {
             Progress::Auto
         };
         Shown::new(progress, self.level.unwrap_or(Level::Warn))
+    }
+
+    /// Brings the store below what it may hold. What goes wrong is only told: the work is done.
+    pub(crate) fn cap(&self, store: &Store) {
+        let named = || env::text("COOPER_MAX_STORE").and_then(|text| ui::human::parse_size(&text));
+        let Some(most) = self.max_store.or_else(named) else {
+            return;
+        };
+        match store.cap(most) {
+            Ok(removed) if removed.freed > 0 => self.say(&format!(
+                "the store held more than {}: {} results of build steps went, {} are free again",
+                ui::human::size(most),
+                removed.cached,
+                ui::human::size(removed.freed)
+            )),
+            Ok(_) => {}
+            Err(error) => self.say(&format!("warning: the store was not made smaller: {error}")),
+        }
     }
 
     /// Tells how long the command took, to those who want to know everything.

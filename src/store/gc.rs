@@ -24,9 +24,11 @@ use super::usage::Holdings;
 use crate::image::{Descriptor, Digest, ImageId, Reference};
 
 /// What a prune takes away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prune {
-    /// Named images too, unless a container uses them; otherwise only those without a tag.
+    /// Images without a tag, unless a container uses them.
+    pub images: bool,
+    /// Images with a tag too.
     pub all: bool,
     /// Cached results too, with the layers that only they keep.
     pub cache: bool,
@@ -37,6 +39,20 @@ pub struct Prune {
     pub keep: Option<u64>,
     /// Only say what would go.
     pub dry_run: bool,
+}
+
+impl Default for Prune {
+    /// Images without a tag, and what nothing leads to.
+    fn default() -> Self {
+        Self {
+            images: true,
+            all: false,
+            cache: false,
+            until: None,
+            keep: None,
+            dry_run: false,
+        }
+    }
 }
 
 /// What went, or would go.
@@ -74,6 +90,20 @@ struct Cached {
 }
 
 impl Store {
+    /// Removes cached results, least recently used first, when the store holds more than `most`
+    /// bytes. Images stay. The sizes that were noted when layers were made are added up first, so
+    /// a store within its bounds costs a few reads.
+    pub fn cap(&self, most: u64) -> Result<Removed, Error> {
+        if self.noted_bytes()? <= most {
+            return Ok(Removed::default());
+        }
+        self.prune(Prune {
+            images: false,
+            keep: Some(most),
+            ..Prune::default()
+        })
+    }
+
     /// Removes what nothing needs: images without a tag, and all blobs, trees and records that no
     /// name, image, container or cached result leads to.
     pub fn prune(&self, what: Prune) -> Result<Removed, Error> {
@@ -114,6 +144,9 @@ impl Store {
 
     /// Chooses the images that a prune takes: dangling ones, or all that no container uses.
     fn choose_images(&self, catalog: &Catalog, what: &Prune) -> Result<Doomed, Error> {
+        if !what.images {
+            return Ok(Doomed::default());
+        }
         let mut used = HashSet::new();
         for id in self.containers()? {
             used.extend(self.container_pins(&id)?.image);

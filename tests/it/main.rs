@@ -19,5 +19,6 @@ mod moving;
 mod run_mounts;
 mod rungs_files;
 mod running;
+mod space;
 mod stages;
 mod wiring;

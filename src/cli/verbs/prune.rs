@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::rmi::tell;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
-use crate::cli::{Session, ui};
+use crate::cli::{Session, args, ui};
 use crate::dockerfile::go_duration;
 use crate::store::Prune as What;
 
@@ -27,7 +27,7 @@ pub(crate) struct Prune {
 
     /// Results of build steps, least recently used first, until the store takes no more than this
     /// on disk: `10GB`, `512m`
-    #[arg(long = "keep-storage", value_name = "SIZE", value_parser = size)]
+    #[arg(long = "keep-storage", value_name = "SIZE", value_parser = args::size)]
     keep: Option<u64>,
 
     /// Accepted and without effect: nothing is asked
@@ -37,10 +37,6 @@ pub(crate) struct Prune {
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    human::parse_size(text).ok_or_else(|| "expected a size such as `512m` or `10GB`".to_owned())
 }
 
 fn until(text: &str) -> Result<SystemTime, String> {
@@ -70,6 +66,7 @@ impl Prune {
             cache: self.cache,
             until: self.until,
             keep: self.keep,
+            images: true,
             dry_run: self.dry_run,
         };
         let removed = store.prune(what)?;

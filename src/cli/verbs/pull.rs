@@ -45,6 +45,7 @@ impl Pull {
             drop(shown);
             ui::data(&image.id())?;
         }
+        session.cap(&store);
         Ok(())
     }
 }

@@ -252,6 +252,7 @@ impl Build {
         } else if let Some(image) = outcome.image.as_ref().filter(|_| !self.uses_stdout()) {
             ui::data(&image)?;
         }
+        session.cap(&store);
         Ok(ExitCode::SUCCESS)
     }
 
