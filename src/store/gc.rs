@@ -30,7 +30,8 @@ pub struct Prune {
     pub images: bool,
     /// Images with a tag too.
     pub all: bool,
-    /// Cached results too, with the layers that only they keep.
+    /// Cached results too, with the layers that only they keep, and the directories of cache
+    /// mounts.
     pub cache: bool,
     /// Only images made, and cached results last used, before this.
     pub until: Option<SystemTime>,
@@ -125,6 +126,9 @@ impl Store {
         if what.dry_run {
             let live = self.mark_live(&catalog, &doomed)?;
             removed.freed = self.sweep_dead(&live, None, true)?;
+            if what.cache {
+                removed.freed += self.drop_caches(true)?;
+            }
             return Ok(removed);
         }
         self.forget(&doomed.untagged, &doomed.deleted)?;
@@ -138,6 +142,9 @@ impl Store {
             disk::remove_file(path)?;
         }
         removed.freed = self.sweep_dead(&live, None, false)?;
+        if what.cache {
+            removed.freed += self.drop_caches(false)?;
+        }
         self.drop_stale_marks()?;
         Ok(removed)
     }

@@ -10,6 +10,7 @@
 //!   records/<kind>/<xx>/<key>       small facts; `image`, `layer`, `packed` are this room's own
 //!   containers/<id>/{lock,pins,…}   working containers and running ones
 //!   volumes/  networks/             the runner's
+//!   caches/<hex>/                   directories of `RUN --mount=type=cache`
 //!   locks/{use,tree-xx,blob-xx,image-xx,facts-xx}
 //!   unsynced/<boot id>/<item>       marks of what a power cut may damage (`durable`)
 //!   tmp/<lease>/                    work in progress of one process (`lease`)
@@ -33,6 +34,7 @@
 
 pub mod archive;
 mod blobs;
+mod caches;
 mod containers;
 mod disk;
 mod durable;
@@ -65,6 +67,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use blobs::{Blob, BlobWriter};
+pub use caches::{Cache, CacheRequest, CacheUse};
 pub use containers::{ContainerLock, Pins};
 pub use error::{ArchiveFlaw, Error};
 pub use find::{Found, Target};

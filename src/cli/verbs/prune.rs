@@ -16,7 +16,7 @@ pub(crate) struct Prune {
     #[arg(short, long)]
     all: bool,
 
-    /// Also the results of build steps, which then run again
+    /// Also the results of build steps, which then run again, and the caches of `RUN --mount`
     #[arg(long)]
     cache: bool,
 
