@@ -111,10 +111,8 @@ impl Plan {
         if self.argv.is_empty() {
             return Err(PlanError::NoProgram);
         }
-        if let Rootfs::Overlay(overlay) = &self.rootfs
-            && overlay.lowers.len() > 500
-        {
-            return Err(PlanError::Layers(overlay.lowers.len()));
+        if let Rootfs::Overlay(overlay) = &self.rootfs {
+            overlay.check()?;
         }
         let nul = |bytes: &[u8]| bytes.contains(&0);
         if self.argv.iter().any(|arg| nul(arg.as_bytes())) {
@@ -138,6 +136,9 @@ impl Plan {
         absolute("working directory", &self.cwd.path)?;
         for mount in &self.mounts {
             absolute("mount target", &mount.target)?;
+            if let MountKind::Layers { overlay, .. } = &mount.kind {
+                overlay.check()?;
+            }
             if let MountKind::Bind {
                 source: Source::Fd(index),
                 ..
@@ -218,6 +219,15 @@ pub struct Overlay {
     pub old_mount_api: bool,
 }
 
+impl Overlay {
+    fn check(&self) -> Result<(), PlanError> {
+        match self.lowers.len() {
+            count @ 501.. => Err(PlanError::Layers(count)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One mount below `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -287,6 +297,15 @@ pub enum MountKind {
         source: Source,
         /// Whether what is mounted below the source comes along.
         recursive: bool,
+    },
+    /// A file or directory of layers that are stacked for this mount alone. What is written goes
+    /// to its `upper`.
+    Layers {
+        /// The layers.
+        overlay: Overlay,
+        /// What of them is mounted; links are followed inside.
+        #[serde(with = "wire::name")]
+        path: PathBuf,
     },
     /// An empty file system in memory.
     Tmpfs {

@@ -22,7 +22,7 @@ use crate::sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, set_attribute
 use super::super::error::{Failure, Stage};
 use super::super::plan::{Access, Content, MountKind, Overlay, Plan, Rootfs, Source};
 use super::At;
-use super::place::{Places, Want, stands_inside};
+use super::place::{Places, Want, open_inside, stands_inside};
 
 /// The mounted root and the tmpfs it stands on.
 pub(super) struct Root {
@@ -82,7 +82,7 @@ pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
     let place = rustix::fs::openat(&scratch, "root", dir_flags(), Mode::empty());
     let place = place.at(Stage::Root, "a tmpfs")?;
     match (&plan.rootfs, dirs) {
-        (Rootfs::Overlay(overlay), Some(dirs)) => dirs.mount(overlay, &scratch, &place)?,
+        (Rootfs::Overlay(overlay), Some(dirs)) => dirs.mount(overlay, &scratch, "root")?,
         (Rootfs::Overlay(overlay), None) => bind_root(&overlay.upper, &place)?,
         (Rootfs::Directory { path }, _) => bind_root(path, &place)?,
     }
@@ -165,15 +165,18 @@ impl Dirs {
         })
     }
 
-    fn mount(&self, overlay: &Overlay, scratch: &OwnedFd, place: &OwnedFd) -> Result<(), Failure> {
+    /// Mounts them on the directory `name` of the scratch tmpfs.
+    fn mount(&self, overlay: &Overlay, scratch: &OwnedFd, name: &str) -> Result<(), Failure> {
+        let place = rustix::fs::openat(scratch, name, dir_flags(), Mode::empty());
+        let place = place.at(Stage::Root, "a tmpfs")?;
         let new = match overlay.old_mount_api {
             true => Err(Errno::INVAL),
             false => self.mount_new(overlay),
         };
         let done = match new {
-            Ok(tree) => attach(&tree, place),
+            Ok(tree) => attach(&tree, &place),
             // No `lowerdir+` before Linux 6.7.
-            Err(Errno::INVAL) => self.mount_old(overlay, scratch),
+            Err(Errno::INVAL) => self.mount_old(overlay, scratch, name),
             Err(errno) => Err(errno),
         };
         done.at(Stage::Root, &overlay.upper)
@@ -204,7 +207,7 @@ impl Dirs {
 
     /// mount(2) takes one page of options, so the directories are named by descriptor number,
     /// relative to `/proc/self/fd`.
-    fn mount_old(&self, overlay: &Overlay, scratch: &OwnedFd) -> Result<(), Errno> {
+    fn mount_old(&self, overlay: &Overlay, scratch: &OwnedFd, name: &str) -> Result<(), Errno> {
         let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
         let lowers: Vec<String> = self.lowers.iter().map(number).collect();
         let mut data = format!(
@@ -222,7 +225,7 @@ impl Dirs {
             }
         }
         rustix::process::chdir("/proc/self/fd")?;
-        let target = format!("{}/root", scratch.as_raw_fd());
+        let target = format!("{}/{name}", scratch.as_raw_fd());
         let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
         let flags = MountFlags::empty();
         rustix::mount::mount("overlay", target, "overlay", flags, data.as_c_str())
@@ -247,6 +250,11 @@ pub(super) fn mount_all(
                 let tree = bind_source(source, *recursive, inherited, target)?;
                 let stat = rustix::fs::fstat(&tree).at(Stage::Source, target)?;
                 (tree, Want::like(&stat), *recursive)
+            }
+            MountKind::Layers { overlay, path } => {
+                let tree = root.layers(index, overlay, path)?;
+                let stat = rustix::fs::fstat(&tree).at(Stage::Source, target)?;
+                (tree, Want::like(&stat), false)
             }
             MountKind::Tmpfs { size, mode } => {
                 let tree = tmpfs(*size, *mode).at(Stage::Mount, target)?;
@@ -306,6 +314,23 @@ pub(super) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
 }
 
 impl Root {
+    /// A detached mount of what `path` leads to inside the stack of `overlay`.
+    fn layers(&self, index: usize, overlay: &Overlay, path: &Path) -> Result<OwnedFd, Failure> {
+        let name = format!("layers{index}");
+        let made = rustix::fs::mkdirat(&self.scratch, &name, Mode::from_raw_mode(0o755));
+        made.at(Stage::Source, path)?;
+        let open = || rustix::fs::openat(&self.scratch, &name, dir_flags(), Mode::empty());
+        if overlay.lowers.is_empty() {
+            bind_root(&overlay.upper, &open().at(Stage::Source, path)?)?;
+        } else {
+            Dirs::open(overlay)?.mount(overlay, &self.scratch, &name)?;
+        }
+        // Opened again, this is the top of what was mounted.
+        let top = open().at(Stage::Source, path)?;
+        let found = open_inside(&top, path, OFlags::PATH).at(Stage::Source, path)?;
+        copy(&found, "", false).at(Stage::Source, path)
+    }
+
     /// A detached mount of a new file on the scratch tmpfs.
     fn file(
         &self,
