@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::dockerfile::ignore::Ignore;
 use crate::image::{Digest, Hasher};
-use crate::layer::{self, Dir, Follow, Found, Resolved, Tree, TreePath};
+use crate::layer::{self, Dir, Follow, Found, Kind, Resolved, Tree, TreePath};
 
 use super::error::{IgnoredBy, StepError};
 use super::select::Picked;
@@ -94,6 +94,40 @@ impl Context {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         index.put(&file.path, stamp, digest.clone());
         Ok(digest)
+    }
+
+    /// Returns the directory behind this.
+    pub(super) fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
+    }
+
+    /// Follows `path` and returns where it leads, if a program that is shown the files there
+    /// themselves sees what this context shows: nothing ignored, all of it root's, and nothing
+    /// that leads out of the files, such as a socket.
+    pub(super) fn as_it_is(&self, path: &TreePath) -> Result<Option<TreePath>, layer::Error> {
+        let path = self.resolve(path, Follow::Last)?.path;
+        let Some(found) = self.dir.find(&path)? else {
+            return Ok(None);
+        };
+        let shown = !self.hides(&path, found.node.kind.is_dir())?;
+        Ok((shown && self.is_plain(&path, &found)?).then_some(path))
+    }
+
+    fn is_plain(&self, path: &TreePath, found: &Found) -> Result<bool, layer::Error> {
+        let meta = &found.node.meta;
+        match found.node.kind {
+            _ if (meta.uid, meta.gid) != (0, 0) => return Ok(false),
+            Kind::File { .. } | Kind::Symlink { .. } => return Ok(true),
+            Kind::Dir => {}
+            _ => return Ok(false),
+        }
+        for (name, found) in self.dir.scan(path)? {
+            let path = path.child(&name);
+            if self.hides(&path, found.node.kind.is_dir())? || !self.is_plain(&path, &found)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a directory that is ignored itself still shows something that came back.

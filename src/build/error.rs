@@ -225,6 +225,44 @@ pub enum StepError {
     /// Scratch space can't be made.
     #[error(transparent)]
     Build(Box<Error>),
+    /// A required secret that the command line does not give.
+    #[error("secret {id}: not found")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A required agent that the command line does not give.
+    #[error("ssh {id}: no agent was given by this id")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
+    /// A secret as a variable whose value can't be one.
+    #[error("secret {id} can't be the variable `{name}`: it holds a NUL byte")]
+    SecretNul {
+        /// Its id.
+        id: String,
+        /// The variable.
+        name: String,
+    },
+    /// The step's files hold a secret.
+    #[error("the layer of this step holds the secret `{id}`, in {path}")]
+    SecretInLayer {
+        /// Its id.
+        id: String,
+        /// Where in the image.
+        path: TreePath,
+    },
+    /// `source` of a cache mount leads nowhere in the cache.
+    #[error("cannot mount {path} of cache `{id}`")]
+    CacheSource {
+        /// The id of the cache.
+        id: String,
+        /// Its `source`.
+        path: TreePath,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The program ended badly.
     #[error(
         "process \"{command}\" did not complete successfully: {}",

@@ -17,6 +17,7 @@ use super::steps::run::with_shell;
 use super::text;
 
 mod copy;
+mod mount;
 mod run;
 
 /// A stage while its instructions are evaluated.

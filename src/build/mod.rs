@@ -28,10 +28,12 @@ mod images;
 mod instruct;
 mod key;
 mod meant;
+mod mount;
 mod output;
 mod place;
 mod request;
 mod scope;
+mod secret;
 mod select;
 mod signals;
 mod sources;
@@ -46,7 +48,10 @@ pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};
 pub use exec::Cancel;
 pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
-pub use request::{ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request};
+pub use request::{
+    ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request, SshAgent,
+};
+pub use secret::Secret;
 
 use stage::{Counts, World};
 
@@ -117,6 +122,8 @@ pub fn build(
 
     let counts = Mutex::new(Counts::default());
     let world = World {
+        guard: &secret::Guard::new(&request.secrets, request.secret_guard),
+        caches: &Mutex::default(),
         store,
         request,
         file: &file,

@@ -9,6 +9,7 @@ use crate::layer::Time;
 use crate::transfer;
 
 use super::git::{GitTools, GitUrl};
+use super::secret::Secret;
 
 /// Where the Dockerfile's text comes from.
 #[derive(Debug, Clone)]
@@ -55,6 +56,15 @@ pub enum Network {
     Host,
     /// A loopback interface of the step's own and nothing else.
     None,
+}
+
+/// An agent that `RUN --mount=type=ssh` may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAgent {
+    /// What mounts call it.
+    pub id: String,
+    /// Its socket.
+    pub socket: PathBuf,
 }
 
 /// Where the result goes besides the store.
@@ -124,6 +134,12 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// `--network`.
     pub network: Network,
+    /// `--secret`; of one id the last counts.
+    pub secrets: Vec<Secret>,
+    /// Whether a layer that holds the value of a secret fails the build (`--secret-guard`).
+    pub secret_guard: bool,
+    /// `--ssh`; of one id the last counts.
+    pub ssh: Vec<SshAgent>,
     /// `--add-host`, as `(host, address)`.
     pub add_hosts: Vec<(String, String)>,
     /// Proxy variables of the caller that predefined ARGs pass on to RUN.

@@ -103,7 +103,8 @@ pub(super) fn select(tree: &dyn Tree, source: &str) -> Result<Vec<Pick>, StepErr
     Ok(picks)
 }
 
-fn pick(tree: &dyn Tree, path: &TreePath) -> Result<Option<Pick>, StepError> {
+/// Picks what is at `path`, a link followed; `None` when there is nothing.
+pub(super) fn pick(tree: &dyn Tree, path: &TreePath) -> Result<Option<Pick>, StepError> {
     let resolved = tree.resolve(path, Follow::Last)?;
     let Some(found) = tree.find(&resolved.path)? else {
         return Ok(None);

@@ -1,13 +1,14 @@
 //! Runs the steps of one stage in order, each from the cache or for real.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::dockerfile::Source;
 use crate::event::{Event, Sink, StepId};
-use crate::image::{ChainId, DiffId};
+use crate::image::{ChainId, DiffId, Digest};
 use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode};
 use crate::store::{LayerRef, Scratch, Store};
 
@@ -19,6 +20,7 @@ use super::exec::Cancel;
 use super::images::BaseImage;
 use super::key::Inputs;
 use super::request::Request;
+use super::secret::Guard;
 use super::step::{Action, Base, Plan, StagePlan, Step};
 use super::steps;
 use super::steps::remote::Fetches;
@@ -35,6 +37,10 @@ pub(super) struct World<'a> {
     pub(super) counts: &'a Mutex<Counts>,
     /// What ADD has fetched.
     pub(super) fetches: &'a Fetches,
+    /// Keeps secrets out of output and layers.
+    pub(super) guard: &'a Guard,
+    /// Caches that this build has used.
+    pub(super) caches: &'a Mutex<BTreeSet<Digest>>,
     /// The caller's `/etc/resolv.conf`, for steps on the host network.
     pub(super) resolv_conf: &'a [u8],
 }
@@ -51,6 +57,13 @@ impl World<'_> {
     pub(super) fn clamp(&self) -> Option<Time> {
         let epoch = self.request.source_date_epoch.map(Time::from_secs);
         epoch.filter(|_| self.request.rewrite_timestamp)
+    }
+
+    /// Whether this build uses the cache of this key for the first time.
+    pub(super) fn first_use(&self, cache: &Digest) -> bool {
+        let used = self.caches.lock();
+        used.unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(cache.clone())
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -192,7 +205,7 @@ impl Runner<'_> {
     fn inputs(&self, step: &Step, built: &Built) -> Result<Inputs, StepError> {
         let mut inputs = match &step.action {
             Action::Config => Inputs::new("config", 1),
-            Action::Run(run) => steps::run::inputs(run, &self.world.request.add_hosts),
+            Action::Run(run) => steps::run::inputs(self, run)?,
             Action::Copy(copy) => steps::copy::inputs(self, copy)?,
             Action::Workdir(workdir) => steps::workdir::inputs(workdir),
         };
@@ -244,7 +257,7 @@ impl Runner<'_> {
             return Ok(made);
         }
         let mut blob = self.world.store.blob_writer()?;
-        encode(changes, &options, &mut blob)?;
+        self.encode(changes, &options, &mut blob)?;
         let blob = blob.finish()?;
         Ok(self.made(DiffId(blob.digest().clone()), blob.size()))
     }
@@ -272,8 +285,21 @@ impl Runner<'_> {
 
     fn digest_of(&self, changes: &Changes, options: &EncodeOptions) -> Result<Made, StepError> {
         let mut hasher = crate::image::Hasher::new();
-        let size = encode(changes, options, &mut hasher)?;
+        let size = self.encode(changes, options, &mut hasher)?;
         Ok(self.made(DiffId(hasher.finish()), size))
+    }
+
+    /// Writes the layer's tar to `out`, watched for secrets.
+    fn encode(
+        &self,
+        changes: &Changes,
+        options: &EncodeOptions,
+        out: &mut dyn Write,
+    ) -> Result<u64, StepError> {
+        let mut watch = self.world.guard.watch(out);
+        let size = encode(changes, options, &mut watch)?;
+        watch.finish(changes)?;
+        Ok(size)
     }
 
     fn made(&self, diff_id: DiffId, size: u64) -> Made {

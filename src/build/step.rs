@@ -11,6 +11,7 @@ use crate::image::{ContainerConfig, Digest, Platform, Reference};
 use crate::layer::TreePath;
 
 use super::git::GitUrl;
+use super::mount::StepMount;
 use super::place::Destination;
 use super::request::Network;
 
@@ -75,12 +76,17 @@ pub(super) struct Step {
 impl Step {
     /// Replaces indices of stages in the file by their places in the plan.
     pub(super) fn renumber_stages(&mut self, place: &BTreeMap<usize, usize>) {
-        if let Action::Copy(CopyStep {
-            from: CopyFrom::Stage(stage),
-            ..
-        }) = &mut self.action
-        {
-            *stage = place[stage];
+        match &mut self.action {
+            Action::Copy(CopyStep {
+                from: CopyFrom::Stage(stage),
+                ..
+            }) => *stage = place[stage],
+            Action::Run(run) => {
+                for mount in &mut run.mounts {
+                    mount.renumber_stages(place);
+                }
+            }
+            Action::Copy(_) | Action::Config | Action::Workdir(_) => {}
         }
     }
 }
@@ -123,6 +129,8 @@ pub(super) struct RunStep {
     pub(super) env: Vec<(String, String)>,
     /// Proxies, which no key and no history sees.
     pub(super) proxies: Vec<(String, String)>,
+    /// What is mounted, in order.
+    pub(super) mounts: Vec<StepMount>,
     /// The user as the config names it.
     pub(super) user: String,
     /// The working directory.

@@ -23,6 +23,12 @@ pub(crate) fn exact(name: &str) -> Option<String> {
     Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
+/// Returns the bytes of a variable that is set, be it to nothing.
+pub(crate) fn exact_bytes(name: &str) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(std::env::var_os(name)?.into_vec())
+}
+
 /// Returns a variable as a path.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     os(name).map(PathBuf::from)

@@ -86,7 +86,7 @@ impl Evaluator<'_, '_> {
     }
 
     /// Whom `--from` means: a stage before this one by name or index, else an image.
-    fn copy_from(&mut self, at: &At<'_>, word: &Word) -> Result<CopyFrom, StepError> {
+    pub(super) fn copy_from(&mut self, at: &At<'_>, word: &Word) -> Result<CopyFrom, StepError> {
         let name = word.text.as_str();
         if let Some(stage) = self.earlier_stage(at.index, name) {
             return Ok(CopyFrom::Stage(stage));

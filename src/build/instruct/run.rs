@@ -12,7 +12,7 @@ use super::{At, StageState};
 
 impl Evaluator<'_, '_> {
     pub(super) fn run(
-        &self,
+        &mut self,
         state: &mut StageState,
         at: &At<'_>,
         run: &Run,
@@ -22,9 +22,6 @@ impl Evaluator<'_, '_> {
                 what: what.to_owned(),
             })
         };
-        if !run.mounts.is_empty() {
-            return unsupported("RUN --mount");
-        }
         if !run.devices.is_empty() {
             return unsupported("RUN --device");
         }
@@ -39,6 +36,7 @@ impl Evaluator<'_, '_> {
                 return Err(StepError::Value("host".to_owned(), ValueError::HostNetwork));
             }
         };
+        let mounts = self.mounts(state, at, &run.mounts)?;
         let (argv, script) = match run.script() {
             Form::Shell(text) => (with_shell(&state.config, &text), None),
             Form::Exec(argv) => (argv.to_vec(), None),
@@ -71,6 +69,7 @@ impl Evaluator<'_, '_> {
         let declared = |name: &str| state.scope.args.iter().any(|arg| arg.name == name);
         let proxies = self.build_args.proxies(&self.request.proxies);
         let step = RunStep {
+            mounts,
             argv,
             script,
             env: state.scope.env.pairs().to_vec(),

@@ -79,7 +79,7 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
 }
 
 /// The layers that `--from` reads, or `None` for the build context.
-fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> Option<&'a [Layer]> {
+pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> Option<&'a [Layer]> {
     match from {
         CopyFrom::Context => None,
         CopyFrom::Stage(stage) => Some(&runner.done[stage].layers),
@@ -115,7 +115,7 @@ fn select_from(
     })
 }
 
-fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
+pub(super) fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
     match from {
         CopyFrom::Context => "the build context".to_owned(),
         CopyFrom::Stage(stage) => format!("stage `{}`", runner.plan.stages[*stage].label),
@@ -123,7 +123,7 @@ fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
     }
 }
 
-fn hash(file: &Picked) -> Result<Digest, StepError> {
+pub(super) fn hash(file: &Picked) -> Result<Digest, StepError> {
     let mut hasher = Hasher::new();
     if let (Some(content), Kind::File { size }) = (&file.node.content, &file.node.kind) {
         let failed = |source| StepError::ReadSource {

@@ -1,7 +1,9 @@
 //! What each kind of step depends on and does.
 
+mod agent;
 pub(super) mod archive;
 pub(super) mod copy;
+mod mounts;
 pub(super) mod owner;
 pub(super) mod remote;
 pub(super) mod run;

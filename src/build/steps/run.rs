@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Event, Sink, StepId, Stream};
+use crate::event::{Event, StepId, Stream};
 use crate::image::ContainerConfig;
 use crate::layer::{Meta, Stack, Tree, TreePath, diff, dress};
 use crate::sandbox::{
@@ -16,12 +17,14 @@ use crate::sandbox::{
 };
 
 use super::super::cache::Made;
-use super::super::commit::Built;
+use super::super::commit::{Built, Layer};
 use super::super::error::StepError;
 use super::super::key::Inputs;
+use super::super::mount::StepMount;
 use super::super::request::Network;
 use super::super::stage::{Runner, World, layer_refs};
 use super::super::step::RunStep;
+use super::mounts::{self, Mounted};
 
 /// Host name that RUN sees, as BuildKit sets it.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -43,7 +46,8 @@ struct Ground {
 }
 
 /// Adds to the key what a RUN can observe.
-pub(in crate::build) fn inputs(run: &RunStep, add_hosts: &[(String, String)]) -> Inputs {
+pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inputs, StepError> {
+    let request = runner.world.request;
     let mut inputs = Inputs::new("run", 1);
     let pairs = |pairs: &[(String, String)]| -> Vec<String> {
         pairs
@@ -57,15 +61,21 @@ pub(in crate::build) fn inputs(run: &RunStep, add_hosts: &[(String, String)]) ->
         .add("user", &run.user)
         .add("workdir", &run.workdir)
         .add("network", format!("{:?}", run.network))
-        .add_list("hosts", pairs(add_hosts));
+        .add_list("hosts", pairs(&request.add_hosts));
     if let Some(script) = &run.script {
         inputs.add("script", &script.path).add("text", &script.text);
     }
-    inputs
+    mounts::inputs(runner, run, &mut inputs)?;
+    let secrets = run.mounts.iter().any(|m| matches!(m, StepMount::Secret(_)));
+    if secrets && !request.secret_guard {
+        // What such a step left behind must not answer for one that is watched.
+        inputs.add("secret-guard", "off");
+    }
+    Ok(inputs)
 }
 
 /// Decides what the sandbox looks like.
-fn plan(run: &RunStep, ground: Ground) -> Plan {
+fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
     let rootfs = Rootfs::Overlay(Overlay {
         lowers: ground.lowers,
         upper: ground.upper,
@@ -84,6 +94,11 @@ fn plan(run: &RunStep, ground: Ground) -> Plan {
         if !run.env.iter().any(|(known, _)| known == key) {
             plan.env.push((key.into(), value.into()));
         }
+    }
+    for (key, value) in &mounted.env {
+        plan.env.retain(|(known, _)| known != key.as_str());
+        plan.env
+            .push((key.into(), OsString::from_vec(value.clone())));
     }
     let workdir = if run.workdir.is_empty() {
         "/"
@@ -110,6 +125,7 @@ fn plan(run: &RunStep, ground: Ground) -> Plan {
         plan.mounts
             .push(file(&script.path, script.text.clone(), 0o755));
     }
+    plan.mounts.extend(mounted.mounts.iter().cloned());
     plan
 }
 
@@ -147,10 +163,37 @@ pub(in crate::build) fn make(
     built: &Built,
 ) -> Result<Made, StepError> {
     let world = runner.world;
-    let trees = world.store.trees(&layer_refs(&built.layers), world.sink)?;
+    let (lowers, below) = lowers(world, &built.layers)?;
+    let mounted = mounts::make(runner, run)?;
     let scratch = world.store.scratch()?;
     let upper = Arc::new(scratch.dir("upper")?);
     scratch.dir("work")?;
+    take_over_root(&upper, &below)?;
+    let ground = Ground {
+        lowers,
+        upper: scratch.path().join("upper"),
+        work: scratch.path().join("work"),
+        user_xattr: world.store.user_xattr(),
+        add_hosts: world.request.add_hosts.clone(),
+        resolv_conf: world.resolv_conf.to_vec(),
+    };
+    execute(
+        &plan(run, ground, &mounted),
+        mounted,
+        &run.shown,
+        step,
+        world,
+    )?;
+    let changes = diff(&upper, Some(&below), world.store.marks())?;
+    runner.keep_upper(&scratch, &upper, changes)
+}
+
+/// The trees of `layers` that show, the top one first, and the file system that they are.
+pub(super) fn lowers(
+    world: &World<'_>,
+    layers: &[Layer],
+) -> Result<(Vec<PathBuf>, Stack), StepError> {
+    let trees = world.store.trees(&layer_refs(layers), world.sink)?;
     let below = Stack::new(
         trees.iter().map(|tree| tree.fd()).collect(),
         world.store.marks(),
@@ -158,27 +201,13 @@ pub(in crate::build) fn make(
     // Trees below one whose root is opaque are not part of the file system, and overlayfs does not
     // see that mark.
     let seen = below.trees()?.len();
-    let trees = &trees[trees.len() - seen..];
-    take_over_root(&upper, &below)?;
-    let ground = Ground {
-        lowers: trees
-            .iter()
-            .rev()
-            .map(|tree| tree.path().to_owned())
-            .collect(),
-        upper: scratch.path().join("upper"),
-        work: scratch.path().join("work"),
-        user_xattr: world.store.user_xattr(),
-        add_hosts: world.request.add_hosts.clone(),
-        resolv_conf: world.resolv_conf.to_vec(),
-    };
-    execute(&plan(run, ground), &run.shown, step, world)?;
-    let changes = diff(&upper, Some(&below), world.store.marks())?;
-    runner.keep_upper(&scratch, &upper, changes)
+    let shown = trees[trees.len() - seen..].iter().rev();
+    let lowers = shown.map(|tree| tree.path().to_owned()).collect();
+    Ok((lowers, below))
 }
 
 /// Gives the upper dir the owner and mode of the root below: overlayfs shows the upper dir's.
-fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
+pub(super) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
     let root = below.node(&TreePath::ROOT)?.map(|node| node.meta);
     let meta = Meta {
         xattrs: BTreeMap::new(),
@@ -191,7 +220,13 @@ fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
 }
 
 /// Runs `plan` to its end, its output going to the sink as it comes.
-fn execute(plan: &Plan, command: &str, step: StepId, world: &World<'_>) -> Result<(), StepError> {
+fn execute(
+    plan: &Plan,
+    mut mounted: Mounted,
+    command: &str,
+    step: StepId,
+    world: &World<'_>,
+) -> Result<(), StepError> {
     let failed = |source| StepError::Sandbox {
         command: command.to_owned(),
         source,
@@ -200,14 +235,14 @@ fn execute(plan: &Plan, command: &str, step: StepId, world: &World<'_>) -> Resul
         stdin: Input::Null,
         stdout: Output::Pipe,
         stderr: Output::Pipe,
-        fds: Vec::new(),
+        fds: std::mem::take(&mut mounted.fds),
     };
     let mut child = sandbox::spawn(plan, stdio).map_err(failed)?;
     world.cancel.watch(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
-        scope.spawn(|| pump(stdout, step, Stream::Stdout, world.sink));
-        pump(stderr, step, Stream::Stderr, world.sink);
+        scope.spawn(|| pump(stdout, step, Stream::Stdout, world));
+        pump(stderr, step, Stream::Stderr, world);
     });
     let exit = child.wait().map_err(failed)?;
     if world.cancel.is_cancelled() && exit != Exit::Code(0) {
@@ -224,17 +259,22 @@ fn execute(plan: &Plan, command: &str, step: StepId, world: &World<'_>) -> Resul
 
 /// Passes bytes on until the last writer is gone. A read error ends it: the program's end says
 /// what matters.
-fn pump(from: Option<OwnedFd>, step: StepId, stream: Stream, sink: &dyn Sink) {
+fn pump(from: Option<OwnedFd>, step: StepId, stream: Stream, world: &World<'_>) {
     let Some(from) = from else { return };
     let mut from = std::fs::File::from(from);
     let mut buffer = [0; 16 << 10];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        sink.emit(Event::StepOutput {
+    let mut say = |bytes: &[u8]| {
+        world.sink.emit(Event::StepOutput {
             step,
             stream,
-            bytes: &buffer[..n],
+            bytes,
         });
+    };
+    let mut redactor = world.guard.redactor();
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        redactor.push(&buffer[..n], &mut say);
     }
+    redactor.finish(&mut say);
 }
 
 /// The words of a shell-form command: the stage's shell, then the text.

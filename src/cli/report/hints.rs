@@ -94,6 +94,9 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<runner::Error>() {
         return of_runner(error);
     }
+    if let Some(error) = error.downcast_ref::<StepError>() {
+        return of_step(error);
+    }
     of_build(error.downcast_ref::<build::Error>()?)
 }
 
@@ -212,6 +215,21 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::NameTaken { name, .. } => Some(format!("`cask rm {name}`, or another name")),
         _ => None,
     }
+}
+
+fn of_step(error: &StepError) -> Option<String> {
+    Some(match error {
+        StepError::NoSecret { id } => {
+            format!("`--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")
+        }
+        StepError::NoAgent { id } if id == "default" => "`--ssh default`".to_owned(),
+        StepError::NoAgent { id } => format!("`--ssh {id}=SOCKET`"),
+        StepError::SecretInLayer { .. } => {
+            "`--secret-guard=off` builds it all the same, with the secret for all to read"
+                .to_owned()
+        }
+        _ => return None,
+    })
 }
 
 fn of_build(error: &build::Error) -> Option<String> {

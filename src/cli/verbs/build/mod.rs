@@ -3,6 +3,7 @@
 
 mod context;
 mod output;
+mod secrets;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -134,6 +135,9 @@ pub(crate) struct Build {
     /// subrequests.describe, each with `,format=json`
     #[arg(long, value_name = "METHOD", value_parser = check::call, conflicts_with = "check")]
     call: Option<check::Call>,
+
+    #[command(flatten)]
+    secrets: secrets::SecretArgs,
 
     #[command(flatten)]
     results: ResultArgs,
@@ -326,6 +330,9 @@ impl Build {
                 .map(|parsed| parsed.output.clone())
                 .collect(),
             network,
+            secrets: self.secrets.secrets()?,
+            secret_guard: self.secrets.guard(),
+            ssh: self.secrets.agents()?,
             add_hosts: self.add_hosts.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,

@@ -1,0 +1,457 @@
+//! `RUN --mount`: what the step's key says of its mounts, and making them.
+//!
+//! | mount | comes from |
+//! |---|---|
+//! | bind of a stage or image | its layers stacked for this mount alone; writes go to a scratch directory |
+//! | bind of the context, read-only | the caller's own files, if the step may see all of them and they are root's |
+//! | other bind of the context | a copy: without what the ignore file hides, owned by root, writable |
+//! | cache | a directory of the store, by descriptor |
+//! | secret | memory |
+//! | ssh | a socket of ours that leads to the caller's agent |
+//!
+//! Whatever a Dockerfile named is opened below a descriptor and mounted by descriptor. Nothing
+//! here is in the layer; what a step changes in a bind is gone when it ends.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use crate::dockerfile::Sharing;
+use crate::image::{ChainId, DiffId, Digest};
+use crate::layer::{Change, Changes, TreeForm, TreePath, write_tree};
+use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
+use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
+
+use super::super::error::StepError;
+use super::super::key::Inputs;
+use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
+use super::super::select::{self, Pick, Shape, fingerprint};
+use super::super::stage::{Runner, stack};
+use super::super::step::{CopyFrom, RunStep};
+use super::agent::Agent;
+use super::copy::{from_label, hash, layers_of};
+use super::run::{lowers, take_over_root};
+
+/// Records of what files of a stage or image hash to.
+const MOUNTED: &str = "mounted";
+/// Where programs look for their agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
+
+/// The mounts of one step, made. What they stand on lives as long as this.
+#[derive(Default)]
+pub(super) struct Mounted {
+    /// For the plan.
+    pub(super) mounts: Vec<Mount>,
+    /// The descriptors that those name by index.
+    pub(super) fds: Vec<OwnedFd>,
+    /// Variables that come with them.
+    pub(super) env: Vec<(String, Vec<u8>)>,
+    scratch: Vec<Scratch>,
+    caches: BTreeMap<Digest, Cache>,
+    agents: Vec<Agent>,
+}
+
+/// Adds to the key what the mounts of a step are, with the contents of those that have any.
+pub(super) fn inputs(
+    runner: &Runner<'_>,
+    run: &RunStep,
+    inputs: &mut Inputs,
+) -> Result<(), StepError> {
+    for mount in &run.mounts {
+        let path = |path: &TreePath| path.to_string();
+        let fields: Vec<String> = match mount {
+            StepMount::Bind(bind) => vec![
+                "bind".to_owned(),
+                path(&bind.target),
+                content(runner, &bind.from, &bind.source)?.to_string(),
+                bind.writable.to_string(),
+            ],
+            StepMount::Cache(cache) => vec![
+                "cache".to_owned(),
+                path(&cache.target),
+                cache_key(runner, cache)?.to_string(),
+                path(&cache.source),
+                format!("{:?} {}", cache.sharing, cache.read_only),
+            ],
+            StepMount::Tmpfs {
+                target,
+                size,
+                read_only,
+            } => vec![
+                "tmpfs".to_owned(),
+                path(target),
+                format!("{size:?} {read_only}"),
+            ],
+            // Never the value, nor whether there is one.
+            StepMount::Secret(secret) => vec![
+                "secret".to_owned(),
+                secret.id.clone(),
+                format!("{:?} {:?}", secret.target, secret.env),
+                format!("{:?} {}", secret.owned, secret.required),
+            ],
+            StepMount::Ssh(ssh) => vec![
+                "ssh".to_owned(),
+                ssh.id.clone(),
+                path(&ssh.target),
+                format!("{:?} {}", ssh.owned, ssh.required),
+            ],
+        };
+        inputs.add_list("mount", fields);
+    }
+    Ok(())
+}
+
+/// What `source` is in `from`, with all below it.
+fn pick(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Pick, StepError> {
+    let world = runner.world;
+    let Some(layers) = layers_of(runner, from) else {
+        return select::pick(world.context, source)?.ok_or_else(|| StepError::NoSource {
+            ignored_by: world.context.ignored_by(source),
+            source_path: source.to_string(),
+        });
+    };
+    let stack = stack(world, layers)?;
+    select::pick(&stack, source)?.ok_or_else(|| StepError::NoSourceFrom {
+        source_path: source.to_string(),
+        from: from_label(runner, from),
+    })
+}
+
+/// Digest of what `source` is in `from`.
+fn content(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Digest, StepError> {
+    let world = runner.world;
+    let Some(layers) = layers_of(runner, from) else {
+        let picked = [pick(runner, from, source)?];
+        return fingerprint(&picked, &mut |file| world.context.content(file));
+    };
+    // Layers never change: what is in them is hashed once.
+    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
+    let mut question = Inputs::new(MOUNTED, 1);
+    question
+        .add("chain", &chain)
+        .add("source", source.as_bytes());
+    let question = question.key();
+    let records = world.store.records(MOUNTED);
+    if let Some(known) = records.get(&question.0)?
+        && let Ok(text) = std::str::from_utf8(&known)
+        && let Ok(digest) = text.parse()
+    {
+        return Ok(digest);
+    }
+    let digest = fingerprint(&[pick(runner, from, source)?], &mut |file| hash(file))?;
+    records.put(&question.0, digest.as_str().as_bytes())?;
+    Ok(digest)
+}
+
+/// What tells a cache from others: its id, what a new one begins with, and whose it is.
+fn cache_key(runner: &Runner<'_>, cache: &CacheMount) -> Result<Digest, StepError> {
+    let mut inputs = Inputs::new("cache", 1);
+    inputs
+        .add("id", &cache.id)
+        .add("owner", format!("{:?}", cache.owner));
+    if let Some(from) = &cache.from {
+        let content = content(runner, from, &cache.source)?;
+        inputs.add("seed", content.as_str());
+    }
+    Ok(inputs.key().0)
+}
+
+/// Makes the mounts of a step, in order; caches that are locked are waited for.
+pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepError> {
+    let mut mounted = Mounted::default();
+    mounted.take_caches(runner, run)?;
+    let mut agent = None;
+    for mount in &run.mounts {
+        match mount {
+            StepMount::Bind(bind) => mounted.bind(runner, bind)?,
+            StepMount::Cache(cache) => mounted.cache(runner, cache)?,
+            StepMount::Tmpfs {
+                target,
+                size,
+                read_only,
+            } => {
+                let kind = MountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                };
+                mounted.add(target, kind, access(*read_only));
+            }
+            StepMount::Secret(secret) => mounted.secret(runner, secret)?,
+            StepMount::Ssh(ssh) => {
+                // Set even when an optional agent is missing, as BuildKit does.
+                agent.get_or_insert(&ssh.target);
+                mounted.ssh(runner, ssh)?;
+            }
+        }
+    }
+    if let Some(target) = agent
+        && !run.env.iter().any(|(key, _)| key == AGENT)
+    {
+        let value = target.to_string().into_bytes();
+        mounted.env.push((AGENT.to_owned(), value));
+    }
+    Ok(mounted)
+}
+
+fn access(read_only: bool) -> Access {
+    Access {
+        read_only,
+        ..Access::default()
+    }
+}
+
+fn scratch_error(doing: &'static str) -> impl Fn(Errno) -> StepError {
+    move |errno| StepError::Scratch {
+        doing,
+        source: errno.into(),
+    }
+}
+
+impl Mounted {
+    fn add(&mut self, target: &TreePath, kind: MountKind, access: Access) {
+        self.mounts.push(Mount {
+            target: PathBuf::from("/").join(target.as_os()),
+            kind,
+            access,
+        });
+    }
+
+    /// Mounts the file or directory behind `fd`.
+    fn add_fd(&mut self, target: &TreePath, fd: OwnedFd, access: Access) {
+        self.fds.push(fd);
+        let kind = MountKind::Bind {
+            source: Source::Fd(self.fds.len() - 1),
+            recursive: true,
+        };
+        self.add(target, kind, access);
+    }
+
+    fn bind(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
+        match layers_of(runner, &bind.from) {
+            Some(_) => self.bind_layers(runner, bind),
+            None => self.bind_context(runner, bind),
+        }
+    }
+
+    fn bind_layers(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
+        let world = runner.world;
+        let layers = layers_of(runner, &bind.from).unwrap_or_default();
+        let (lowers, below) = lowers(world, layers)?;
+        let scratch = world.store.scratch()?;
+        take_over_root(&scratch.dir("upper")?, &below)?;
+        scratch.dir("work")?;
+        let overlay = Overlay {
+            lowers,
+            upper: scratch.path().join("upper"),
+            work: scratch.path().join("work"),
+            userxattr: world.store.user_xattr(),
+            volatile: true,
+            old_mount_api: false,
+        };
+        let path = PathBuf::from("/").join(bind.source.as_os());
+        self.add(
+            &bind.target,
+            MountKind::Layers { overlay, path },
+            access(!bind.writable),
+        );
+        self.scratch.push(scratch);
+        Ok(())
+    }
+
+    fn bind_context(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
+        let context = runner.world.context;
+        let access = Access {
+            nodev: true,
+            ..access(!bind.writable)
+        };
+        let failed = |source: Errno| StepError::ReadContext {
+            path: bind.source.clone(),
+            source: source.into(),
+        };
+        if !bind.writable
+            && let Some(path) = context.as_it_is(&bind.source)?
+        {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let fd = open(context.root().as_fd(), &path, resolve).map_err(failed)?;
+            self.add_fd(&bind.target, fd, access);
+            return Ok(());
+        }
+        let pick = pick(runner, &bind.from, &bind.source)?;
+        let scratch = runner.world.store.scratch()?;
+        let fd = materialise(&pick, &scratch)?;
+        self.add_fd(&bind.target, fd, access);
+        self.scratch.push(scratch);
+        Ok(())
+    }
+
+    /// Takes the caches of a step: each once, in the order of their keys, so that two steps never
+    /// wait for each other.
+    fn take_caches(&mut self, runner: &Runner<'_>, run: &RunStep) -> Result<(), StepError> {
+        let mut wanted: BTreeMap<Digest, (&CacheMount, CacheUse)> = BTreeMap::new();
+        for mount in &run.mounts {
+            let StepMount::Cache(cache) = mount else {
+                continue;
+            };
+            let share = match cache.sharing {
+                Sharing::Shared => CacheUse::Shared,
+                Sharing::Private => CacheUse::Private,
+                Sharing::Locked => CacheUse::Locked,
+            };
+            let entry = wanted.entry(cache_key(runner, cache)?);
+            let (_, strictest) = entry.or_insert((cache, share));
+            *strictest = share.max(*strictest);
+        }
+        let world = runner.world;
+        for (key, (cache, share)) in wanted {
+            let request = CacheRequest {
+                key: &key,
+                id: &cache.id,
+                share,
+                // BuildKit makes the directory that these are about anew in such a build.
+                fresh: runner.stage.no_cache && cache.owner.is_some() && world.first_use(&key),
+            };
+            let taken =
+                world
+                    .store
+                    .cache(&request, &|| world.cancel.is_cancelled(), &mut |dir| {
+                        seed(runner, cache, dir)
+                    })?;
+            self.caches.insert(key, taken.ok_or(StepError::Cancelled)?);
+        }
+        Ok(())
+    }
+
+    fn cache(&mut self, runner: &Runner<'_>, cache: &CacheMount) -> Result<(), StepError> {
+        let key = cache_key(runner, cache)?;
+        let within = match cache.from {
+            // A new one was filled with what `source` is, so all of it is mounted.
+            Some(_) => TreePath::ROOT,
+            None => cache.source.clone(),
+        };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let fd = open(self.caches[&key].fd(), &within, resolve).map_err(|errno| {
+            StepError::CacheSource {
+                id: cache.id.clone(),
+                path: within,
+                source: errno.into(),
+            }
+        })?;
+        self.add_fd(&cache.target, fd, access(cache.read_only));
+        Ok(())
+    }
+
+    fn secret(&mut self, runner: &Runner<'_>, secret: &SecretMount) -> Result<(), StepError> {
+        let secrets = &runner.world.request.secrets;
+        let Some(known) = secrets.iter().rfind(|known| known.id == secret.id) else {
+            return match secret.required {
+                true => Err(StepError::NoSecret {
+                    id: secret.id.clone(),
+                }),
+                false => Ok(()),
+            };
+        };
+        if let Some(target) = &secret.target {
+            let kind = MountKind::File {
+                content: Content(known.value.to_vec()),
+                mode: secret.owned.mode,
+                uid: secret.owned.uid,
+                gid: secret.owned.gid,
+            };
+            let access = Access {
+                read_only: true,
+                nosuid: true,
+                nodev: true,
+                noexec: true,
+            };
+            self.add(target, kind, access);
+        }
+        if let Some(name) = &secret.env {
+            if known.value.contains(&0) {
+                return Err(StepError::SecretNul {
+                    id: secret.id.clone(),
+                    name: name.clone(),
+                });
+            }
+            self.env.push((name.clone(), known.value.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn ssh(&mut self, runner: &Runner<'_>, ssh: &SshMount) -> Result<(), StepError> {
+        let agents = &runner.world.request.ssh;
+        let Some(known) = agents.iter().rfind(|known| known.id == ssh.id) else {
+            return match ssh.required {
+                true => Err(StepError::NoAgent { id: ssh.id.clone() }),
+                false => Ok(()),
+            };
+        };
+        let (agent, socket) = Agent::serve(runner.world.store, &known.socket, ssh.owned)?;
+        self.add_fd(&ssh.target, socket, Access::default());
+        self.agents.push(agent);
+        Ok(())
+    }
+}
+
+/// Opens what is at `path` below `dir`, to be mounted.
+fn open(dir: BorrowedFd<'_>, path: &TreePath, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    loop {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat2(dir, path.as_os(), flags, Mode::empty(), resolve) {
+            // Something was renamed while a `..` was walked (openat2(2)).
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// Copies picked files into a scratch directory, and opens the copy.
+fn materialise(pick: &Pick, scratch: &Scratch) -> Result<OwnedFd, StepError> {
+    let dir = scratch.dir("view")?;
+    let file = TreePath::ROOT.child(b"file");
+    let top = match &pick.shape {
+        Shape::Dir => TreePath::ROOT,
+        Shape::File { .. } => file,
+    };
+    write_tree(&below(pick, &top), dir.as_fd(), TreeForm::Plain, None)?;
+    open(dir.as_fd(), &top, ResolveFlags::NO_SYMLINKS)
+        .map_err(scratch_error("copy what is mounted"))
+}
+
+/// Picked files as changes, the source itself at `top`.
+fn below(pick: &Pick, top: &TreePath) -> Changes {
+    let entries = pick.entries.iter();
+    let change = |entry: &select::Picked| {
+        let path = top.join(&entry.rel);
+        (path, Change::Node(entry.node.clone()))
+    };
+    Changes {
+        entries: entries.map(change).collect(),
+    }
+}
+
+/// Fills a new cache.
+fn seed(runner: &Runner<'_>, cache: &CacheMount, dir: BorrowedFd<'_>) -> Result<(), StepError> {
+    if let Some(from) = &cache.from {
+        let pick = pick(runner, from, &cache.source)?;
+        if !matches!(pick.shape, Shape::Dir) {
+            return Err(StepError::CacheSource {
+                id: cache.id.clone(),
+                path: cache.source.clone(),
+                source: Errno::NOTDIR.into(),
+            });
+        }
+        write_tree(&below(&pick, &TreePath::ROOT), dir, TreeForm::Plain, None)?;
+    }
+    if let Some(Owned { mode, uid, gid }) = cache.owner {
+        let give = || {
+            rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            rustix::fs::fchmod(dir, Mode::from_raw_mode(mode))
+        };
+        give().map_err(scratch_error("make a cache"))?;
+    }
+    Ok(())
+}
