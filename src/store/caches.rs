@@ -127,6 +127,12 @@ impl Store {
         Ok(home)
     }
 
+    /// Returns how many caches there are, and the bytes of disk that they hold.
+    pub(super) fn caches_usage(&self) -> Result<(usize, u64), Error> {
+        let homes = disk::names(&self.path("caches"))?;
+        Ok((homes.len(), self.drop_caches(true)?))
+    }
+
     /// Removes every cache; returns the bytes of disk that they hold or, in a `dry` run, would free.
     /// The caller holds the `use` lock exclusively, so nobody uses one.
     pub(super) fn drop_caches(&self, dry: bool) -> Result<u64, Error> {

@@ -30,8 +30,8 @@ pub struct Prune {
     pub images: bool,
     /// Images with a tag too.
     pub all: bool,
-    /// Cached results too, with the layers that only they keep, and the directories of cache
-    /// mounts.
+    /// Cached results too, with the layers that only they keep, and without `until` and `keep`
+    /// the directories of cache mounts.
     pub cache: bool,
     /// Only images made, and cached results last used, before this.
     pub until: Option<SystemTime>,
@@ -123,10 +123,12 @@ impl Store {
             cached: doomed.cached.len(),
             ..Removed::default()
         };
+        // The directories of cache mounts have no age, so they go when all of the cache does.
+        let takes_caches = what.cache && what.until.is_none() && what.keep.is_none();
         if what.dry_run {
             let live = self.mark_live(&catalog, &doomed)?;
             removed.freed = self.sweep_dead(&live, None, true)?;
-            if what.cache {
+            if takes_caches {
                 removed.freed += self.drop_caches(true)?;
             }
             return Ok(removed);
@@ -142,7 +144,7 @@ impl Store {
             disk::remove_file(path)?;
         }
         removed.freed = self.sweep_dead(&live, None, false)?;
-        if what.cache {
+        if takes_caches {
             removed.freed += self.drop_caches(false)?;
         }
         self.drop_stale_marks()?;

@@ -30,9 +30,9 @@ pub struct Usage {
     pub image_reclaimable: u64,
     /// Containers.
     pub containers: Vec<ContainerUsage>,
-    /// Number of cached results.
+    /// Number of cached results and of cache mounts' directories.
     pub cached: usize,
-    /// Bytes that only cached results hold, and what nothing holds.
+    /// Bytes that only those hold, and what nothing holds.
     pub cache_bytes: u64,
     /// Bytes of blobs, trees and containers' writable layers in all.
     pub total: u64,
@@ -231,9 +231,12 @@ impl Store {
         let by_roots = holdings.bytes(holdings.complete(roots));
         usage.cache_bytes = holdings.total().saturating_sub(by_roots);
         usage.cached = self.cached_count()?;
+        let (mounts, mount_bytes) = self.caches_usage()?;
+        usage.cached += mounts;
+        usage.cache_bytes += mount_bytes;
         usage.containers = containers.into_iter().map(|(usage, _)| usage).collect();
         let writable = usage.containers.iter().map(|container| container.bytes);
-        usage.total = holdings.total() + writable.sum::<u64>();
+        usage.total = holdings.total() + writable.sum::<u64>() + mount_bytes;
         Ok(usage)
     }
 

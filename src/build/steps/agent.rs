@@ -161,7 +161,11 @@ mod tests {
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
         let user_xattr = !rustix::process::geteuid().is_root();
-        let store = Store::open(&dir.join("store"), Options { user_xattr }).unwrap();
+        let options = Options {
+            user_xattr,
+            ..Options::default()
+        };
+        let store = Store::open(&dir.join("store"), options).unwrap();
         let to = dir.join("upstream");
         upstream(UnixListener::bind(&to).unwrap());
         let me = std::fs::metadata(&dir).unwrap();
