@@ -186,6 +186,18 @@ pub enum StepError {
         /// The pattern.
         pattern: String,
     },
+    /// An `--exclude` is no pattern.
+    #[error("`--exclude` is not valid")]
+    Exclude {
+        /// What is wrong with it.
+        source: dockerfile::ignore::IgnoreError,
+    },
+    /// `--link` stands on no image that could know a name.
+    #[error("`--link` knows no users and groups: `--chown={chown}` needs numbers")]
+    LinkOwner {
+        /// `--chown`.
+        chown: String,
+    },
     /// A path holds a NUL byte.
     #[error("`{path}` holds a NUL byte")]
     NulInPath {
@@ -450,7 +462,7 @@ pub struct IgnoredBy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// It is no mode.
-    #[error("expected an octal mode between 0 and 07777")]
+    #[error("invalid chmod parameter: it is octal, between 0 and 07777, or as in `u=rwX,go=rX`")]
     Mode,
     /// It is empty.
     #[error("expected a value, and it expands to nothing")]

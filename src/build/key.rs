@@ -3,7 +3,7 @@
 //! | input | in the key of |
 //! |---|---|
 //! | semantics version of the instruction kind | every step |
-//! | diff ids below the step | RUN, WORKDIR, COPY and ADD |
+//! | diff ids and platform below the step | RUN, WORKDIR, COPY and ADD but for `--link` |
 //! | text after expansion (RUN: as it reaches the shell) | every step |
 //! | environment: ENV and declared ARGs, no proxies | RUN |
 //! | user, working directory, shell | RUN |

@@ -17,6 +17,7 @@ use crate::store::Store;
 
 mod cache;
 pub mod check;
+mod chmod;
 mod commit;
 mod context;
 mod error;

@@ -10,12 +10,9 @@ use std::collections::HashMap;
 
 use crate::layer::{Change, Changes, Kind, Meta, Node, Time, Tree, TreePath};
 
+use super::chmod::Chmod;
 use super::error::StepError;
 use super::select::{Pick, Picked, Shape};
-
-/// Permission bits asked for with `--chmod`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chmod(pub(super) u32);
 
 /// How entries change on their way into the image.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +22,7 @@ pub(super) struct Rules {
     /// Whether files without `--chown` become root's, as those of the context do, or keep the
     /// owner they have, as those of a stage do.
     pub(super) to_root: bool,
-    /// Mode of everything copied and created.
+    /// Mode of everything copied, and of what is created if it is octal.
     pub(super) chmod: Option<Chmod>,
     /// Time given to created parents.
     pub(super) created: Time,
@@ -34,20 +31,25 @@ pub(super) struct Rules {
 impl Rules {
     /// Applies what `--chown` and `--chmod` ask for.
     fn apply(&self, node: &mut Node) {
-        if let Some((uid, gid)) = self.owner {
-            (node.meta.uid, node.meta.gid) = (uid, gid);
-        }
-        if let Some(Chmod(mode)) = self.chmod
+        self.own(node);
+        if let Some(chmod) = &self.chmod
             && node.kind.symlink_target().is_none()
         {
-            node.meta.mode = mode;
+            node.meta.mode = chmod.apply(node.meta.mode, node.kind.is_dir());
+        }
+    }
+
+    fn own(&self, node: &mut Node) {
+        if let Some((uid, gid)) = self.owner {
+            (node.meta.uid, node.meta.gid) = (uid, gid);
         }
     }
 
     /// Returns a directory that is made because something goes into it.
     pub(super) fn created_dir(&self) -> Node {
+        let asked = self.chmod.as_ref().and_then(Chmod::of_created);
         let meta = Meta {
-            mode: 0o755,
+            mode: asked.unwrap_or(0o755),
             mtime: self.created,
             ..Meta::default()
         };
@@ -56,7 +58,7 @@ impl Rules {
             kind: Kind::Dir,
             content: None,
         };
-        self.apply(&mut node);
+        self.own(&mut node);
         node
     }
 }
@@ -188,9 +190,7 @@ impl<'a> Placer<'a> {
         if let Some(parent) = path.parent() {
             self.make_dirs(&parent)?;
         }
-        if let Some((uid, gid)) = self.rules.owner {
-            (node.meta.uid, node.meta.gid) = (uid, gid);
-        }
+        self.rules.own(&mut node);
         if !node.kind.is_dir() {
             self.forget_below(&path);
         }
@@ -408,7 +408,7 @@ mod tests {
         let below = Stack::new(Vec::new(), Marks::Trusted);
         let rules = Rules {
             owner: Some((3, 4)),
-            chmod: Some(Chmod(0o700)),
+            chmod: Chmod::parse("700"),
             ..Rules::default()
         };
         let mut placer = Placer::new(&below, rules);

@@ -3,12 +3,20 @@
 //! A tree is a build context or the file system of a stage or image; both look the same here.
 //! Literal sources must exist; patterns may match nothing. A link named as a source, or on the way
 //! to it, is followed inside the tree; links found inside a copied directory stay links.
+//!
+//! `--exclude` is asked about paths below the source, and with `--parents` below the pivot. A file
+//! that is itself the source is copied even if a pattern names it (as BuildKit does), but not with
+//! `--parents`, where the pattern and the source begin at the same place.
+
+mod expand;
 
 use crate::dockerfile::glob::{Component, PathGlob, has_wildcard};
+use crate::dockerfile::ignore::Ignore;
 use crate::image::Hasher;
 use crate::layer::{Follow, Found, Inode, Kind, Node, Tree, TreePath};
 
 use super::error::StepError;
+use expand::{Match, expand};
 
 /// What a source turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,42 +77,85 @@ impl Pick {
     }
 }
 
+/// How sources are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// `--parents`: the path below the pivot is kept.
+    pub(super) parents: bool,
+    /// `--exclude`: what is left out of directories.
+    pub(super) exclude: &'a Ignore,
+}
+
 /// Finds everything that `source` names in `tree`. A literal that is missing is an error; the
 /// caller turns it into one that knows the instruction.
-pub(super) fn select(tree: &dyn Tree, source: &str) -> Result<Vec<Pick>, StepError> {
-    let missing = || StepError::NoSource {
-        source_path: source.to_owned(),
-        ignored_by: None,
-    };
-    let pattern = PathGlob::parse(source, false).map_err(|_| StepError::BadPattern {
-        pattern: source.to_owned(),
-    })?;
-    if !has_wildcard(source) {
-        let mut path = TreePath::ROOT;
-        for component in &pattern.components {
-            let Component::Name(name) = component else {
-                return Err(missing());
-            };
-            if name.contains('\0') {
-                return Err(StepError::NulInPath {
-                    path: source.to_owned(),
-                });
-            }
-            path = path.child(name.as_bytes());
-        }
-        let pick = pick(tree, &path)?.ok_or_else(missing)?;
-        return Ok(vec![pick]);
+pub(super) fn select(
+    tree: &dyn Tree,
+    source: &str,
+    choice: Choice<'_>,
+) -> Result<Vec<Pick>, StepError> {
+    if source.contains('\0') {
+        let path = source.to_owned();
+        return Err(StepError::NulInPath { path });
     }
+    if choice.parents {
+        return select_parents(tree, source, choice);
+    }
+    let begin = Match::begin(TreePath::ROOT);
     let mut picks = Vec::new();
-    for path in expand(tree, &pattern)? {
+    for found in expand(tree, &components(source, false)?, begin)? {
         // A dangling link that matches names nothing.
-        picks.extend(pick(tree, &path)?);
+        picks.extend(pick_without(tree, &found.path, choice.exclude)?);
+    }
+    present(picks, source)
+}
+
+/// As [`select`] where the path below the pivot `/./`, or below the root, is kept.
+fn select_parents(
+    tree: &dyn Tree,
+    source: &str,
+    choice: Choice<'_>,
+) -> Result<Vec<Pick>, StepError> {
+    let (base, kept) = source.split_once("/./").unwrap_or(("", source));
+    let kept = components(kept, true)?;
+    let begin = Match::begin(TreePath::ROOT);
+    let mut picks = Vec::new();
+    for base in expand(tree, &components(base, true)?, begin)? {
+        for found in expand(tree, &kept, Match::begin(base.path.clone()))? {
+            picks.push(pick_below(tree, &base.path, &found, choice)?);
+        }
+    }
+    present(picks, source)
+}
+
+fn components(pattern: &str, any_depth: bool) -> Result<Vec<Component>, StepError> {
+    let parsed = PathGlob::parse(pattern, any_depth).map_err(|_| StepError::BadPattern {
+        pattern: pattern.to_owned(),
+    })?;
+    Ok(parsed.components)
+}
+
+/// Patterns may match nothing; a path may not.
+fn present(picks: Vec<Pick>, source: &str) -> Result<Vec<Pick>, StepError> {
+    if picks.is_empty() && !has_wildcard(source) {
+        return Err(StepError::NoSource {
+            source_path: source.to_owned(),
+            ignored_by: None,
+        });
     }
     Ok(picks)
 }
 
-/// Picks what is at `path`, a link followed; `None` when there is nothing.
+/// Picks all that is at `path`, a link followed; `None` when there is nothing.
 pub(super) fn pick(tree: &dyn Tree, path: &TreePath) -> Result<Option<Pick>, StepError> {
+    pick_without(tree, path, &Ignore::default())
+}
+
+/// As [`pick`], but for what is excluded.
+fn pick_without(
+    tree: &dyn Tree,
+    path: &TreePath,
+    exclude: &Ignore,
+) -> Result<Option<Pick>, StepError> {
     let resolved = tree.resolve(path, Follow::Last)?;
     let Some(found) = tree.find(&resolved.path)? else {
         return Ok(None);
@@ -123,11 +174,45 @@ pub(super) fn pick(tree: &dyn Tree, path: &TreePath) -> Result<Option<Pick>, Ste
             entries,
         }));
     }
-    walk(tree, &resolved.path, &TreePath::ROOT, &mut entries)?;
+    walk(tree, &resolved.path, &TreePath::ROOT, exclude, &mut entries)?;
     Ok(Some(Pick {
         shape: Shape::Dir,
         entries,
     }))
+}
+
+/// Picks a match with the directories that lead to it from `base`. A link stays a link.
+fn pick_below(
+    tree: &dyn Tree,
+    base: &TreePath,
+    found: &Match,
+    choice: Choice<'_>,
+) -> Result<Pick, StepError> {
+    let mut entries = Vec::new();
+    let mut rel = TreePath::ROOT;
+    for part in found.rel.parent().unwrap_or_default().parts() {
+        rel = rel.child(part);
+        let real = tree.resolve(&base.join(&rel), Follow::Last)?.path;
+        entries.extend(tree.find(&real)?.map(|dir| picked(rel.clone(), real, dir)));
+    }
+    if let Some(last) = tree.find(&found.path)? {
+        let is_dir = last.node.kind.is_dir();
+        let hidden = choice.exclude.matches(found.rel.as_bytes()).ignored;
+        if is_dir || !hidden {
+            entries.push(picked(found.rel.clone(), found.path.clone(), last));
+        }
+        if is_dir {
+            let before = entries.len();
+            walk(tree, &found.path, &found.rel, choice.exclude, &mut entries)?;
+            if hidden && entries.len() == before {
+                entries.clear();
+            }
+        }
+    }
+    Ok(Pick {
+        shape: Shape::Dir,
+        entries,
+    })
 }
 
 fn picked(rel: TreePath, path: TreePath, found: Found) -> Picked {
@@ -139,18 +224,28 @@ fn picked(rel: TreePath, path: TreePath, found: Found) -> Picked {
     }
 }
 
+/// Adds what is below a directory. One that is left out still comes when something in it does.
 fn walk(
     tree: &dyn Tree,
     dir: &TreePath,
     rel: &TreePath,
+    exclude: &Ignore,
     into: &mut Vec<Picked>,
 ) -> Result<(), StepError> {
     for (name, found) in tree.scan(dir)? {
         let is_dir = found.node.kind.is_dir();
         let (path, rel) = (dir.child(&name), rel.child(&name));
+        let hidden = exclude.matches(rel.as_bytes()).ignored;
+        if hidden && (!is_dir || exclude.can_prune(rel.as_bytes())) {
+            continue;
+        }
         into.push(picked(rel.clone(), path.clone(), found));
         if is_dir {
-            walk(tree, &path, &rel, into)?;
+            let before = into.len();
+            walk(tree, &path, &rel, exclude, into)?;
+            if hidden && into.len() == before {
+                into.pop();
+            }
         }
     }
     Ok(())
@@ -162,54 +257,6 @@ fn storable(mut node: Node) -> Node {
         node.kind = Kind::File { size: 0 };
     }
     node
-}
-
-/// Returns the paths that match `pattern`, sorted.
-fn expand(tree: &dyn Tree, pattern: &PathGlob) -> Result<Vec<TreePath>, StepError> {
-    let mut found = vec![TreePath::ROOT];
-    for (index, component) in pattern.components.iter().enumerate() {
-        let last = index + 1 == pattern.components.len();
-        let mut next = Vec::new();
-        for dir in found {
-            expand_component(tree, &dir, component, last, &mut next)?;
-        }
-        next.sort();
-        next.dedup();
-        found = next;
-    }
-    Ok(found)
-}
-
-fn expand_component(
-    tree: &dyn Tree,
-    dir: &TreePath,
-    component: &Component,
-    last: bool,
-    into: &mut Vec<TreePath>,
-) -> Result<(), StepError> {
-    let real = tree.resolve(dir, Follow::Last)?;
-    if !real.exists.is_some_and(|node| node.kind.is_dir()) {
-        return Ok(());
-    }
-    let glob = match component {
-        Component::Name(name) => {
-            let path = real.path.child(name.as_bytes());
-            if tree.node(&path)?.is_some() {
-                into.push(path);
-            }
-            return Ok(());
-        }
-        Component::Glob(glob) => glob,
-        // Only `--parents` reads patterns that have it.
-        Component::AnyDepth => return Ok(()),
-    };
-    for (name, node) in tree.list(&real.path)? {
-        let leads_on = last || node.kind.is_dir() || node.kind.symlink_target().is_some();
-        if leads_on && glob.matches(&name) {
-            into.push(real.path.child(&name));
-        }
-    }
-    Ok(())
 }
 
 /// Adds what counts of the picked entries to a hash: names, types, modes, owners, link targets and
@@ -242,6 +289,8 @@ pub(super) fn fingerprint(
                 add(value);
             }
             match &entry.node.kind {
+                // Among the empty ones are sockets, which nobody can open.
+                Kind::File { size: 0 } => add(b"empty"),
                 Kind::File { .. } => {
                     add(b"f");
                     add(content(entry)?.as_str().as_bytes());

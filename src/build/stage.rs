@@ -211,9 +211,12 @@ impl Runner<'_> {
         };
         let diff_ids: Vec<DiffId> = built.layers.iter().map(|l| l.diff_id.clone()).collect();
         let chain = ChainId::of(&diff_ids);
-        inputs
-            .add("below", chain.as_ref().map_or("", |chain| chain.0.as_str()))
-            .add("platform", self.stage.platform.to_string());
+        // What `--link` copies depends on its sources alone.
+        if !matches!(&step.action, Action::Copy(copy) if copy.link) {
+            inputs
+                .add("below", chain.as_ref().map_or("", |chain| chain.0.as_str()))
+                .add("platform", self.stage.platform.to_string());
+        }
         if let Some(epoch) = self.world.request.source_date_epoch {
             inputs.add("epoch", epoch.to_le_bytes());
             inputs.add("clamp", [u8::from(self.world.clamp().is_some())]);
@@ -227,23 +230,23 @@ impl Runner<'_> {
             Action::Run(run) => steps::run::make(self, run, id, built),
             Action::Copy(copy) => {
                 let copied = steps::copy::changes(self, copy, built)?;
-                self.keep(&copied.changes, built)
+                self.keep(&copied.changes, steps::copy::ground(copy, built))
             }
             Action::Workdir(workdir) => {
                 let changes = steps::workdir::changes(self, workdir, built)?;
-                self.keep(&changes, built)
+                self.keep(&changes, &built.layers)
             }
         }
     }
 
     /// Stores computed changes as a layer: as a tree if something reads it later, else as its tar.
-    fn keep(&self, changes: &Changes, built: &Built) -> Result<Made, StepError> {
+    fn keep(&self, changes: &Changes, below: &[Layer]) -> Result<Made, StepError> {
         let options = EncodeOptions {
             clamp: self.world.clamp(),
         };
         if self.read_later {
             let scratch = self.world.store.scratch()?;
-            let below = stack(self.world, &built.layers)?;
+            let below = stack(self.world, below)?;
             let tree = scratch.dir("tree")?;
             self.world.store.write_tree(changes, tree.as_fd(), &below)?;
             if let Some(clamp) = options.clamp {

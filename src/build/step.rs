@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::Span;
+use crate::dockerfile::ignore::Ignore;
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Digest, Platform, Reference};
 use crate::layer::TreePath;
 
+use super::chmod::Chmod;
 use super::git::GitUrl;
 use super::mount::StepMount;
 use super::place::Destination;
@@ -163,8 +165,16 @@ pub(super) struct CopyStep {
     pub(super) to: Destination,
     /// `--chown`, expanded: `user`, `user:group`, numbers or names.
     pub(super) chown: Option<String>,
-    /// `--chmod` in octal.
-    pub(super) chmod: Option<u32>,
+    /// `--chmod`.
+    pub(super) chmod: Option<Chmod>,
+    /// `--link`: the layer depends on nothing below it and follows none of its links.
+    pub(super) link: bool,
+    /// `--parents`.
+    pub(super) parents: bool,
+    /// `--exclude`, as written.
+    pub(super) exclude: Vec<String>,
+    /// `--exclude`, ready to match.
+    pub(super) excluded: Ignore,
     /// Which archives are unpacked.
     pub(super) unpack: Unpack,
 }

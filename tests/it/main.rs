@@ -7,10 +7,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_sources;
 mod build_cli;
 mod caching;
 mod checks;
 mod containers;
+mod context_security;
+mod copy_flags;
+mod copy_paths;
 mod copying;
 mod full_disk;
 mod git_sources;

@@ -269,6 +269,13 @@ impl Output {
         Judged(self)
     }
 
+    /// Takes any of these exit codes: where a race decides, or refusing is as good as confining.
+    #[track_caller]
+    pub(crate) fn exits_any(self, codes: &[i32]) -> Judged {
+        let code = self.code.filter(|code| codes.contains(code));
+        self.exits(code.unwrap_or(codes[0]))
+    }
+
     /// Takes exactly this exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Judged {

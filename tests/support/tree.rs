@@ -33,7 +33,7 @@ impl TestEnv {
         let dest = format!("type=tar,dest={}", tar.display());
         self.build_to(&dest, options, context);
         let out = Command::new("tar")
-            .args(["--numeric-owner", "-tvf"])
+            .args(["--numeric-owner", "--quoting-style=literal", "-tvf"])
             .arg(&tar)
             .output()
             .unwrap();

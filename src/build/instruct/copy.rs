@@ -1,8 +1,10 @@
 //! COPY and ADD, evaluated: flags and sources expanded, `--from` resolved, no file looked at.
 
+use crate::dockerfile::ignore::Ignore;
 use crate::dockerfile::{Add, Copy, CopySource as Item, SourceKind, Word, source_kind};
 use crate::image::Digest;
 
+use super::super::chmod::Chmod;
 use super::super::error::{StepError, ValueError};
 use super::super::eval::Evaluator;
 use super::super::git::{Flaw, GitUrl};
@@ -17,17 +19,6 @@ impl Evaluator<'_, '_> {
         at: &At<'_>,
         copy: &Copy,
     ) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if copy.parents {
-            return unsupported("COPY --parents");
-        }
-        if !copy.exclude.is_empty() {
-            return unsupported("COPY --exclude");
-        }
         let from = match &copy.from {
             None => CopyFrom::Context,
             Some(word) => self.copy_from(at, word)?,
@@ -43,6 +34,9 @@ impl Evaluator<'_, '_> {
             dest: &copy.dest,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
+            link: copy.link,
+            parents: copy.parents,
+            exclude: &copy.exclude,
         };
         let (step, created_by) = self.copy_step(state, from, &parts)?;
         state.shown_step(at, created_by, Action::Copy(step));
@@ -55,20 +49,15 @@ impl Evaluator<'_, '_> {
         at: &At<'_>,
         add: &Add,
     ) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if !add.exclude.is_empty() {
-            return unsupported("ADD --exclude");
-        }
         let parts = Parts {
             keyword: "ADD",
             sources: &add.sources,
             dest: &add.dest,
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
+            link: add.link,
+            parents: false,
+            exclude: &add.exclude,
         };
         let (mut step, created_by) = self.copy_step(state, CopyFrom::Context, &parts)?;
         step.unpack = match add.unpack {
@@ -126,8 +115,11 @@ impl Evaluator<'_, '_> {
     ) -> Result<(CopyStep, String), StepError> {
         let option = |word: Option<&Word>| word.map(|word| self.expand(state, word)).transpose();
         let (chown, chmod_text) = (option(parts.chown)?, option(parts.chmod)?);
-        let chmod = chmod_text.as_deref().map(octal_mode).transpose()?;
+        let chmod = chmod_text.as_deref().map(mode).transpose()?;
         let mut created_by = parts.keyword.to_owned();
+        if parts.parents {
+            created_by.push_str(" --parents");
+        }
         for (flag, value) in [("chown", &chown), ("chmod", &chmod_text)] {
             if let Some(value) = value {
                 created_by.push_str(&format!(" --{flag}={value}"));
@@ -149,6 +141,8 @@ impl Evaluator<'_, '_> {
         let nul = || StepError::NulInPath { path: dest.clone() };
         let to = destination(&dest, &workdir_of(&state.config)).ok_or_else(nul)?;
         let unpack = Unpack::Never;
+        // The one flag that BuildKit does not expand.
+        let exclude: Vec<String> = parts.exclude.iter().map(|word| word.text.clone()).collect();
         let step = CopyStep {
             add,
             from,
@@ -156,6 +150,11 @@ impl Evaluator<'_, '_> {
             to,
             chown,
             chmod,
+            link: parts.link,
+            parents: parts.parents,
+            excluded: Ignore::from_patterns(exclude.iter().map(String::as_str))
+                .map_err(|source| StepError::Exclude { source })?,
+            exclude,
             unpack,
         };
         Ok((step, created_by))
@@ -216,6 +215,9 @@ struct Parts<'a> {
     dest: &'a Word,
     chown: Option<&'a Word>,
     chmod: Option<&'a Word>,
+    link: bool,
+    parents: bool,
+    exclude: &'a [Word],
 }
 
 fn git_url(text: &str) -> Result<GitUrl, StepError> {
@@ -270,14 +272,7 @@ fn digest(text: &str) -> Result<Digest, StepError> {
         .map_err(|_| StepError::Value(text.to_owned(), why))
 }
 
-/// Reads `--chmod`: octal, `0` to `7777`.
-fn octal_mode(text: &str) -> Result<u32, StepError> {
-    let bad = || StepError::Value(text.to_owned(), ValueError::Mode);
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad());
-    }
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(bad)
+/// Reads `--chmod`.
+fn mode(text: &str) -> Result<Chmod, StepError> {
+    Chmod::parse(text).ok_or_else(|| StepError::Value(text.to_owned(), ValueError::Mode))
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::image::{ChainId, DiffId, Digest, Hasher};
-use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, TreePath};
+use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, Time, TreePath};
 
+use super::super::chmod::Chmod;
 use super::super::commit::{Built, Layer};
 use super::super::error::StepError;
 use super::super::git::Checkout;
 use super::super::key::Inputs;
-use super::super::place::{Chmod, Placer, Rules};
-use super::super::select::{self, Pick, Picked, fingerprint};
+use super::super::place::{Placer, Rules};
+use super::super::select::{self, Choice, Pick, Picked, fingerprint};
 use super::super::stage::{Runner, World, stack};
 use super::super::step::{CopyFrom, CopySource, CopyStep, Unpack};
 use super::{archive, owner, remote};
@@ -20,12 +21,13 @@ const SELECTION: &str = "selection";
 
 /// Adds to the key what the copy depends on.
 pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<Inputs, StepError> {
-    let mut inputs = Inputs::new(if step.add { "add" } else { "copy" }, 1);
+    let mut inputs = Inputs::new(if step.add { "add" } else { "copy" }, 2);
     inputs
         .add("to", step.to.path.as_bytes())
         .add("to-dir", [u8::from(step.to.is_dir)])
         .add("chown", step.chown.as_deref().unwrap_or("\0"))
-        .add("chmod", step.chmod.unwrap_or(u32::MAX).to_le_bytes())
+        .add("chmod", step.chmod.as_ref().map_or("\0", Chmod::text))
+        .add("link", [u8::from(step.link)])
         .add("unpack", format!("{:?}", step.unpack));
     for source in &step.sources {
         match source {
@@ -54,14 +56,18 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<I
 fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest, StepError> {
     let world = runner.world;
     let Some(layers) = layers_of(runner, &step.from) else {
-        let picks = select_from_context(world, source)?;
+        let picks = select_from_context(world, source, step)?;
         return fingerprint(&picks, &mut |file| world.context.content(file));
     };
     // Layers never change: what a selection in them hashes to is worked out once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
-    let mut question = Inputs::new("selection", 1);
-    question.add("chain", &chain).add("source", source);
+    let mut question = Inputs::new("selection", 2);
+    question
+        .add("chain", &chain)
+        .add("source", source)
+        .add("parents", [u8::from(step.parents)])
+        .add_list("exclude", &step.exclude);
     let question = question.key();
     let records = world.store.records(SELECTION);
     if let Some(known) = records.get(&question.0)?
@@ -87,8 +93,12 @@ pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> Option<&
     }
 }
 
-fn select_from_context(world: &World<'_>, source: &str) -> Result<Vec<Pick>, StepError> {
-    select::select(world.context, source).map_err(|error| match error {
+fn select_from_context(
+    world: &World<'_>,
+    source: &str,
+    step: &CopyStep,
+) -> Result<Vec<Pick>, StepError> {
+    select::select(world.context, source, choice(step)).map_err(|error| match error {
         StepError::NoSource { source_path, .. } => {
             let path = TreePath::clean(source_path.as_bytes()).unwrap_or_default();
             StepError::NoSource {
@@ -106,13 +116,20 @@ fn select_from(
     step: &CopyStep,
     runner: &Runner<'_>,
 ) -> Result<Vec<Pick>, StepError> {
-    select::select(stack, source).map_err(|error| match error {
+    select::select(stack, source, choice(step)).map_err(|error| match error {
         StepError::NoSource { source_path, .. } => StepError::NoSourceFrom {
             source_path,
             from: from_label(runner, &step.from),
         },
         error => error,
     })
+}
+
+fn choice(step: &CopyStep) -> Choice<'_> {
+    Choice {
+        parents: step.parents,
+        exclude: &step.excluded,
+    }
 }
 
 pub(super) fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
@@ -150,16 +167,13 @@ pub(in crate::build) fn changes(
     built: &Built,
 ) -> Result<Copied, StepError> {
     let world = runner.world;
-    let below = stack(world, &built.layers)?;
+    let below = stack(world, ground(step, built))?;
+    let created = created(step, world);
     let rules = Rules {
-        owner: step
-            .chown
-            .as_ref()
-            .map(|spec| owner::look_up(&below, spec))
-            .transpose()?,
+        owner: owner(step, &below)?,
         to_root: step.from == CopyFrom::Context,
-        chmod: step.chmod.map(Chmod),
-        created: world.request.created(),
+        chmod: step.chmod.clone(),
+        created,
     };
     let mut placer = Placer::new(&below, rules);
     let from = match layers_of(runner, &step.from) {
@@ -172,16 +186,16 @@ pub(in crate::build) fn changes(
         let picks = match source {
             CopySource::Path(path) => match &from {
                 Some(stack) => select_from(stack, path, step, runner)?,
-                None => select_from_context(world, path)?,
+                None => select_from_context(world, path, step)?,
             },
-            CopySource::Inline { name, text } => vec![inline(name, text, world)],
+            CopySource::Inline { name, text } => vec![inline(name, text, created)],
             CopySource::Url { url, checksum } => {
                 vec![remote::fetch(world, url, checksum.as_ref())?.pick()]
             }
             CopySource::Git(url) => {
                 let (tree, checkout) = remote::check_out(world, url)?;
                 held.push(checkout);
-                select::select(&tree, "/")?
+                select::select(&tree, "/", choice(step))?
             }
         };
         for pick in picks {
@@ -208,6 +222,30 @@ pub(in crate::build) fn changes(
     })
 }
 
+/// The layers that a copy stands on: none for `--link`.
+pub(in crate::build) fn ground<'a>(step: &CopyStep, built: &'a Built) -> &'a [Layer] {
+    if step.link { &[] } else { &built.layers }
+}
+
+/// The time of what is made on the way. A `--link` layer is the same whenever it is made.
+fn created(step: &CopyStep, world: &World<'_>) -> Time {
+    match world.request.source_date_epoch {
+        None if step.link => Time::from_secs(0),
+        _ => world.request.created(),
+    }
+}
+
+fn owner(step: &CopyStep, below: &Stack) -> Result<Option<(u32, u32)>, StepError> {
+    let Some(chown) = &step.chown else {
+        return Ok(None);
+    };
+    if step.link && !owner::is_numeric(chown) {
+        let chown = chown.clone();
+        return Err(StepError::LinkOwner { chown });
+    }
+    owner::look_up(below, chown).map(Some)
+}
+
 /// Several files that all go to one name would leave only the last of them.
 fn check_destination(placer: &Placer<'_>, step: &CopyStep, placed: usize) -> Result<(), StepError> {
     if placed < 2 || step.to.is_dir {
@@ -225,10 +263,10 @@ fn check_destination(placer: &Placer<'_>, step: &CopyStep, placed: usize) -> Res
 }
 
 /// A heredoc as a file of its own.
-fn inline(name: &str, text: &[u8], world: &World<'_>) -> Pick {
+fn inline(name: &str, text: &[u8], mtime: Time) -> Pick {
     let meta = Meta {
         mode: 0o644,
-        mtime: world.request.created(),
+        mtime,
         ..Meta::default()
     };
     let content = (!text.is_empty()).then(|| Content::Bytes(Arc::from(text)));

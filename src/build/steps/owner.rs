@@ -8,24 +8,30 @@ use super::super::error::StepError;
 /// How much of a user database is read, in bytes.
 const CAP: u64 = 1 << 20;
 
+/// Returns whether `spec` names nobody: it needs no database.
+pub(in crate::build) fn is_numeric(spec: &str) -> bool {
+    let spec = UserSpec(spec.to_owned());
+    let numeric = |text: &str| text.is_empty() || user::numeric(text).is_some();
+    numeric(spec.user()) && numeric(spec.group())
+}
+
 /// Returns owner and group that `spec` (`user`, `user:group`, names or numbers) stands for.
 ///
-/// Without a group: the user's own from the database, or for a number that it does not list the
-/// same number.
+/// Without a group: a name brings its own from the database, a number is its own group, as in
+/// BuildKit. Without a user: root.
 pub(in crate::build) fn look_up(below: &dyn Tree, spec: &str) -> Result<(u32, u32), StepError> {
-    let spec = UserSpec(spec.to_owned());
+    let mut spec = UserSpec(spec.to_owned());
+    if spec.user().is_empty() && !spec.group().is_empty() {
+        spec = UserSpec(format!("0:{}", spec.group()));
+    }
     let passwd = database(below, b"etc/passwd")?;
     let group = database(below, b"etc/group")?;
     let failed = |error| StepError::Owner { error };
     let who = user::resolve(&spec, &passwd, &group).map_err(failed)?;
-    let unlisted = user::numeric(spec.user()).is_some()
-        && !user::passwd(&passwd).any(|entry| entry.uid == who.uid);
-    let gid = if unlisted && spec.group().is_empty() {
-        who.uid
-    } else {
-        who.gid
-    };
-    Ok((who.uid, gid))
+    if user::numeric(spec.user()).is_some() && spec.group().is_empty() {
+        return Ok((who.uid, who.uid));
+    }
+    Ok((who.uid, who.gid))
 }
 
 /// An image without the file knows nobody by name.
