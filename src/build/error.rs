@@ -286,6 +286,14 @@ pub enum StepError {
         /// How it ended.
         exit: sandbox::Exit,
     },
+    /// The program was killed because it used more memory than it may.
+    #[error("process \"{command}\" went over its memory limit of {limit} bytes and was killed")]
+    Memory {
+        /// The command as docker quotes it.
+        command: String,
+        /// The limit.
+        limit: u64,
+    },
     /// The sandbox did not start.
     #[error("cannot start \"{command}\"")]
     Sandbox {

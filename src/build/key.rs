@@ -8,13 +8,14 @@
 //! | environment: ENV and declared ARGs, no proxies | RUN |
 //! | user, working directory, shell | RUN |
 //! | platform, network mode, extra hosts | RUN |
+//! | capabilities, filters, masks, devices, resource limits where they are not the usual ones | RUN |
 //! | contents, modes, owners and link targets of every source | COPY, ADD, bind mounts |
 //! | destination, `--chown` and `--chmod` as written; the layers below decide what they mean | COPY, ADD |
 //! | identity of cache mounts, ids of secrets | RUN |
 //! | the epoch that clamps file times | every step that makes a layer |
 //!
 //! Left out on purpose: mtimes, metadata instructions above the step, comments, proxies, secrets'
-//! values and the ids outside the image. The network and the clock inside RUN are not covered;
+//! values, the ids outside the image and limits of memory and processors. The network and the clock inside RUN are not covered;
 //! `--no-cache` is the answer to those.
 //!
 //! The framed form is kept beside each result, so what changed can be named later. A frame is a

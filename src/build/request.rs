@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::dockerfile::Warning;
 use crate::image::{Digest, ImageId, Platform, Reference};
 use crate::layer::Time;
+use crate::sandbox::Isolation;
 use crate::transfer;
 
 use super::git::{GitTools, GitUrl};
@@ -140,6 +141,8 @@ pub struct Request {
     pub secret_guard: bool,
     /// `--ssh`; of one id the last counts.
     pub ssh: Vec<SshAgent>,
+    /// How far RUN steps are shut in.
+    pub isolation: Isolation,
     /// `--add-host`, as `(host, address)`.
     pub add_hosts: Vec<(String, String)>,
     /// Proxy variables of the caller that predefined ARGs pass on to RUN.

@@ -1,5 +1,9 @@
 //! Argument groups and value parsers that several subcommands share.
 
+mod isolation;
+
+pub(crate) use isolation::IsolationArgs;
+
 use std::io::Read;
 use std::path::PathBuf;
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::ContainerConfig;
 use crate::sandbox::{
-    self, Access, Content, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize,
-    WorkDir,
+    self, Access, Content, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec,
+    WindowSize, WorkDir,
 };
 
 use super::error::Error;
@@ -64,6 +64,8 @@ pub struct Request {
     pub tty: bool,
     /// `-i`.
     pub interactive: bool,
+    /// How far the program is shut in.
+    pub isolation: Isolation,
     /// `--rm`.
     pub remove: bool,
     /// `--read-only`.
@@ -86,6 +88,7 @@ impl Request {
             network: Network::Host,
             tty: false,
             interactive: false,
+            isolation: Isolation::default(),
             remove: false,
             read_only: false,
         }
@@ -229,6 +232,7 @@ pub(super) fn plan(
             access: Access::default(),
         });
     }
+    request.isolation.apply(&mut plan);
     plan.hostname = Some(hostname);
     plan.tty = request.tty.then_some(ground.window).flatten();
     Ok(plan)

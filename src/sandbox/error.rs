@@ -19,6 +19,9 @@ pub enum Error {
     /// The plan contradicts itself; nothing was started.
     #[error("the plan can't be carried out: {0}")]
     Plan(PlanError),
+    /// A limit can't be kept.
+    #[error(transparent)]
+    Limit(super::cgroup::LimitError),
     /// The caller's side of starting or waiting.
     #[error("cannot {doing}")]
     Parent {
@@ -136,6 +139,9 @@ pub enum Stage {
     /// Cutting mount propagation.
     #[error("make private the mounts below")]
     Private,
+    /// Entering the group that limits it.
+    #[error("enter the control group of")]
+    Limits,
     /// Mounting the root file system.
     #[error("mount the root file system on")]
     Root,

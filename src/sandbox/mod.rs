@@ -17,9 +17,11 @@
 //! strings.
 
 mod caps;
+mod cgroup;
 pub mod child;
 mod error;
 mod exe;
+mod isolation;
 mod parent;
 mod plan;
 mod report;
@@ -34,8 +36,10 @@ pub mod userns;
 mod wire;
 
 pub use caps::Caps;
+pub use cgroup::{LimitError, Limits, Swap};
 pub use error::{Error, PlanError, Stage};
 pub use exe::{adopt_executable, set_executable};
+pub use isolation::{Device, Isolation};
 pub use parent::{Child, Exit, join, spawn};
 pub use plan::{
     Access, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs, Source,

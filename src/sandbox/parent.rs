@@ -11,6 +11,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
+use super::cgroup::{Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
 use super::plan::{MountKind, Network, Plan, Rootfs, Source};
@@ -56,6 +57,8 @@ pub struct Child {
     /// Where the mount points are that were made for it; none where nothing was mounted.
     base: Option<OwnedFd>,
     ended: Option<Exit>,
+    group: Option<Group>,
+    killed_for_memory: bool,
 }
 
 /// Starts `plan` and returns once its program has been executed.
@@ -72,13 +75,27 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         path: base.clone(),
         source,
     })?;
-    let (mounts, mount_fds) = detach(plan, &stdio.fds)?;
+    let (mut further, mount_fds) = detach(plan, &stdio.fds)?;
+    let group = group(&plan.limits)?;
+    let group_fd = match &group {
+        Some(group) => {
+            further.push(group.door().map_err(Error::Limit)?);
+            Some(FIRST_MOUNT_FD + further.len() as i32 - 1)
+        }
+        None => None,
+    };
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds,
         filters: filters(plan)?,
+        group_fd,
     };
-    launch(SANDBOX_ARGV0, &envelope, stdio, mounts, Some(base))
+    let mut child = launch(SANDBOX_ARGV0, &envelope, stdio, further, Some(base))?;
+    if group.is_none() && !plan.limits.is_empty() {
+        child.notes.push(Note::Unlimited);
+    }
+    child.group = group;
+    Ok(child)
 }
 
 /// Starts a program more in a sandbox that runs, and returns once it has been executed.
@@ -99,8 +116,20 @@ pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, 
         plan: plan.clone(),
         mount_fds: Vec::new(),
         filters: filters(plan)?,
+        group_fd: None,
     };
     launch(JOIN_ARGV0, &envelope, stdio, vec![inside], None)
+}
+
+/// The group that keeps `limits`; none where there is nothing to keep, or where that may fail.
+fn group(limits: &Limits) -> Result<Option<Group>, Error> {
+    if limits.is_empty() {
+        return Ok(None);
+    }
+    match Group::new(limits) {
+        Err(_) if limits.best_effort => Ok(None),
+        made => made.map(Some).map_err(Error::Limit),
+    }
 }
 
 /// The filters for the program's system calls.
@@ -130,6 +159,8 @@ fn launch(
     fds.extend([memfd, reporter, anchor]);
     fds.extend(further);
     let namespaces = match base {
+        // The child makes its cgroup namespace where its group is, once it is in there.
+        Some(_) if envelope.group_fd.is_some() => namespaces(plan) & !libc::CLONE_NEWCGROUP,
         Some(_) => namespaces(plan),
         None => 0,
     };
@@ -148,6 +179,8 @@ fn launch(
         stubs: Stubs::default(),
         base,
         ended: None,
+        group: None,
+        killed_for_memory: false,
     };
     child.listen(&report)?;
     Ok(child)
@@ -198,6 +231,12 @@ impl Child {
         &self.notes
     }
 
+    /// Whether, after it has ended, the kernel killed one of its processes for using more memory
+    /// than its limit.
+    pub fn killed_for_memory(&self) -> bool {
+        self.killed_for_memory
+    }
+
     /// Sends `signal` to the program; `SIGKILL` ends the whole sandbox. A sandbox that has
     /// ended is no error.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
@@ -237,6 +276,9 @@ impl Child {
             return Ok(None);
         };
         self.ended = Some(self.true_end(&status));
+        if let Some(group) = self.group.take() {
+            self.killed_for_memory = group.killed_for_memory() > 0;
+        }
         let removed = self.base.as_ref().map(|base| self.stubs.remove(base));
         removed.transpose().map_err(|source| Error::Parent {
             doing: "remove the mount points that were made for the sandbox",

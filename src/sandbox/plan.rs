@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
+use super::cgroup::Limits;
 use super::error::PlanError;
 use super::seccomp::Seccomp;
 use super::user::UserSpec;
@@ -64,6 +65,8 @@ pub struct Plan {
     pub read_only_paths: Vec<PathBuf>,
     /// Limits to set, in order; one that can't be set is an error.
     pub rlimits: Vec<Rlimit>,
+    /// What all of its processes may use together.
+    pub limits: Limits,
     /// The file mode creation mask.
     pub umask: u32,
     /// Whether a small init of ours is pid 1 (reaps zombies, forwards signals) and the program
@@ -99,6 +102,7 @@ impl Plan {
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
+            limits: Limits::default(),
             umask: 0o022,
             init: true,
             tty: None,
@@ -412,6 +416,32 @@ pub enum Resource {
     Rttime,
     Sigpending,
     Stack,
+}
+
+impl Resource {
+    /// The resource called `name` by `ulimit` options, such as `nofile`.
+    pub fn named(name: &str) -> Option<Self> {
+        const ALL: &[Resource] = &[
+            Resource::As,
+            Resource::Core,
+            Resource::Cpu,
+            Resource::Data,
+            Resource::Fsize,
+            Resource::Locks,
+            Resource::Memlock,
+            Resource::Msgqueue,
+            Resource::Nice,
+            Resource::Nofile,
+            Resource::Nproc,
+            Resource::Rss,
+            Resource::Rtprio,
+            Resource::Rttime,
+            Resource::Sigpending,
+            Resource::Stack,
+        ];
+        let is = |one: &&Self| format!("{one:?}").eq_ignore_ascii_case(name);
+        ALL.iter().find(is).copied()
+    }
 }
 
 /// Rows and columns of a terminal.

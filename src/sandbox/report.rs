@@ -29,6 +29,8 @@ pub enum Note {
     OuterProc,
     /// The kernel refused a fresh `/sys`; the caller's is bound read-only instead.
     OuterSys,
+    /// The limits that were asked for can't be kept here.
+    Unlimited,
     /// The kernel refused a new session keyring, so the caller's stays reachable.
     CallersKeyring,
 }
@@ -41,6 +43,8 @@ pub(super) struct Envelope {
     pub(super) mount_fds: Vec<Option<i32>>,
     /// Filters for the program's system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
+    /// The descriptor that lets the child enter its control group.
+    pub(super) group_fd: Option<i32>,
 }
 
 /// One packet on the report socket.

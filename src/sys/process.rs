@@ -190,6 +190,13 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Moves this process into a new cgroup namespace, whose root is the group it is in
+/// (unshare(2)).
+pub fn unshare_cgroup() -> io::Result<()> {
+    // SAFETY: an integer; this namespace changes neither memory nor descriptors.
+    check(i64::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
+}
+
 /// Moves this process into a new user namespace and a new mount namespace (unshare(2)).
 /// EINVAL if it has more than one thread.
 pub fn unshare_user_and_mounts() -> io::Result<()> {

@@ -19,6 +19,7 @@ mod copying;
 mod full_disk;
 mod git_sources;
 mod images;
+mod isolation;
 mod mount_escapes;
 mod moving;
 mod run_mounts;

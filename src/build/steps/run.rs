@@ -62,6 +62,9 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
         .add("workdir", &run.workdir)
         .add("network", format!("{:?}", run.network))
         .add_list("hosts", pairs(&request.add_hosts));
+    if let Some(isolation) = request.isolation.observable() {
+        inputs.add("isolation", isolation);
+    }
     if let Some(script) = &run.script {
         inputs.add("script", &script.path).add("text", &script.text);
     }
@@ -177,13 +180,9 @@ pub(in crate::build) fn make(
         add_hosts: world.request.add_hosts.clone(),
         resolv_conf: world.resolv_conf.to_vec(),
     };
-    execute(
-        &plan(run, ground, &mounted),
-        mounted,
-        &run.shown,
-        step,
-        world,
-    )?;
+    let mut plan = plan(run, ground, &mounted);
+    world.request.isolation.apply(&mut plan);
+    execute(&plan, mounted, &run.shown, step, world)?;
     let changes = diff(&upper, Some(&below), world.store.marks())?;
     runner.keep_upper(&scratch, &upper, changes)
 }
@@ -238,6 +237,12 @@ fn execute(
         fds: std::mem::take(&mut mounted.fds),
     };
     let mut child = sandbox::spawn(plan, stdio).map_err(failed)?;
+    if child.notes().contains(&sandbox::Note::Unlimited) {
+        world.sink.emit(Event::Chosen {
+            what: "limits",
+            text: "not kept: no control group can be had",
+        });
+    }
     world.cancel.watch(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
@@ -250,6 +255,10 @@ fn execute(
     }
     match exit {
         Exit::Code(0) => Ok(()),
+        _ if child.killed_for_memory() => Err(StepError::Memory {
+            command: command.to_owned(),
+            limit: plan.limits.memory.unwrap_or_default(),
+        }),
         exit => Err(StepError::Exit {
             command: command.to_owned(),
             exit,

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::args::{self, Registry};
+use crate::cli::args::{self, IsolationArgs, Registry};
 use crate::cli::report::{RUN_FAILED, Report};
 use crate::cli::{Session, env, files, signals};
 use crate::runner::{self, Bind, Container, Request, Terminal};
-use crate::sandbox::Exit;
+use crate::sandbox::{Exit, Isolation};
 use crate::store::Store;
 use crate::transfer::{Network, Options};
 
@@ -97,6 +97,13 @@ pub(super) struct Run {
     /// No progress of a pull
     #[arg(short, long)]
     quiet: bool,
+
+    /// Give the program all capabilities and mask nothing
+    #[arg(long)]
+    privileged: bool,
+
+    #[command(flatten)]
+    isolation: IsolationArgs,
 
     #[command(flatten)]
     registry: Registry,
@@ -199,6 +206,10 @@ impl Run {
                 args::Network::Host => runner::Network::Host,
                 args::Network::None => runner::Network::None,
             },
+            isolation: self.isolation.over(match self.privileged {
+                true => Isolation::privileged(),
+                false => Isolation::default(),
+            })?,
             tty: self.tty,
             interactive: self.interactive,
             remove: self.rm,

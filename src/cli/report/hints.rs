@@ -12,6 +12,7 @@ use crate::dockerfile::{Source, Span};
 use crate::registry;
 use crate::runner;
 use crate::sandbox::userns::{EnterError, Refusal};
+use crate::sandbox::{self, LimitError};
 use crate::store;
 use crate::transfer;
 
@@ -90,6 +91,9 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<EnterError>() {
         return of_namespace(error);
+    }
+    if let Some(sandbox::Error::Limit(error)) = error.downcast_ref() {
+        return of_limit(error);
     }
     if let Some(error) = error.downcast_ref::<runner::Error>() {
         return of_runner(error);
@@ -202,6 +206,22 @@ fn of_namespace(error: &EnterError) -> Option<String> {
                 .to_owned()
         }
         _ => return None,
+    })
+}
+
+fn of_limit(error: &LimitError) -> Option<String> {
+    Some(match error {
+        LimitError::NotDelegated { .. } => {
+            "`systemd-run --user --scope -p Delegate=yes` before the command, or \
+             `--limits=best-effort`"
+                .to_owned()
+        }
+        LimitError::NoHierarchy { .. } => {
+            "`systemd.unified_cgroup_hierarchy=1` on the kernel's command line, or \
+             `--limits=best-effort`"
+                .to_owned()
+        }
+        _ => "`--limits=best-effort` goes on without the limit".to_owned(),
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The order, and why each step stands where it does:
 //!
-//! 1. end with the parent; no core, no ptrace, own session; read the plan;
+//! 1. end with the parent; no core, no ptrace, own session; read the plan; enter the control
+//!    group, if there is one;
 //! 2. mount propagation off, so that nothing below reaches the host;
 //! 3. a scratch tmpfs and the root on it, aside: absolute paths still mean the host;
 //! 4. `/proc`, `/dev`, `/sys`, each its own file system, on directories that are no links;
@@ -144,7 +145,9 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         plan,
         mount_fds,
         filters,
+        group_fd,
     } = read_plan().at(Stage::Plan, "memfd")?;
+    enter_group(group_fd).at(Stage::Limits, "the sandbox")?;
     let mut notes = Vec::new();
     let root = root::mount(&plan)?;
     let places = session.places.insert(place::Places::new(&root, &plan)?);
@@ -167,6 +170,14 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         init::serve(program, &session.lifeline)
     }
     exec::become_program(&plan, &filters, &who, &cwd, slave)
+}
+
+/// Enters the group that limits us, then a namespace in which it is the root.
+fn enter_group(door: Option<i32>) -> io::Result<()> {
+    let Some(door) = door else { return Ok(()) };
+    let door = sys::fd::inherited(door)?;
+    rustix::io::write(&door, b"0")?;
+    sys::process::unshare_cgroup()
 }
 
 /// Tells the parent that all is set up; keeps the program's side of the terminal.

@@ -14,7 +14,7 @@ use clap::builder::BoolishValueParser;
 use serde_json::json;
 
 use crate::build::{self, Cancel, GitTools, Outcome, Output, Pull, Request};
-use crate::cli::args::{self, Registry};
+use crate::cli::args::{self, IsolationArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
 use crate::cli::ui::{Progress, human};
@@ -138,6 +138,9 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     secrets: secrets::SecretArgs,
+
+    #[command(flatten)]
+    isolation: IsolationArgs,
 
     #[command(flatten)]
     results: ResultArgs,
@@ -333,6 +336,7 @@ impl Build {
             secrets: self.secrets.secrets()?,
             secret_guard: self.secrets.guard(),
             ssh: self.secrets.agents()?,
+            isolation: self.isolation.resolve()?,
             add_hosts: self.add_hosts.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,

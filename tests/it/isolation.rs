@@ -1,0 +1,140 @@
+//! Options that open or close the walls around RUN steps and containers.
+
+use crate::support::TestEnv;
+
+fn env(dockerfile: &str) -> TestEnv {
+    let t = TestEnv::new().dockerfile(dockerfile);
+    t.busybox("busybox");
+    t
+}
+
+const STATUS: &str = "FROM busybox\nRUN grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\n\\t' '; '\n";
+
+#[test]
+fn t_rt_7_a_step_has_dockers_capabilities_and_filter() {
+    let t = env(STATUS);
+    let err = t.build().ok().stderr();
+    assert!(
+        err.contains("CapBnd: 00000000a80425fb;NoNewPrivs: 0;Seccomp: 2;"),
+        "{err}"
+    );
+}
+
+#[test]
+fn capabilities_and_filters_of_steps_can_be_chosen_and_are_in_the_key() {
+    let t = env(STATUS);
+    let built = |args: &[&str]| t.build_with(args).ok().stderr();
+    let less = ["--cap-drop", "ALL", "--cap-add", "CAP_CHOWN"];
+    let want = "CapBnd: 0000000000000001;NoNewPrivs: 0;Seccomp: 2;";
+    assert!(built(&less).contains(want));
+    assert!(
+        !built(&less).contains("CapBnd: 0"),
+        "the same again is cached"
+    );
+    let err = built(&["--security-opt", "no-new-privileges"]);
+    assert!(err.contains("NoNewPrivs: 1"), "{err}");
+    let err = built(&["--security-opt", "seccomp=unconfined"]);
+    assert!(err.contains("Seccomp: 0"), "{err}");
+}
+
+#[test]
+fn a_seccomp_profile_is_read_from_a_file() {
+    let t = env("FROM busybox\nRUN mkdir /d; test ! -d /d && echo refused\n");
+    let profile = t.beside("profile.json");
+    let json = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(&profile, json).unwrap();
+    let option = format!("seccomp={}", profile.display());
+    let err = t.build_with(&["--security-opt", &option]).ok().stderr();
+    assert!(err.contains("refused"), "{err}");
+    std::fs::write(&profile, "{").unwrap();
+    t.build_with(&["--security-opt", &option])
+        .fails(2)
+        .says("no seccomp profile in docker's format");
+}
+
+#[test]
+fn masks_limits_devices_and_shared_memory_reach_the_step() {
+    let t = env(concat!(
+        "FROM busybox\n",
+        "RUN wc -c < /proc/cpuinfo; ulimit -n; ulimit -Hn; df -k /dev/shm | tail -n 1\n",
+        "RUN stat -c '%t:%T' /dev/nothing\n",
+    ));
+    let args = [
+        "--security-opt",
+        "mask=/proc/cpuinfo",
+        "--ulimit",
+        "nofile=100:200",
+        "--shm-size",
+        "1m",
+        "--device",
+        "/dev/null:/dev/nothing:rw",
+    ];
+    let err = t.build_with(&args).ok().stderr();
+    let lines: Vec<&str> = err
+        .lines()
+        .filter_map(|line| {
+            line.split_once(' ')?
+                .1
+                .split_once(' ')
+                .map(|(_, text)| text)
+        })
+        .collect();
+    for want in ["0", "100", "200", "1:3"] {
+        assert!(lines.contains(&want), "{want}: {err}");
+    }
+    assert!(err.contains(" 1024 "), "{err}");
+}
+
+#[test]
+fn a_limit_that_can_not_be_raised_is_an_error_for_those_who_asked() {
+    let t = TestEnv::as_user("sub").dockerfile("FROM busybox\nRUN ulimit -n\n");
+    t.busybox("busybox");
+    t.build().ok();
+    t.build_with(&["--ulimit", "nofile=900000000"])
+        .fails(1)
+        .says("cannot set the resource limit nofile");
+}
+
+/// The kernel of this machine may keep limits or not; either way nothing is silent.
+#[test]
+fn a_memory_limit_is_kept_or_refused_by_name() {
+    let t = env("FROM busybox\nRUN echo ran\n");
+    let strict = t.build_with(&["--memory", "512m"]);
+    let able = std::path::Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists();
+    if able {
+        strict.ok();
+    } else {
+        strict
+            .fails(1)
+            .says("cannot limit memory: /sys/fs/cgroup is no cgroup v2 hierarchy")
+            .says("--limits=best-effort");
+    }
+    let err = t
+        .build_with(&["--no-cache", "--memory", "512m", "--limits=best-effort"])
+        .ok()
+        .stderr();
+    assert!(err.contains("ran"), "{err}");
+    assert_eq!(err.contains("not kept"), !able, "{err}");
+}
+
+#[test]
+fn a_container_can_be_opened_and_closed() {
+    let t = env("FROM busybox\n");
+    let status = "grep -E '^(CapBnd|Seccomp):' /proc/self/status";
+    let run = |args: &[&str], script: &str| {
+        let args = [&["run", "--rm"], args, &["busybox", "sh", "-c", script]].concat();
+        t.cask(&args).ok().stdout()
+    };
+    assert_eq!(run(&[], status), "CapBnd:\t00000000a80425fb\nSeccomp:\t2");
+    let privileged = run(&["--privileged"], status);
+    assert!(privileged.contains("Seccomp:\t0"), "{privileged}");
+    assert!(!privileged.contains("a80425fb"), "{privileged}");
+    let own = run(&["--cap-add", "SYS_ADMIN"], "unshare -U true 2>&1; echo $?");
+    assert_eq!(own, "0");
+    let shut = run(&[], "unshare -U true 2>/dev/null; echo $?");
+    assert_eq!(shut, "1");
+    t.cask(&["run", "--rm", "--memory-swap", "1g", "busybox", "true"])
+        .fails(2)
+        .says("`--memory-swap` goes with `--memory`");
+}
