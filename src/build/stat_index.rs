@@ -59,7 +59,7 @@ impl Stamp {
 /// Digests of a context's files by path and stamp.
 #[derive(Debug, Default)]
 pub(super) struct StatIndex {
-    files: HashMap<TreePath, (Stamp, Digest)>,
+    files: HashMap<TreePath, (Stamp, [u8; 32])>,
     changed: bool,
 }
 
@@ -73,7 +73,7 @@ impl StatIndex {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Option<HashMap<TreePath, (Stamp, Digest)>> {
+    fn parse(bytes: &[u8]) -> Option<HashMap<TreePath, (Stamp, [u8; 32])>> {
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let mut files = HashMap::with_capacity(rest.len() / 100);
         while !rest.is_empty() {
@@ -90,8 +90,6 @@ impl StatIndex {
             };
             let (mtime, ctime) = (time()?, time()?);
             let hash: [u8; 32] = take(&mut rest)?;
-            let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            let digest = format!("sha256:{hex}").parse().ok()?;
             files.insert(
                 TreePath::clean(path)?,
                 (
@@ -101,7 +99,7 @@ impl StatIndex {
                         mtime,
                         ctime,
                     },
-                    digest,
+                    hash,
                 ),
             );
         }
@@ -110,14 +108,16 @@ impl StatIndex {
 
     /// Returns the digest of the file if its stamp is the known one.
     pub(super) fn get(&self, path: &TreePath, stamp: &Stamp) -> Option<Digest> {
-        let (known, digest) = self.files.get(path)?;
-        (known == stamp).then(|| digest.clone())
+        let (known, hash) = self.files.get(path)?;
+        (known == stamp).then(|| Digest::from_sha256(hash))
     }
 
     /// Remembers a file.
-    pub(super) fn put(&mut self, path: &TreePath, stamp: Stamp, digest: Digest) {
-        self.files.insert(path.clone(), (stamp, digest));
-        self.changed = true;
+    pub(super) fn put(&mut self, path: &TreePath, stamp: Stamp, digest: &Digest) {
+        if let Some(hash) = digest.sha256() {
+            self.files.insert(path.clone(), (stamp, hash));
+            self.changed = true;
+        }
     }
 
     /// Returns the index to write, or `None` when nothing was learned.
@@ -127,9 +127,8 @@ impl StatIndex {
 
     fn write(&self, now: SystemTime) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for (path, (stamp, digest)) in &self.files {
-            let hex = digest.hex().as_bytes();
-            if !stamp.settled(now) || hex.len() != 64 {
+        for (path, (stamp, hash)) in &self.files {
+            if !stamp.settled(now) {
                 continue;
             }
             let length = u32::try_from(path.as_bytes().len()).unwrap_or(u32::MAX);
@@ -141,11 +140,7 @@ impl StatIndex {
                 bytes.extend_from_slice(&secs.to_le_bytes());
                 bytes.extend_from_slice(&nanos.to_le_bytes());
             }
-            let digit = |b: u8| if b <= b'9' { b - b'0' } else { b - b'a' + 10 };
-            bytes.extend(
-                hex.chunks(2)
-                    .map(|pair| digit(pair[0]) << 4 | digit(pair[1])),
-            );
+            bytes.extend_from_slice(hash);
         }
         bytes
     }
@@ -178,7 +173,7 @@ mod tests {
     fn what_was_learned_is_known_next_time() {
         let mut index = StatIndex::default();
         assert_eq!(index.changed(), None);
-        index.put(&path("a/b"), stamp(5), Digest::of(b"x"));
+        index.put(&path("a/b"), stamp(5), &Digest::of(b"x"));
         let again = StatIndex::read(&index.changed().unwrap());
         assert_eq!(again.get(&path("a/b"), &stamp(5)), Some(Digest::of(b"x")));
         assert_eq!(again.get(&path("a/b"), &stamp(7)), None);
@@ -197,7 +192,7 @@ mod tests {
         index.put(
             &path("young"),
             stamp(secs.cast_signed() + 1),
-            Digest::of(b"x"),
+            &Digest::of(b"x"),
         );
         assert_eq!(index.write(now), MAGIC);
     }
@@ -205,7 +200,7 @@ mod tests {
     #[test]
     fn a_damaged_index_is_an_empty_one() {
         let mut index = StatIndex::default();
-        index.put(&path("a"), stamp(5), Digest::of(b"x"));
+        index.put(&path("a"), stamp(5), &Digest::of(b"x"));
         let mut bytes = index.changed().unwrap();
         bytes.truncate(bytes.len() - 1);
         assert_eq!(StatIndex::read(&bytes).files.len(), 0);

@@ -43,7 +43,7 @@ impl Digest {
     }
 
     /// Builds the SHA-256 digest that a finished hash state gave.
-    fn from_sha256(hash: &[u8]) -> Self {
+    pub fn from_sha256(hash: &[u8; 32]) -> Self {
         let mut text = String::with_capacity(7 + 64);
         text.push_str("sha256:");
         push_hex(&mut text, hash);
@@ -67,6 +67,22 @@ impl Digest {
     /// Returns the hex digits behind the colon.
     pub fn hex(&self) -> &str {
         &self.text[7..]
+    }
+
+    /// Returns the bytes of a SHA-256 digest, `None` of any other.
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        let digit = |b: u8| if b <= b'9' { b - b'0' } else { b - b'a' + 10 };
+        let mut hash = [0; 32];
+        let (pairs, []) = self.hex().as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        if pairs.len() != hash.len() {
+            return None;
+        }
+        for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+            *byte = digit(*high) << 4 | digit(*low);
+        }
+        Some(hash)
     }
 
     /// Returns the first twelve hex digits, as image listings show them.
@@ -176,7 +192,7 @@ impl Hasher {
 
     /// Ends the hash.
     pub fn finish(self) -> Digest {
-        Digest::from_sha256(&self.state.finalize())
+        Digest::from_sha256(&self.state.finalize().into())
     }
 }
 
