@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -19,8 +20,11 @@ use crate::image::{Digest, Hasher};
 use crate::layer::{self, Dir, Follow, Found, Kind, Resolved, Tree, TreePath};
 
 use super::error::{IgnoredBy, StepError};
-use super::select::Picked;
+use super::select::{Pick, Picked};
 use super::stat_index::{Stamp, StatIndex};
+
+/// Files below which another thread is not worth starting.
+const WORTH_A_THREAD: usize = 64;
 
 /// A build context.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl Context {
                 source,
             })?;
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        index.put(&file.path, stamp, digest.clone());
+        index.put(&file.path, stamp, &digest);
         Ok(digest)
     }
 
@@ -130,6 +134,45 @@ impl Context {
         Ok(true)
     }
 
+    /// Hashes what `picks` hold and nobody has hashed yet, on as many threads as there are
+    /// processors, so that [`content`](Self::content) then knows it.
+    pub(super) fn hash_ahead(&self, picks: &[Pick]) -> Result<(), StepError> {
+        let unknown: Vec<&Picked> = {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_unknown = |file: &&Picked| {
+                let is_file = matches!(file.node.kind, Kind::File { .. });
+                is_file
+                    && index
+                        .get(&file.path, &Stamp::of(&file.inode, &file.node))
+                        .is_none()
+            };
+            let files = picks.iter().flat_map(|pick| &pick.entries);
+            files.filter(is_unknown).collect()
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = processors.min(unknown.len() / WORTH_A_THREAD);
+        if threads < 2 {
+            return Ok(());
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(file) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.content(file)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let joined = helpers.into_iter().map(|helper| {
+                helper
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            joined.fold(own, Result::and)
+        })
+    }
+
     /// Whether a directory that is ignored itself still shows something that came back.
     fn shows_through(&self, path: &TreePath) -> Result<bool, layer::Error> {
         if self.ignore.can_prune(path.as_bytes()) {
@@ -162,7 +205,8 @@ fn hash_below(root: impl AsFd, path: &TreePath) -> std::io::Result<Digest> {
     )?;
     let mut file = File::from(fd);
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 128 << 10];
+    // On the stack: most files are small, and fresh memory for each would cost more than reading it.
+    let mut buffer = [0; 32 << 10];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hasher.finish()),

@@ -86,7 +86,7 @@ impl Guard {
     }
 
     /// Begins to watch the bytes of a layer on their way to `out`.
-    pub(super) fn watch<'a>(&'a self, out: &'a mut dyn Write) -> Watch<'a> {
+    pub(super) fn watch<'a>(&'a self, out: &'a mut (dyn Write + Send)) -> Watch<'a> {
         Watch {
             out,
             needles: &self.guarded,
@@ -167,7 +167,7 @@ fn pass(bytes: &[u8], emit: &mut dyn FnMut(&[u8])) {
 
 /// The tar of a layer on its way, searched while it is written.
 pub(super) struct Watch<'a> {
-    out: &'a mut dyn Write,
+    out: &'a mut (dyn Write + Send),
     needles: &'a [Needle],
     longest: usize,
     /// The last bytes of what was written, one less than the longest secret has.

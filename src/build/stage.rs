@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::dockerfile::Source;
 use crate::event::{Event, Sink, StepId};
 use crate::image::{ChainId, DiffId, Digest};
-use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode};
+use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode_behind};
 use crate::store::{LayerRef, Scratch, Store};
 
 use super::cache::{self, Made};
@@ -297,10 +297,10 @@ impl Runner<'_> {
         &self,
         changes: &Changes,
         options: &EncodeOptions,
-        out: &mut dyn Write,
+        out: &mut (dyn Write + Send),
     ) -> Result<u64, StepError> {
         let mut watch = self.world.guard.watch(out);
-        let size = encode(changes, options, &mut watch)?;
+        let size = encode_behind(changes, options, &mut watch)?;
         watch.finish(changes)?;
         Ok(size)
     }

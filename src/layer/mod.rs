@@ -4,6 +4,7 @@
 //! meet in [`Changes`]: what it adds, replaces and removes, sorted, with the bytes elsewhere.
 
 mod ahead;
+mod behind;
 mod changes;
 mod clamp;
 mod compress;
@@ -36,6 +37,7 @@ mod unpack;
 mod unpack_dirs;
 
 pub use ahead::{ReadAhead, read_ahead};
+pub use behind::encode_behind;
 pub use changes::{Change, Changes, Content, Extent, Node};
 pub use clamp::clamp_times;
 pub use compress::{COMPRESSOR_VERSION, Compressor, compressor, level_of};

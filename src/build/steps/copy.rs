@@ -57,6 +57,7 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
     let world = runner.world;
     let Some(layers) = layers_of(runner, &step.from) else {
         let picks = select_from_context(world, source, step)?;
+        world.context.hash_ahead(&picks)?;
         return fingerprint(&picks, &mut |file| world.context.content(file));
     };
     // Layers never change: what a selection in them hashes to is worked out once.
