@@ -53,7 +53,6 @@ fn wrong_use_is_exit_code_2() {
         &["build", "-o", "type=zip,dest=x", "."],
         &["build", "--platform", "linux//", "."],
         &["build", "--add-host", "db", "."],
-        &["build", "--secret", "id=x", "."],
         &["build", "--annotation", "x", "."],
         &["build", "--progress", "loud", "."],
         &["build", "https://example.org/x.git#-x"],

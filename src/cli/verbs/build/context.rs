@@ -26,7 +26,7 @@ pub(super) fn resolve(
     store: &Store,
     request: &mut Request,
 ) -> Result<Option<Scratch>, Report> {
-    let context_is_stdin = args.context == Path::new("-");
+    let context_is_stdin = args.context() == Path::new("-");
     let file_is_stdin = args.file.as_deref() == Some(Path::new("-"));
     if context_is_stdin && file_is_stdin {
         return Err(Report::wrong_use(
@@ -36,7 +36,7 @@ pub(super) fn resolve(
     if context_is_stdin {
         return from_stdin(args, store, request);
     }
-    request.context = context(&args.context)?;
+    request.context = context(args.context())?;
     if let ContextSource::Git(url) = &mut request.context {
         keep_git_dir(url, &request.build_args)?;
         request.git.ssh_agent = env::path("SSH_AUTH_SOCK").filter(|_| url.is_ssh());

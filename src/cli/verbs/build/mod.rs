@@ -6,7 +6,7 @@ mod output;
 mod secrets;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
@@ -37,8 +37,8 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
     /// Directory, tar or `-` with the files that COPY and ADD may take
-    #[arg(value_name = "CONTEXT", default_value = ".")]
-    context: PathBuf,
+    #[arg(value_name = "CONTEXT")]
+    context: Option<PathBuf>,
 
     /// Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
@@ -230,6 +230,11 @@ impl Build {
         if let Some(call) = self.call().filter(|call| !call.builds()) {
             return self.look(session, call);
         }
+        if self.context.is_none() {
+            return Err(
+                Report::wrong_use("CONTEXT is missing").hint("`cooper build .` for this directory")
+            );
+        }
         let began = Instant::now();
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
@@ -261,6 +266,11 @@ impl Build {
         }
         session.cap(&store);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The context; what only looks at a Dockerfile needs none.
+    fn context(&self) -> &Path {
+        self.context.as_deref().unwrap_or(Path::new("."))
     }
 
     /// What is asked instead of a build.
