@@ -237,6 +237,18 @@ pub enum StepError {
     /// Scratch space can't be made.
     #[error(transparent)]
     Build(Box<Error>),
+    /// A step asks for what only the command line can give.
+    #[error("{grant} is not allowed")]
+    NotAllowed {
+        /// What `--allow` calls it.
+        grant: String,
+    },
+    /// A required device that no specification has.
+    #[error("device {name}: not found in the specifications of /etc/cdi and /var/run/cdi")]
+    NoDevice {
+        /// Its name.
+        name: String,
+    },
     /// A required secret that the command line does not give.
     #[error("secret {id}: not found")]
     NoSecret {
@@ -490,9 +502,6 @@ pub enum ValueError {
     /// A checksum where nothing is fetched.
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumLocal,
-    /// A step wants the host's network and the command line does not give it.
-    #[error("the build runs with `--network=none`, and a Dockerfile can't widen that")]
-    HostNetwork,
 }
 
 /// How a program ended, in the words people search for.

@@ -7,7 +7,7 @@
 //! | text after expansion (RUN: as it reaches the shell) | every step |
 //! | environment: ENV and declared ARGs, no proxies | RUN |
 //! | user, working directory, shell | RUN |
-//! | platform, network mode, extra hosts | RUN |
+//! | platform, network and security mode, devices by name, host name, extra hosts | RUN |
 //! | capabilities, filters, masks, devices, resource limits where they are not the usual ones | RUN |
 //! | contents, modes, owners and link targets of every source | COPY, ADD, bind mounts |
 //! | destination, `--chown` and `--chmod` as written; the layers below decide what they mean | COPY, ADD |

@@ -16,6 +16,7 @@ use crate::image::Platform;
 use crate::store::Store;
 
 mod cache;
+mod cdi;
 pub mod check;
 mod chmod;
 mod commit;
@@ -50,7 +51,7 @@ pub use exec::Cancel;
 pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
 pub use request::{
-    ContextSource, DockerfileSource, Network, Outcome, Output, Pull, Request, SshAgent,
+    ContextSource, DockerfileSource, Grant, Network, Outcome, Output, Pull, Request, SshAgent,
 };
 pub use secret::Secret;
 

@@ -59,6 +59,17 @@ pub enum Network {
     None,
 }
 
+/// Something that a RUN may ask for and only the caller can give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// `network.host`.
+    NetworkHost,
+    /// `security.insecure`.
+    SecurityInsecure,
+    /// `device`: this one, or any.
+    Device(Option<String>),
+}
+
 /// An agent that `RUN --mount=type=ssh` may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshAgent {
@@ -135,6 +146,8 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// `--network`.
     pub network: Network,
+    /// `--allow`.
+    pub allow: Vec<Grant>,
     /// `--secret`; of one id the last counts.
     pub secrets: Vec<Secret>,
     /// Whether a layer that holds the value of a secret fails the build (`--secret-guard`).

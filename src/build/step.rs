@@ -139,6 +139,12 @@ pub(super) struct RunStep {
     pub(super) workdir: String,
     /// What it can reach.
     pub(super) network: Network,
+    /// Whether nothing is kept from it that its caller could give (`--security=insecure`).
+    pub(super) insecure: bool,
+    /// Devices by name, and whether the step fails without them.
+    pub(super) devices: Vec<(String, bool)>,
+    /// Its host name.
+    pub(super) hostname: String,
     /// The command as messages quote it.
     pub(super) shown: String,
 }

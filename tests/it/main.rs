@@ -22,6 +22,8 @@ mod images;
 mod isolation;
 mod mount_escapes;
 mod moving;
+mod run_environment;
+mod run_grants;
 mod run_mounts;
 mod run_secrets;
 mod rungs_files;

@@ -155,7 +155,7 @@ fn a_dockerfile_cannot_widen_the_network() {
     let t = env("FROM busybox\nRUN --network=host true\n");
     t.build_with(&["--network=none"])
         .fails(1)
-        .says("a Dockerfile can't widen that");
+        .says("network.host is not allowed");
     t.build_with(&["--network=host"]).ok();
 }
 

@@ -1,41 +1,71 @@
 //! RUN: its flags, its command and what the history says of it.
 
-use crate::dockerfile::{Network as RunNetwork, Run, Script as Form, Security};
+use crate::dockerfile::{Device, Network as RunNetwork, Run, Script as Form, Security};
 
-use super::super::error::{StepError, ValueError};
+use super::super::error::StepError;
 use super::super::eval::Evaluator;
-use super::super::request::Network;
+use super::super::request::{Grant, Network};
 use super::super::scope::is_proxy;
 use super::super::step::{Action, RunStep, Script};
 use super::super::steps::run::with_shell;
 use super::{At, StageState};
 
+/// Host name that RUN sees, as BuildKit sets it.
+const HOSTNAME: &str = "buildkitsandbox";
+/// The build argument with another one.
+const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 impl Evaluator<'_, '_> {
+    /// What a RUN may reach: the Dockerfile can narrow that by itself, and widen it with leave.
+    fn network(&self, asked: Option<RunNetwork>) -> Result<Network, StepError> {
+        let given = self.request.network;
+        match asked {
+            None | Some(RunNetwork::Default) => Ok(given),
+            Some(RunNetwork::None) => Ok(Network::None),
+            Some(RunNetwork::Host)
+                if given == Network::Host || self.request.allow.contains(&Grant::NetworkHost) =>
+            {
+                Ok(Network::Host)
+            }
+            Some(RunNetwork::Host) => {
+                let grant = "network.host".to_owned();
+                Err(StepError::NotAllowed { grant })
+            }
+        }
+    }
+
+    /// The devices of a RUN, as far as they are allowed.
+    fn devices(&self, devices: &[Device]) -> Result<Vec<(String, bool)>, StepError> {
+        let allowed = |name: &str| {
+            self.request.allow.iter().any(|grant| match grant {
+                Grant::Device(None) => true,
+                Grant::Device(Some(known)) => known == name,
+                Grant::NetworkHost | Grant::SecurityInsecure => false,
+            })
+        };
+        let decide = |device: &Device| match allowed(&device.name) {
+            true => Ok((device.name.clone(), device.required)),
+            false => Err(StepError::NotAllowed {
+                grant: format!("device={}", device.name),
+            }),
+        };
+        devices.iter().map(decide).collect()
+    }
+
+    /// Decides a RUN: its command, its mounts and what it may reach.
     pub(super) fn run(
         &mut self,
         state: &mut StageState,
         at: &At<'_>,
         run: &Run,
     ) -> Result<(), StepError> {
-        let unsupported = |what: &str| {
-            Err(StepError::Unsupported {
-                what: what.to_owned(),
-            })
-        };
-        if !run.devices.is_empty() {
-            return unsupported("RUN --device");
+        let network = self.network(run.network)?;
+        let insecure = run.security == Some(Security::Insecure);
+        if insecure && !self.request.allow.contains(&Grant::SecurityInsecure) {
+            let grant = "security.insecure".to_owned();
+            return Err(StepError::NotAllowed { grant });
         }
-        if run.security == Some(Security::Insecure) {
-            return unsupported("RUN --security=insecure");
-        }
-        let network = match run.network {
-            None | Some(RunNetwork::Default) => self.request.network,
-            Some(RunNetwork::None) => Network::None,
-            Some(RunNetwork::Host) if self.request.network == Network::Host => Network::Host,
-            Some(RunNetwork::Host) => {
-                return Err(StepError::Value("host".to_owned(), ValueError::HostNetwork));
-            }
-        };
+        let devices = self.devices(&run.devices)?;
         let mounts = self.mounts(state, at, &run.mounts)?;
         let (argv, script) = match run.script() {
             Form::Shell(text) => (with_shell(&state.config, &text), None),
@@ -80,6 +110,13 @@ impl Evaluator<'_, '_> {
             user: state.config.user.clone(),
             workdir: state.config.working_dir.clone(),
             network,
+            insecure,
+            devices,
+            hostname: self
+                .build_args
+                .get(HOSTNAME_ARG)
+                .unwrap_or(HOSTNAME)
+                .to_owned(),
             shown: command,
         };
         state.shown_step(at, created_by, Action::Run(step));

@@ -7,6 +7,7 @@
 //! | other bind of the context | a copy: without what the ignore file hides, owned by root, writable |
 //! | cache | a directory of the store, by descriptor |
 //! | secret | memory |
+//! | device | nodes and files that the machine's CDI specifications name |
 //! | ssh | a socket of ours that leads to the caller's agent |
 //!
 //! Whatever a Dockerfile named is opened below a descriptor and mounted by descriptor. Nothing
@@ -20,11 +21,13 @@ use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use crate::dockerfile::Sharing;
+use crate::event::Event;
 use crate::image::{ChainId, DiffId, Digest};
 use crate::layer::{Change, Changes, TreeForm, TreePath, write_tree};
 use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
+use super::super::cdi;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
@@ -164,6 +167,9 @@ fn cache_key(runner: &Runner<'_>, cache: &CacheMount) -> Result<Digest, StepErro
 pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepError> {
     let mut mounted = Mounted::default();
     mounted.take_caches(runner, run)?;
+    for (name, required) in &run.devices {
+        mounted.device(runner, name, *required)?;
+    }
     let mut agent = None;
     for mount in &run.mounts {
         match mount {
@@ -377,6 +383,37 @@ impl Mounted {
                 });
             }
             self.env.push((name.clone(), known.value.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// Gives a device: nodes and files of the host that its specification names.
+    fn device(&mut self, runner: &Runner<'_>, name: &str, required: bool) -> Result<(), StepError> {
+        let Some(edits) = cdi::find(name) else {
+            return match required {
+                true => Err(StepError::NoDevice {
+                    name: name.to_owned(),
+                }),
+                false => Ok(()),
+            };
+        };
+        if !edits.hooks.is_empty() {
+            let text = format!("the hooks of device {name} are not run");
+            runner.world.sink.emit(Event::Warning { text: &text });
+        }
+        for pair in &edits.env {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            self.env.push((key.to_owned(), value.as_bytes().to_vec()));
+        }
+        for node in edits.device_nodes {
+            let source = node.host_path.unwrap_or_else(|| node.path.clone());
+            self.mounts
+                .push(Mount::bind(Source::Path(source), node.path));
+        }
+        for file in edits.mounts {
+            let mut mount = Mount::bind(Source::Path(file.host_path), file.container_path);
+            mount.access = access(file.options.iter().any(|option| option == "ro"));
+            self.mounts.push(mount);
         }
         Ok(())
     }

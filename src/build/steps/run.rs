@@ -12,8 +12,8 @@ use crate::event::{Event, StepId, Stream};
 use crate::image::ContainerConfig;
 use crate::layer::{Meta, Stack, Tree, TreePath, diff, dress};
 use crate::sandbox::{
-    self, Access, Content, Exit, Input, Mount, MountKind, Output, Overlay, Plan, Rootfs, Stdio,
-    UserSpec, WorkDir,
+    self, Access, Content, Exit, Input, Isolation, Mount, MountKind, Output, Overlay, Plan, Rootfs,
+    Stdio, UserSpec, WorkDir,
 };
 
 use super::super::cache::Made;
@@ -25,9 +25,6 @@ use super::super::request::Network;
 use super::super::stage::{Runner, World, layer_refs};
 use super::super::step::RunStep;
 use super::mounts::{self, Mounted};
-
-/// Host name that RUN sees, as BuildKit sets it.
-const HOSTNAME: &str = "buildkitsandbox";
 
 /// What the sandbox of one RUN stands on.
 struct Ground {
@@ -67,6 +64,13 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
     }
     if let Some(script) = &run.script {
         inputs.add("script", &script.path).add("text", &script.text);
+    }
+    inputs.add("hostname", &run.hostname);
+    if run.insecure {
+        inputs.add("security", "insecure");
+    }
+    for (name, required) in &run.devices {
+        inputs.add_list("device", [name.as_bytes(), &[u8::from(*required)]]);
     }
     mounts::inputs(runner, run, &mut inputs)?;
     let secrets = run.mounts.iter().any(|m| matches!(m, StepMount::Secret(_)));
@@ -113,13 +117,16 @@ fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
         create: true,
     };
     plan.user = UserSpec(run.user.clone());
-    plan.hostname = Some(HOSTNAME.to_owned());
+    plan.hostname = Some(run.hostname.clone());
     plan.network = match run.network {
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
-    plan.mounts
-        .push(file("/etc/hosts", hosts(&ground.add_hosts), 0o644));
+    plan.mounts.push(file(
+        "/etc/hosts",
+        hosts(&run.hostname, &ground.add_hosts),
+        0o644,
+    ));
     if run.network == Network::Host {
         plan.mounts
             .push(file("/etc/resolv.conf", ground.resolv_conf, 0o644));
@@ -148,9 +155,9 @@ fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
     }
 }
 
-fn hosts(added: &[(String, String)]) -> Vec<u8> {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tbuildkitsandbox\n",
+fn hosts(own: &str, added: &[(String, String)]) -> Vec<u8> {
+    let mut text = format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{own}\n"
     );
     for (host, address) in added {
         text.push_str(&format!("{address}\t{host}\n"));
@@ -181,10 +188,28 @@ pub(in crate::build) fn make(
         resolv_conf: world.resolv_conf.to_vec(),
     };
     let mut plan = plan(run, ground, &mounted);
-    world.request.isolation.apply(&mut plan);
+    isolation(run, &world.request.isolation).apply(&mut plan);
     execute(&plan, mounted, &run.shown, step, world)?;
     let changes = diff(&upper, Some(&below), world.store.marks())?;
     runner.keep_upper(&scratch, &upper, changes)
+}
+
+/// How shut in the step is: as `usual`, unless it was given leave to be less so.
+fn isolation(run: &RunStep, usual: &Isolation) -> Isolation {
+    match run.insecure {
+        false => usual.clone(),
+        true => {
+            let open = Isolation::privileged();
+            Isolation {
+                caps: open.caps,
+                seccomp: open.seccomp,
+                no_new_privs: open.no_new_privs,
+                masked: open.masked,
+                unmasked: open.unmasked,
+                ..usual.clone()
+            }
+        }
+    }
 }
 
 /// The trees of `layers` that show, the top one first, and the file system that they are.

@@ -239,6 +239,9 @@ fn of_runner(error: &runner::Error) -> Option<String> {
 
 fn of_step(error: &StepError) -> Option<String> {
     Some(match error {
+        StepError::NotAllowed { grant } => {
+            format!("`--allow {grant}`, if you trust this Dockerfile with it")
+        }
         StepError::NoSecret { id } => {
             format!("`--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")
         }

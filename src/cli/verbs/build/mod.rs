@@ -2,6 +2,7 @@
 //! and standard output.
 
 mod context;
+mod grants;
 mod output;
 mod secrets;
 
@@ -135,6 +136,9 @@ pub(crate) struct Build {
     /// subrequests.describe, each with `,format=json`
     #[arg(long, value_name = "METHOD", value_parser = check::call, conflicts_with = "check")]
     call: Option<check::Call>,
+
+    #[command(flatten)]
+    grants: grants::GrantArgs,
 
     #[command(flatten)]
     secrets: secrets::SecretArgs,
@@ -343,6 +347,7 @@ impl Build {
                 .map(|parsed| parsed.output.clone())
                 .collect(),
             network,
+            allow: self.grants.allow.clone(),
             secrets: self.secrets.secrets()?,
             secret_guard: self.secrets.guard(),
             ssh: self.secrets.agents()?,
