@@ -245,6 +245,7 @@ fn ground(
         trees: trees.iter().map(|tree| tree.path().to_owned()).collect(),
         dir: container.dir.clone(),
         user_xattr: store.user_xattr(),
+        remember_owners: store.remembers_owners(),
         resolv_conf: container::read_resolv_conf(),
         hostname: uname.nodename().to_string_lossy().into_owned(),
         window,

@@ -149,6 +149,8 @@ pub(super) struct Ground {
     pub(super) dir: PathBuf,
     /// Whether overlayfs keeps its marks in `user.overlay.*`.
     pub(super) user_xattr: bool,
+    /// Whether owners are remembered.
+    pub(super) remember_owners: bool,
     /// The caller's `/etc/resolv.conf`.
     pub(super) resolv_conf: Vec<u8>,
     /// The caller's host name, for the host network.
@@ -184,6 +186,7 @@ pub(super) fn plan(
         .into_iter()
         .map(pair)
         .collect();
+    plan.remember_owners = ground.remember_owners;
     plan.read_only_root = request.read_only;
     let workdir = request.workdir.as_deref().unwrap_or(&image.working_dir);
     let workdir = if workdir.is_empty() { "/" } else { workdir };

@@ -11,10 +11,12 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
+use super::caps::Caps;
 use super::cgroup::{Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
 use super::plan::{MountKind, Network, Plan, Rootfs, Source};
+use super::remember::Supervisor;
 use super::report::{self, Envelope, Message, Note};
 use super::seccomp::Filter;
 use super::spawner::start;
@@ -54,6 +56,9 @@ pub struct Child {
     pty: Option<OwnedFd>,
     notes: Vec<Note>,
     stubs: Stubs,
+    /// Who answers calls about owners, if somebody does.
+    supervisor: Option<Supervisor>,
+    caps: Caps,
     /// Where the mount points are that were made for it; none where nothing was mounted.
     base: Option<OwnedFd>,
     ended: Option<Exit>,
@@ -177,6 +182,8 @@ fn launch(
         pty: None,
         notes: Vec::new(),
         stubs: Stubs::default(),
+        supervisor: None,
+        caps: plan.caps,
         base,
         ended: None,
         group: None,
@@ -200,6 +207,8 @@ impl Child {
                     (self.notes, self.stubs, self.pty) = (notes, stubs, pty);
                     ready = true;
                 }
+                Some((Message::Owners, Some(listener))) => self.supervise(listener)?,
+                Some((Message::Owners, None)) => {}
                 Some((Message::Failed { failure, stubs }, _)) => {
                     self.stubs.0.extend(stubs.0);
                     self.wait()?;
@@ -209,6 +218,19 @@ impl Child {
                 None => return Err(Error::Lost(self.wait()?)),
             }
         }
+    }
+
+    /// Answers the program's calls about owners from now on.
+    fn supervise(&mut self, listener: OwnedFd) -> Result<(), Error> {
+        let failed = |source| Error::Parent {
+            doing: "watch over owners",
+            source,
+        };
+        let base = self.base.as_ref().map(OwnedFd::try_clone).transpose();
+        let base = base.map_err(failed)?;
+        let started = Supervisor::start(listener, self.pid, base, self.caps);
+        self.supervisor = Some(started.map_err(failed)?);
+        Ok(())
     }
 
     /// The process id of the sandbox's pid 1, as the caller's namespace numbers it.
@@ -278,6 +300,12 @@ impl Child {
         self.ended = Some(self.true_end(&status));
         if let Some(group) = self.group.take() {
             self.killed_for_memory = group.killed_for_memory() > 0;
+        }
+        if let Some(supervisor) = self.supervisor.take() {
+            supervisor.finish().map_err(|source| Error::Parent {
+                doing: "write down the owners of links",
+                source,
+            })?;
         }
         let removed = self.base.as_ref().map(|base| self.stubs.remove(base));
         removed.transpose().map_err(|source| Error::Parent {

@@ -56,6 +56,9 @@ pub struct Plan {
     pub no_new_privs: bool,
     /// Which system calls the program may make.
     pub seccomp: Seccomp,
+    /// Whether owners and ids are remembered, because the user namespace has one id only
+    /// ([`crate::owners`]). Must be set there and only there.
+    pub remember_owners: bool,
     /// Files and directories below `/proc` and `/sys` (or elsewhere in the root) that read as
     /// empty. Absent ones are skipped.
     #[serde(with = "wire::names")]
@@ -99,6 +102,7 @@ impl Plan {
             caps: Caps::DOCKER,
             no_new_privs: false,
             seccomp: Seccomp::Docker,
+            remember_owners: false,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),

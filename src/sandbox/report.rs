@@ -53,6 +53,8 @@ pub(super) enum Message {
     /// Everything is set up and the program is about to be executed. A terminal's other end
     /// comes with it, if the plan asks for one.
     Ready { notes: Vec<Note>, stubs: Stubs },
+    /// The program's calls about owners and ids arrive on the descriptor that comes with it.
+    Owners,
     /// This was in the way; the child ends. `stubs` is empty if they were told before.
     Failed { failure: Failure, stubs: Stubs },
 }

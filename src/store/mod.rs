@@ -146,6 +146,11 @@ impl Store {
         self.shared.marks != Marks::Trusted
     }
 
+    /// Returns whether owners are remembered, because inodes can't have them.
+    pub fn remembers_owners(&self) -> bool {
+        self.shared.marks.ownership() != Ownership::Inode
+    }
+
     /// Returns which attributes mark this store's trees.
     pub fn marks(&self) -> Marks {
         self.shared.marks

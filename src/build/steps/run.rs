@@ -36,6 +36,8 @@ struct Ground {
     work: PathBuf,
     /// Whether overlayfs keeps its marks in `user.overlay.*`.
     user_xattr: bool,
+    /// Whether owners are remembered.
+    remember_owners: bool,
     /// `--add-host`.
     add_hosts: Vec<(String, String)>,
     /// The caller's `/etc/resolv.conf`, for the host network.
@@ -92,6 +94,7 @@ fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
         old_mount_api: false,
     });
     let mut plan = Plan::new(rootfs, run.argv.iter().map(OsString::from).collect());
+    plan.remember_owners = ground.remember_owners;
     plan.env = run
         .env
         .iter()
@@ -184,6 +187,7 @@ pub(in crate::build) fn make(
         upper: scratch.path().join("upper"),
         work: scratch.path().join("work"),
         user_xattr: world.store.user_xattr(),
+        remember_owners: world.store.remembers_owners(),
         add_hosts: world.request.add_hosts.clone(),
         resolv_conf: world.resolv_conf.to_vec(),
     };

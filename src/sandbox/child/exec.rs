@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ use crate::sys;
 use super::super::caps::Caps;
 use super::super::error::{Failure, Searched, Stage};
 use super::super::plan::{Plan, Resource, Rlimit};
+use super::super::remember;
+use super::super::report::{Message, send};
 use super::super::seccomp::Filter;
 use super::super::user::Identity;
 use super::At;
@@ -29,7 +31,14 @@ pub(super) fn become_program(
     who: &Identity,
     cwd: &OwnedFd,
     tty: Option<OwnedFd>,
+    report: Option<&OwnedFd>,
 ) -> Result<Infallible, Failure> {
+    if let (true, Some(report)) = (plan.remember_owners, report) {
+        // First, so that what follows is answered as the program's own calls are.
+        let listener = sys::notify::listen(&remember::program());
+        let listener = listener.at(Stage::Seccomp, "owners")?;
+        send(report, &Message::Owners, Some(listener.as_fd())).at(Stage::Plan, "the parent")?;
+    }
     if plan.init {
         rustix::process::setsid().at(Stage::Terminal, "an own session")?;
     }

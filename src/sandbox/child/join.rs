@@ -68,7 +68,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         init: false,
         ..plan
     };
-    exec::become_program(&plan, &filters, &who, &cwd, slave)
+    exec::become_program(&plan, &filters, &who, &cwd, slave, session.report.as_ref())
 }
 
 /// A terminal of the sandbox's devpts, and of nothing that lies there instead.

@@ -169,7 +169,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         drop((session.report.take(), slave, cwd));
         init::serve(program, &session.lifeline)
     }
-    exec::become_program(&plan, &filters, &who, &cwd, slave)
+    exec::become_program(&plan, &filters, &who, &cwd, slave, session.report.as_ref())
 }
 
 /// Enters the group that limits us, then a namespace in which it is the root.

@@ -10,11 +10,11 @@ const TABLE: &str = include_str!("syscalls.txt");
 
 /// A convention for system calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Abi {
+pub(in crate::sandbox) struct Abi {
     /// Its name in docker's profiles, without `SCMP_ARCH_`.
     pub(super) name: &'static str,
     /// Its `AUDIT_ARCH_*` (linux/audit.h): ELF machine, and bits for 64 bits and little endian.
-    pub(super) audit: u32,
+    pub(in crate::sandbox) audit: u32,
     /// Numbers from here on belong to another ABI that shares `audit`.
     pub(super) foreign_from: Option<u32>,
     column: usize,
@@ -42,7 +42,7 @@ const AARCH64: Abi = Abi {
 
 impl Abi {
     /// All that programs on this machine may use, its own first; empty if we have no table.
-    pub(super) fn all() -> Vec<Self> {
+    pub(in crate::sandbox) fn all() -> Vec<Self> {
         match std::env::consts::ARCH {
             "x86_64" => vec![X86_64, X86],
             "x86" => vec![X86],
@@ -61,7 +61,7 @@ impl Abi {
     }
 
     /// Numbers by name.
-    pub(super) fn numbers(&self) -> HashMap<&'static str, u32> {
+    pub(in crate::sandbox) fn numbers(&self) -> HashMap<&'static str, u32> {
         let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
         lines
             .filter_map(|line| {

@@ -14,7 +14,7 @@
 //! table answer ENOSYS, so that libraries fall back on older ones. Machines for which
 //! [`abi`] has no table only run unconfined.
 
-mod abi;
+pub(super) mod abi;
 mod bpf;
 mod docker;
 mod profile;

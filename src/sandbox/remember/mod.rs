@@ -1,0 +1,97 @@
+//! One id, and yet owners: answers the calls that need more than the user namespace has.
+//!
+//! Where only one id is mapped the kernel refuses chown(2) to any other, device nodes, and
+//! setuid(2) with its family. A seccomp filter on the program hands these calls to a thread of the
+//! calling process, which does what can be done, remembers what was asked for
+//! ([`crate::owners`]) and answers that it was done:
+//!
+//! - an owner goes into an attribute of the very file, opened as the program would have opened it;
+//!   one of a link or special file is kept here and written to its directory at the end;
+//! - a device node is an empty file with an attribute;
+//! - ids of processes are kept here, and which of them are a process's rides in a limit of the
+//!   process that nobody uses (the soft RLIMIT_RTTIME): fork and exec hand it on, and no pid has
+//!   to be believed.
+//!
+//! Promise: paths of the program are resolved by a thread whose root directory is the program's,
+//! without magic links, so nothing outside is reached whatever they hold, and arguments are
+//! copied once before they are looked at. Limits: stat(2) shows owners as the kernel has them;
+//! what another user than root creates is root's until it is given away; a program that sets
+//! RLIMIT_RTTIME itself is root again.
+
+mod calls;
+mod filter;
+mod identity;
+mod links;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
+
+use crate::sys::notify;
+
+use super::caps::Caps;
+
+pub(super) use filter::program;
+pub(super) use links::LinkOwners;
+
+/// The thread that answers, and what it remembers.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    thread: JoinHandle<()>,
+    links: Arc<LinkOwners>,
+}
+
+impl Supervisor {
+    /// Starts answering. `init` is a process of the sandbox that has entered its root; `base` is
+    /// the directory that takes the root's writes, if owners of links are to be kept.
+    pub(super) fn start(
+        listener: OwnedFd,
+        init: Pid,
+        base: Option<OwnedFd>,
+        caps: Caps,
+    ) -> io::Result<Self> {
+        // Only faster with it.
+        let _ = notify::prefer_one_processor(listener.as_fd());
+        let links = Arc::new(LinkOwners::new(base));
+        let mut server = calls::Server::new(listener, init, Arc::clone(&links), caps)?;
+        let thread = std::thread::Builder::new()
+            .name("owners".to_owned())
+            .spawn(move || {
+                // Whoever calls after this gets ENOSYS from the kernel, so it is noticed.
+                if notify::unshare_directories().is_ok() {
+                    while next(server.listener()) {
+                        server.serve();
+                    }
+                }
+            })?;
+        Ok(Self { thread, links })
+    }
+
+    /// Waits for the last answer, once every process of the sandbox has ended, and writes down
+    /// what is only remembered here.
+    pub(super) fn finish(self) -> io::Result<()> {
+        // A panic of the thread has been printed; what it remembered is still right.
+        let _ = self.thread.join();
+        self.links.write_down()
+    }
+}
+
+/// Waits for a call; false when nobody is left who could make one.
+fn next(listener: impl AsFd) -> bool {
+    loop {
+        let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+        // Interrupted or not, what is readable is looked at again.
+        let _ = poll(&mut fds, None);
+        let ready = fds[0].revents();
+        if ready.contains(PollFlags::IN) {
+            return true;
+        }
+        if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return false;
+        }
+    }
+}
