@@ -37,6 +37,13 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Returns the value of the secret `id` as a header can hold it: text, without a line end.
+pub(super) fn text(secrets: &[Secret], id: &str) -> Option<String> {
+    let secret = secrets.iter().rfind(|secret| secret.id == id)?;
+    let value = std::str::from_utf8(trimmed(&secret.value)).ok()?;
+    Some(value.to_owned())
+}
+
 /// What is known of the secrets of one build while it runs.
 pub(super) struct Guard {
     redacted: Vec<Needle>,

@@ -131,7 +131,8 @@ fn open_context(store: &Store, request: &Request, cancel: &Cancel) -> Result<Ope
                     source: Box::new(source),
                 },
             };
-            let checkout = git::open(store, &request.git, url, cancel).map_err(failed)?;
+            let url = url.clone().authorize(&request.secrets);
+            let checkout = git::open(store, &request.git, &url, cancel).map_err(failed)?;
             Ok((checkout.root, None, Some(checkout.scratch)))
         }
     }

@@ -1,8 +1,8 @@
 //! Plain downloads: what ADD fetches from a web server.
 //!
 //! Redirects are followed from http to http or https and from https to https, never to another
-//! scheme, and never from the internet into a private network. A user name in the URL goes to the
-//! URL's own origin, and no other credentials are sent.
+//! scheme, and never from the internet into a private network. A user name in the URL, or else a
+//! secret of the caller's, goes to the URL's own origin, and no other credentials are sent.
 
 use std::io::Write;
 
@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::auth::patiently;
 use super::client::Client;
 use super::error::Error;
+use super::options::Secret;
 use super::wire::{Ask, Wire, shown};
 
 /// Pieces that wait between the network and the writer.
@@ -59,6 +60,17 @@ pub enum Fetched {
 impl Client {
     /// Asks for `url`. With `known` validators the answer may be that nothing changed.
     pub async fn get(&self, url: &str, known: &Validators) -> Result<Fetched, Error> {
+        self.get_as(url, known, None).await
+    }
+
+    /// As [`Client::get`], with `authorization` as the header of that name. A user in the URL
+    /// wins.
+    pub async fn get_as(
+        &self,
+        url: &str,
+        known: &Validators,
+        authorization: Option<&Secret>,
+    ) -> Result<Fetched, Error> {
         let refuses = |to: String, why| Error::Refuses {
             host: "ADD".to_owned(),
             to,
@@ -70,7 +82,11 @@ impl Client {
             let to = format!("{}:", url.scheme());
             return Err(refuses(to, "only http and https are spoken"));
         }
-        let authorization = take_user(&mut url);
+        let no_header = |_| refuses(shown(&url), "the secret for it is no header");
+        let given = authorization
+            .map(|secret| HeaderValue::from_str(secret.reveal()).map_err(no_header))
+            .transpose()?;
+        let authorization = take_user(&mut url).or(given);
         let mut base = url.clone();
         base.set_path("/");
         base.set_query(None);

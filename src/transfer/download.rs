@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Motion, Sink};
 use crate::image::Digest;
-use crate::registry::{Fetched, Page, Progress, Validators};
+use crate::registry::{Fetched, Page, Progress, Secret, Validators};
 use crate::store::{Blob, Store};
 
 use super::error::Error;
@@ -49,10 +49,11 @@ impl Memory {
 
 /// Fetches `url`. Redirects are followed from http to https and never to another scheme, nor from
 /// the internet into a private network. Progress is reported under the digest of the URL's text,
-/// because the content's is known at the end only.
+/// because the content's is known at the end only. `authorization` is the header of that name.
 pub fn download(
     store: &Store,
     url: &str,
+    authorization: Option<&Secret>,
     options: &Options,
     sink: &dyn Sink,
 ) -> Result<Download, Error> {
@@ -61,7 +62,9 @@ pub fn download(
     let known = recall(store, &identity)?;
     let validators = known.as_ref().map(|(memory, _)| memory.validators());
     let network = &options.network;
-    let fetched = network.wait(network.client().get(url, &validators.unwrap_or_default()))?;
+    let validators = validators.unwrap_or_default();
+    let asking = network.client().get_as(url, &validators, authorization);
+    let fetched = network.wait(asking)?;
     match (fetched, known) {
         (Fetched::Page(page), _) => save(store, *page, &identity, options, sink),
         (Fetched::Unchanged, Some((memory, blob))) => {

@@ -20,6 +20,7 @@ struct Web {
     url: String,
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<Vec<String>>>,
 }
 
 impl Web {
@@ -29,6 +30,7 @@ impl Web {
             url: format!("http://{}", listener.local_addr().unwrap()),
             pages: Arc::default(),
             asked: Arc::default(),
+            logins: Arc::default(),
         };
         let served = web.clone();
         std::thread::spawn(move || {
@@ -64,6 +66,9 @@ impl Web {
             let line = line?;
             if let Some(tag) = line.to_lowercase().strip_prefix("if-none-match: ") {
                 condition = Some(tag.to_owned());
+            }
+            if let Some(login) = line.to_lowercase().strip_prefix("authorization: ") {
+                self.logins.lock().unwrap().push(format!("{path} {login}"));
             }
             if line.is_empty() {
                 break;
@@ -158,6 +163,46 @@ fn a_file_without_a_version_is_fetched_once_a_build() {
     );
     t.build().ok();
     assert_eq!(web.asked(), ["/f 200"]);
+}
+
+#[test]
+fn secrets_named_after_a_host_go_to_that_host_alone() {
+    let (web, other) = (Web::new(), Web::new());
+    web.page("/f", "", "text");
+    other.page("/f", "", "text");
+    web.redirect("/away", &format!("{}/f", other.url));
+    let host = web.url.strip_prefix("http://").unwrap();
+    let t = TestEnv::new()
+        .var("TOKEN", "abcdefgh\n")
+        .var("HEADER", "Custom ijklmnop");
+    for (secret, login) in [
+        (
+            format!("id=HTTP_AUTH_TOKEN_{host},env=TOKEN"),
+            "bearer abcdefgh",
+        ),
+        (
+            format!("id=HTTP_AUTH_HEADER_{host},env=HEADER"),
+            "custom ijklmnop",
+        ),
+    ] {
+        for path in ["/f", "/away"] {
+            t.write(
+                "Dockerfile",
+                format!("FROM scratch\nADD {}{path} /f\n", web.url),
+            );
+            let judged = t.build_with(&["--no-cache", "--secret", &secret]).ok();
+            assert!(!judged.stderr().contains("abcdefgh"));
+        }
+        let logins = std::mem::take(&mut *web.logins.lock().unwrap());
+        assert_eq!(logins, [format!("/f {login}"), format!("/away {login}")]);
+    }
+    t.write(
+        "Dockerfile",
+        format!("FROM scratch\nADD {}/f /f\n", other.url),
+    );
+    let secret = format!("id=HTTP_AUTH_TOKEN_{host},env=TOKEN");
+    t.build_with(&["--no-cache", "--secret", &secret]).ok();
+    assert!(other.logins.lock().unwrap().is_empty());
 }
 
 #[test]

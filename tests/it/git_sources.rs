@@ -215,6 +215,55 @@ fn a_login_in_the_address_reaches_its_server_and_no_message() {
 }
 
 #[test]
+fn what_is_missing_is_said_with_what_helps() {
+    let (t, repo) = env();
+    repo.file("f", "").commit();
+    let server = GitServer::private(&t.beside("git"), "Basic none");
+    let url = server.url("repo");
+    t.cooper(&["build", &url])
+        .fails(1)
+        .says("git cannot list the references of the repository")
+        .says("hint: `--secret id=GIT_AUTH_TOKEN.HOST,env=VARIABLE`");
+    let t = t.var("PATH", "/nonexistent");
+    t.cooper(&["build", &url])
+        .fails(1)
+        .says("`git` is not installed")
+        .says("hint: `apt-get install git`");
+}
+
+#[test]
+fn secrets_log_in_to_a_server() {
+    let (t, repo) = env();
+    repo.file("Dockerfile", "FROM scratch\nCOPY f /f\n")
+        .file("f", "private")
+        .commit();
+    // x-access-token:hush-hush
+    let server = GitServer::private(&t.beside("git"), "Basic eC1hY2Nlc3MtdG9rZW46aHVzaC1odXNo");
+    let (url, host) = (server.url("repo"), server.host());
+    let t = t
+        .var("TOKEN", "hush-hush")
+        .var("HEADER", "Basic eC1hY2Nlc3MtdG9rZW46aHVzaC1odXNo");
+    for id in [
+        format!("GIT_AUTH_TOKEN.{host},env=TOKEN"),
+        "GIT_AUTH_TOKEN,env=TOKEN".to_owned(),
+        format!("GIT_AUTH_HEADER.{host},env=HEADER"),
+        "GIT_AUTH_HEADER,env=HEADER".to_owned(),
+    ] {
+        let secret = ["--no-cache", "--secret", &format!("id={id}")];
+        assert_eq!(t.files(&secret, &url).read("f"), "private", "{id}");
+        t.write("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
+        assert_eq!(t.files(&secret, ".").read("f"), "private", "{id}");
+    }
+    let other = [
+        "--no-cache",
+        "--secret",
+        "id=GIT_AUTH_TOKEN.other,env=TOKEN",
+    ];
+    let judged = t.build_with(&other).fails(1);
+    assert!(!judged.stderr().contains("hush"), "{}", judged.stderr());
+}
+
+#[test]
 fn ssh_is_asked_without_the_users_configuration() {
     let (t, repo) = env();
     repo.file("Dockerfile", "FROM scratch\nCOPY f /f\n")
@@ -247,10 +296,34 @@ fn ssh_is_asked_without_the_users_configuration() {
     ] {
         assert!(called.contains(want), "{want:?} is not in {called}");
     }
-    // A Dockerfile does not get the agent by itself.
+    // A Dockerfile gets the agent only with --ssh.
     t.write("Dockerfile", "FROM scratch\nADD git@host:repo.git /\n");
     t.build().ok();
     assert!(fs::read_to_string(&log).unwrap().contains("agent=\n"));
+    let socket = t.beside("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let agent = format!("default={}", socket.display());
+    t.build_with(&["--no-cache", "--ssh", &agent]).ok();
+    let want = format!("agent={}\n", socket.display());
+    assert!(fs::read_to_string(&log).unwrap().contains(&want));
+}
+
+#[test]
+fn an_ordinary_user_builds_from_git() {
+    let served = TestEnv::new();
+    let repo = Repo::new(&served.beside("git"), "repo");
+    repo.file("Dockerfile", "FROM scratch\nCOPY f /f\n")
+        .file("f", "text")
+        .commit();
+    let server = GitServer::smart(&served.beside("git"));
+    for name in ["sub", "nosub"] {
+        let t = TestEnv::as_user(name);
+        let url = server.url("repo");
+        let id = t.cooper(&["build", "-q", &url]).ok().stdout();
+        assert!(id.starts_with("sha256:"), "{name}: {id}");
+        t.write("Dockerfile", format!("FROM scratch\nADD {url} /src/\n"));
+        t.build().ok();
+    }
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn a_download_is_kept_and_asked_about_the_next_time() {
     let url = format!("http://{}/dir/file.txt", liar.host());
     for heard_of in ["done", "known"] {
         let heard = Heard::default();
-        let got = download(&here, &url, &options(), &heard).unwrap();
+        let got = download(&here, &url, None, &options(), &heard).unwrap();
         assert_eq!(*got.blob.digest(), Digest::of(b"hello"));
         assert_eq!(got.name, "file.txt");
         assert_eq!(got.last_modified, Some(784_111_777));

@@ -15,6 +15,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::super::secret::{self, Secret};
 use crate::layer::TreePath;
 
 /// A repository, and what of it is wanted.
@@ -151,6 +152,27 @@ impl GitUrl {
     /// Returns whether the repository is reached through ssh.
     pub fn is_ssh(&self) -> bool {
         self.remote.starts_with("ssh://") || !self.remote.contains("://")
+    }
+
+    /// Takes the login that secrets hold for an http host, by the names that BuildKit gives them.
+    /// One in the address wins.
+    pub(in crate::build) fn authorize(mut self, secrets: &[Secret]) -> Self {
+        if self.login.is_some() || self.is_ssh() {
+            return self;
+        }
+        let host = cut(self.origin(), '/').1.trim_start_matches('/');
+        let header = |name: &str| secret::text(secrets, name);
+        let token = |name: &str| {
+            let token = secret::text(secrets, name)?;
+            let pair = STANDARD.encode(format!("x-access-token:{token}"));
+            Some(format!("Basic {pair}"))
+        };
+        let login = header(&format!("GIT_AUTH_HEADER.{host}"))
+            .or_else(|| token(&format!("GIT_AUTH_TOKEN.{host}")))
+            .or_else(|| header("GIT_AUTH_HEADER"))
+            .or_else(|| token("GIT_AUTH_TOKEN"));
+        self.login = login.map(Login);
+        self
     }
 
     /// Takes `--checksum`: a commit id or the beginning of one.

@@ -13,6 +13,7 @@ use crate::transfer;
 
 use super::super::error::StepError;
 use super::super::git::{self, Commit, GitError, GitUrl};
+use super::super::secret::{self, Secret};
 use super::super::select::Pick;
 use super::super::stage::World;
 
@@ -87,8 +88,16 @@ fn download(world: &World<'_>, url: &str) -> Result<Fetched, StepError> {
         url: url.to_owned(),
         source,
     };
-    let got = transfer::download(world.store, url, &world.request.transfer, world.sink)
-        .map_err(failed)?;
+    let request = world.request;
+    let authorization = authorization(&request.secrets, url);
+    let got = transfer::download(
+        world.store,
+        url,
+        authorization.as_ref(),
+        &request.transfer,
+        world.sink,
+    )
+    .map_err(failed)?;
     let file = world.store.open_blob(&got.blob)?;
     let meta = Meta {
         mode: 0o600,
@@ -111,12 +120,26 @@ fn download(world: &World<'_>, url: &str) -> Result<Fetched, StepError> {
     })
 }
 
+/// The `Authorization` that secrets hold for the URL's host, by the names that BuildKit gives
+/// them: `HTTP_AUTH_HEADER_HOST`, or `HTTP_AUTH_TOKEN_HOST` for a bearer token.
+fn authorization(secrets: &[Secret], url: &str) -> Option<transfer::Secret> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let header = secret::text(secrets, &format!("HTTP_AUTH_HEADER_{host}"));
+    let token = || secret::text(secrets, &format!("HTTP_AUTH_TOKEN_{host}"));
+    header
+        .or_else(|| token().map(|token| format!("Bearer {token}")))
+        .map(transfer::Secret::new)
+}
+
 /// Returns the commit that `url` means now.
 pub(in crate::build) fn commit(world: &World<'_>, url: &GitUrl) -> Result<Commit, StepError> {
     let key = format!("{url:?}");
     world.fetches.commits.get(&key, || {
-        git::resolve(world.store, &world.request.git, url, world.cancel)
-            .map_err(|error| failed(url, error))
+        let url = url.clone().authorize(&world.request.secrets);
+        git::resolve(world.store, &world.request.git, &url, world.cancel)
+            .map_err(|error| failed(&url, error))
     })
 }
 
@@ -127,8 +150,9 @@ pub(in crate::build) fn check_out(
 ) -> Result<(Dir, git::Checkout), StepError> {
     let commit = commit(world, url)?;
     let tools = &world.request.git;
-    let checkout = git::check_out(world.store, tools, url, &commit, world.cancel)
-        .map_err(|error| failed(url, error))?;
+    let url = url.clone().authorize(&world.request.secrets);
+    let checkout = git::check_out(world.store, tools, &url, &commit, world.cancel)
+        .map_err(|error| failed(&url, error))?;
     let root = Arc::clone(&checkout.root);
     Ok((Dir::new(root).without_xattrs(), checkout))
 }

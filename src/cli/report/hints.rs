@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 
 use super::{Excerpt, Report};
-use crate::build::{self, StepError};
+use crate::build::{self, GitError, StepError};
 use crate::dockerfile::{Source, Span};
 use crate::registry;
 use crate::runner;
@@ -98,6 +98,9 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<runner::Error>() {
         return of_runner(error);
     }
+    if let Some(error) = error.downcast_ref::<Box<GitError>>() {
+        return of_git(error);
+    }
     if let Some(error) = error.downcast_ref::<StepError>() {
         return of_step(error);
     }
@@ -182,6 +185,19 @@ fn of_store(error: &store::Error) -> Option<String> {
         }
         E::InUse { running: false, .. } | E::SeveralNames { .. } => {
             "`rmi -f` removes it all the same".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_git(error: &GitError) -> Option<String> {
+    Some(match error {
+        GitError::NotInstalled => "`apt-get install git`".to_owned(),
+        GitError::Failed { says, .. } if says.contains("could not read Username") => {
+            "`--secret id=GIT_AUTH_TOKEN.HOST,env=VARIABLE` logs in with a token".to_owned()
+        }
+        GitError::Failed { says, .. } if says.contains("Permission denied (publickey") => {
+            "`--ssh default` lets the agent in SSH_AUTH_SOCK answer".to_owned()
         }
         _ => return None,
     })

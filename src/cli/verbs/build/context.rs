@@ -39,7 +39,10 @@ pub(super) fn resolve(
     request.context = context(args.context())?;
     if let ContextSource::Git(url) = &mut request.context {
         keep_git_dir(url, &request.build_args)?;
-        request.git.ssh_agent = env::path("SSH_AUTH_SOCK").filter(|_| url.is_ssh());
+        // As with buildx, naming such a repository is leave enough.
+        if url.is_ssh() && request.git.ssh_agent.is_none() {
+            request.git.ssh_agent = env::path("SSH_AUTH_SOCK");
+        }
     }
     request.dockerfile = match &args.file {
         None => DockerfileSource::Default,

@@ -329,6 +329,10 @@ impl Build {
             .outputs
             .iter()
             .flat_map(|output| output.annotations.iter().cloned());
+        let agents = self.secrets.agents()?;
+        // Of one name the last counts.
+        let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
+        let ssh_agent = ssh_agent.map(|agent| agent.socket.clone());
         Ok(Request {
             dockerfile: build::DockerfileSource::Default,
             context: build::ContextSource::Empty,
@@ -350,7 +354,7 @@ impl Build {
             allow: self.grants.allow.clone(),
             secrets: self.secrets.secrets()?,
             secret_guard: self.secrets.guard(),
-            ssh: self.secrets.agents()?,
+            ssh: agents,
             isolation: self.isolation.resolve()?,
             add_hosts: self.add_hosts.clone(),
             proxies: env::proxies(),
@@ -367,8 +371,7 @@ impl Build {
             git: GitTools {
                 path: env::os("PATH"),
                 proxies: env::proxies(),
-                // The agent is for the repository that the caller named, and no Dockerfile's.
-                ssh_agent: None,
+                ssh_agent,
                 known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
                 ca_file: env::path("SSL_CERT_FILE"),
             },
