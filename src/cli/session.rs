@@ -37,6 +37,11 @@ impl Session {
         }
     }
 
+    /// Returns where the store is, if that is known.
+    pub(crate) fn root(&self) -> Option<&std::path::Path> {
+        self.root.as_deref()
+    }
+
     /// Opens the store for work that runs programs, on the rung that `--isolation` or else
     /// `COOPER_ISOLATION` asks for, or the best there is. An ordinary user becomes root of a
     /// namespace first, so this must come before any thread exists.

@@ -1,8 +1,9 @@
-//! Runs a container in the foreground: the caller's streams, terminal and signals are the program's.
+//! The caller's side of a program in a container: streams, terminal, signals.
 //!
-//! One thread, one poll: signals arrive on a descriptor and are passed on, the terminal's bytes go
-//! both ways, and the end of the sandbox ends it all. Without a terminal the program has the
-//! caller's own descriptors and nothing is copied.
+//! One thread, one poll: signals arrive on a descriptor and are passed on, bytes go both ways,
+//! and the end that the monitor tells ends it all. What is typed goes through a filter that
+//! looks for the keys that detach. With `exec` the bytes take no way through the monitor: the
+//! program has the caller's own descriptors, or a terminal whose other end is here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,16 +12,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::event::Sink;
-use crate::sandbox::{self, Child, Exit, Input, Output, Signals, Stdio, WindowSize, tty};
-use crate::store::Store;
+use crate::event::Stream;
+use crate::sandbox::{Signals, WindowSize, tty};
 
-use super::container::{self, Container};
+use super::container::Container;
+use super::control;
 use super::error::Error;
-use super::spec::Ground;
+use super::health::nonblocking;
+use super::keys::{DetachKeys, Filter};
+use super::wire::{self, CHUNK, Packet, Request};
 
 /// What the caller's terminal is like.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Terminal<'a> {
     /// Standard input.
     pub stdin: BorrowedFd<'a>,
@@ -30,193 +33,292 @@ pub struct Terminal<'a> {
     pub stderr: BorrowedFd<'a>,
 }
 
-/// Runs `container` until its program ends and returns how it ended.
-///
-/// Blocks every signal of the calling process; must be called before other threads exist, so that
-/// they inherit that.
-pub fn run(
-    store: &Store,
-    container: &Container,
-    terminal: &Terminal<'_>,
-    sink: &dyn Sink,
-) -> Result<Exit, Error> {
-    let request = &container.config.request;
-    let window = match (request.tty, tty::window_size(terminal.stdin)) {
-        (false, _) => None,
-        (true, Ok(window)) => Some(window),
-        (true, Err(_)) if request.interactive => return Err(Error::NoTerminal),
-        (true, Err(_)) => Some(WindowSize { rows: 24, cols: 80 }),
-    };
-    let ground = ground(store, container, window, sink)?;
-    let plan = super::spec::plan(
-        &container.id,
-        request,
-        &container.config.image_config,
-        ground,
-    )?;
-    let failed = |doing| move |source| Error::Terminal { doing, source };
-    let signals = Signals::take_all().map_err(failed("wait for signals"))?;
-    let _running = container.mark_running()?;
-    let result = start_and_wait(&plan, request.interactive, terminal, &signals);
-    container.mark_ended(result.as_ref().ok())?;
-    result
-}
-
-fn start_and_wait(
-    plan: &sandbox::Plan,
-    interactive: bool,
-    terminal: &Terminal<'_>,
-    signals: &Signals,
-) -> Result<Exit, Error> {
-    let failed = |doing| move |source| Error::Terminal { doing, source };
-    let stdio = if plan.tty.is_some() {
-        Stdio::default()
-    } else {
-        let dup = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned()
-                .map_err(failed("pass on the standard streams"))
-        };
-        Stdio {
-            stdin: if interactive {
-                Input::Fd(dup(terminal.stdin)?)
-            } else {
-                Input::Null
-            },
-            stdout: Output::Fd(dup(terminal.stdout)?),
-            stderr: Output::Fd(dup(terminal.stderr)?),
-            fds: Vec::new(),
+impl Terminal<'_> {
+    /// The size for a container's terminal. docker refuses `-it` where standard input is none.
+    pub fn window(&self, interactive: bool) -> Result<WindowSize, Error> {
+        match tty::window_size(self.stdin).or_else(|error| match interactive {
+            true => Err(error),
+            false => tty::window_size(self.stdout),
+        }) {
+            Ok(window) => Ok(window),
+            Err(_) if interactive => Err(Error::NoTerminal),
+            Err(_) => Ok(WindowSize { rows: 24, cols: 80 }),
         }
-    };
-    let mut child = sandbox::spawn(plan, stdio)?;
-    let raw = match child.pty() {
-        // Output that goes to a file wants no raw mode, and a stdin that is none allows none.
-        Some(_) if interactive => tty::RawMode::enter(terminal.stdin).ok(),
-        _ => None,
-    };
-    let mut pump = Pump {
-        interactive,
-        to_pty: VecDeque::new(),
-        pty_open: child.pty().is_some(),
-    };
-    pump.run(&child, terminal, signals)?;
-    drop(raw);
-    Ok(child.wait()?)
+    }
 }
 
-/// The state of copying between the caller's terminal and the container's.
-struct Pump {
+/// How it came that a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program ended with this exit code.
+    Ended(i32),
+    /// The caller typed the keys that detach; the program goes on.
+    Detached,
+}
+
+/// A program that is there, and the way to it.
+#[derive(Debug)]
+pub struct Session {
+    /// Tells the end; with `far` none it also carries the streams.
+    socket: OwnedFd,
+    /// A terminal whose other end the program has.
+    far: Option<OwnedFd>,
+    tty: bool,
     interactive: bool,
-    to_pty: VecDeque<u8>,
-    pty_open: bool,
 }
 
-impl Pump {
-    /// Copies and forwards until the sandbox has ended and its terminal is drained.
-    fn run(
-        &mut self,
-        child: &Child,
+/// Attaches to the program of `container`. Input is sent only if the container takes any.
+pub fn attach(
+    container: &Container,
+    input: bool,
+    window: Option<WindowSize>,
+) -> Result<Session, Error> {
+    let link = control::connect(container)?;
+    let request = &container.config.request;
+    let input = input && request.interactive;
+    link.ask(&Request::Attach { input, window })?;
+    Ok(Session::of_container(
+        link.into_socket(),
+        request.tty,
+        input,
+    ))
+}
+
+impl Session {
+    pub(super) fn of_container(socket: OwnedFd, tty: bool, interactive: bool) -> Self {
+        Self {
+            socket,
+            far: None,
+            tty,
+            interactive,
+        }
+    }
+
+    pub(super) fn of_exec(socket: OwnedFd, far: Option<OwnedFd>, interactive: bool) -> Self {
+        Self {
+            socket,
+            tty: far.is_some(),
+            // Without a terminal the program reads the caller's input by itself.
+            interactive: interactive && far.is_some(),
+            far,
+        }
+    }
+
+    /// Serves until the program ends or the caller detaches. Signals in `signals` are passed on.
+    pub fn serve(
+        self,
         terminal: &Terminal<'_>,
         signals: &Signals,
-    ) -> Result<(), Error> {
-        let failed = |doing| move |source: io::Error| Error::Terminal { doing, source };
-        let mut ended = false;
-        while !ended || self.pty_open {
-            let pty = child.pty().filter(|_| self.pty_open);
+        keys: &DetachKeys,
+    ) -> Result<Outcome, Error> {
+        let failed = |doing| move |source| Error::Terminal { doing, source };
+        nonblocking(&self.socket).map_err(failed("use the connection to the container"))?;
+        if let Some(far) = &self.far {
+            nonblocking(far).map_err(failed("use the terminal"))?;
+        }
+        // Output that goes to a file wants no raw mode, and a stdin that is none allows none.
+        let raw = (self.tty && self.interactive)
+            .then(|| tty::RawMode::enter(terminal.stdin).ok())
+            .flatten();
+        let mut pump = Pump {
+            reads: self.interactive,
+            input_ends: false,
+            to_far: VecDeque::new(),
+            far_open: self.far.is_some(),
+            filter: self.tty.then(|| Filter::new(keys)),
+            outcome: None,
+            session: &self,
+        };
+        let outcome = pump.run(terminal, signals);
+        drop(raw);
+        outcome.map_err(failed("use the terminal"))
+    }
+}
+
+/// The state of copying between the caller and the program.
+struct Pump<'s> {
+    session: &'s Session,
+    /// Whether the caller's input is read.
+    reads: bool,
+    /// Whether its end is to be passed on.
+    input_ends: bool,
+    to_far: VecDeque<u8>,
+    far_open: bool,
+    filter: Option<Filter>,
+    outcome: Option<Outcome>,
+}
+
+/// Bytes of input that wait to be sent before no more are read.
+const ENOUGH: usize = 64 << 10;
+
+impl Pump<'_> {
+    fn run(&mut self, terminal: &Terminal<'_>, signals: &Signals) -> io::Result<Outcome> {
+        loop {
+            match self.outcome {
+                Some(Outcome::Ended(code)) if !self.far_open => return Ok(Outcome::Ended(code)),
+                Some(Outcome::Detached) => return Ok(Outcome::Detached),
+                _ => {}
+            }
+            let waits = self.has_input();
+            let out = |waits| {
+                if waits {
+                    PollFlags::OUT
+                } else {
+                    PollFlags::empty()
+                }
+            };
+            let to_socket = waits && self.session.far.is_none();
             let mut fds = vec![
                 PollFd::new(signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN),
+                PollFd::new(&self.session.socket, PollFlags::IN | out(to_socket)),
             ];
-            if let Some(pty) = pty {
-                let wants_out = if self.to_pty.is_empty() {
-                    PollFlags::empty()
-                } else {
-                    PollFlags::OUT
-                };
-                fds.push(PollFd::new(pty, PollFlags::IN | wants_out));
-                if self.interactive && self.to_pty.len() < 1 << 16 && !ended {
-                    fds.push(PollFd::from_borrowed_fd(terminal.stdin, PollFlags::IN));
-                }
+            let far = self.session.far.as_ref().filter(|_| self.far_open);
+            if let Some(far) = far {
+                fds.push(PollFd::new(far, PollFlags::IN | out(waits)));
+            }
+            let reads = self.reads && self.to_far.len() < ENOUGH;
+            if reads {
+                fds.push(PollFd::from_borrowed_fd(terminal.stdin, PollFlags::IN));
             }
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("wait for the container")(errno.into())),
+                Err(errno) => return Err(errno.into()),
             }
             let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-            drop(fds);
             if ready[0].contains(PollFlags::IN) {
-                forward(child, terminal, signals).map_err(failed("read a signal"))?;
+                self.forward(terminal, signals)?;
             }
-            ended |= !ready[1].is_empty();
-            if let Some(pty) = pty {
-                self.copy(pty, terminal, &ready[2..])
-                    .map_err(failed("use the terminal"))?;
-            } else if ended {
-                break;
+            if !(ready[1] - PollFlags::OUT).is_empty() {
+                self.hear(terminal)?;
             }
+            if far.is_some() && !(ready[2] - PollFlags::OUT).is_empty() {
+                self.read_far(terminal)?;
+            }
+            if reads && ready.last().is_some_and(|flags| !flags.is_empty()) {
+                self.read_input(terminal);
+            }
+            self.send_input()?;
+        }
+    }
+
+    fn has_input(&self) -> bool {
+        !self.to_far.is_empty() || self.input_ends
+    }
+
+    /// One packet of the monitor.
+    fn hear(&mut self, terminal: &Terminal<'_>) -> io::Result<()> {
+        if self.outcome.is_some() {
+            return Ok(());
+        }
+        match wire::receive(&self.session.socket) {
+            Ok(Some((Packet::Output(Stream::Stdout, bytes), _))) => {
+                write_all(terminal.stdout, &bytes)
+            }
+            Ok(Some((Packet::Output(Stream::Stderr, bytes), _))) => {
+                write_all(terminal.stderr, &bytes)
+            }
+            Ok(Some((Packet::Ended(code), _))) => {
+                self.outcome = Some(Outcome::Ended(code));
+                Ok(())
+            }
+            Ok(Some(_)) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // The monitor was killed, and the program with it.
+            Ok(None) | Err(_) => {
+                self.outcome = Some(Outcome::Ended(137));
+                self.far_open = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn read_far(&mut self, terminal: &Terminal<'_>) -> io::Result<()> {
+        let Some(far) = &self.session.far else {
+            return Ok(());
+        };
+        let mut buffer = [0; 16 << 10];
+        match rustix::io::read(far, &mut buffer) {
+            // EIO is how a terminal says that its last user is gone.
+            Ok(0) | Err(Errno::IO) => self.far_open = false,
+            Ok(n) => write_all(terminal.stdout, &buffer[..n])?,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
         Ok(())
     }
 
-    fn copy(
-        &mut self,
-        pty: &OwnedFd,
-        terminal: &Terminal<'_>,
-        ready: &[PollFlags],
-    ) -> io::Result<()> {
-        if ready[0].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            let mut buffer = [0; 16 << 10];
-            match rustix::io::read(pty, &mut buffer) {
-                // EIO is how a pty says that its last user is gone.
-                Ok(0) | Err(Errno::IO) => self.pty_open = false,
-                Ok(n) => write_all(terminal.stdout, &buffer[..n])?,
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if ready[0].contains(PollFlags::OUT) {
-            let (front, _) = self.to_pty.as_slices();
-            match rustix::io::write(pty, front) {
-                Ok(n) => drop(self.to_pty.drain(..n)),
-                Err(Errno::AGAIN | Errno::INTR | Errno::IO) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if ready.get(1).is_some_and(|flags| !flags.is_empty()) {
-            let mut buffer = [0; 4 << 10];
-            match rustix::io::read(terminal.stdin, &mut buffer) {
-                Ok(0) => {
+    fn read_input(&mut self, terminal: &Terminal<'_>) {
+        let mut buffer = [0; 4 << 10];
+        match rustix::io::read(terminal.stdin, &mut buffer) {
+            Ok(n) if n > 0 => match &mut self.filter {
+                None => self.to_far.extend(&buffer[..n]),
+                Some(filter) => {
+                    for &byte in &buffer[..n] {
+                        if filter.take(byte, &mut self.to_far) {
+                            self.outcome = Some(Outcome::Detached);
+                            return;
+                        }
+                    }
+                }
+            },
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            _ => {
+                self.reads = false;
+                match self.session.far {
                     // End of input reaches a program on a terminal as Ctrl-D.
-                    self.to_pty.push_back(4);
-                    self.interactive = false;
+                    Some(_) => self.to_far.push_back(4),
+                    None => self.input_ends = true,
                 }
-                Ok(n) => self.to_pty.extend(&buffer[..n]),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => self.interactive = false,
+            }
+        }
+    }
+
+    fn send_input(&mut self) -> io::Result<()> {
+        while !self.to_far.is_empty() {
+            let (front, _) = self.to_far.as_slices();
+            let front = &front[..front.len().min(CHUNK)];
+            let sent = match &self.session.far {
+                Some(far) => rustix::io::write(far, front).map_err(io::Error::from),
+                None => wire::send(&self.session.socket, &Packet::Input(front.to_vec()), &[])
+                    .map(|()| front.len()),
+            };
+            match sent {
+                Ok(n) => drop(self.to_far.drain(..n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody takes it any more; the end is on the way.
+                Err(_) => self.to_far.clear(),
+            }
+        }
+        if self.input_ends {
+            match wire::send(&self.session.socket, &Packet::InputEnds, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => self.input_ends = false,
             }
         }
         Ok(())
     }
-}
 
-/// Passes every pending signal on; a resized window is a size, not a signal.
-fn forward(child: &Child, terminal: &Terminal<'_>, signals: &Signals) -> io::Result<()> {
-    while let Some(number) = signals.next()? {
-        match number {
-            libc::SIGCHLD | libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => {}
-            libc::SIGWINCH => {
-                if let (Some(pty), Ok(size)) = (child.pty(), tty::window_size(terminal.stdin)) {
-                    tty::set_window_size(pty, size)?;
-                }
-            }
-            number => {
-                if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
-                    // A program that ended meanwhile has nothing to be told.
-                    let _ = child.signal(signal);
-                }
-            }
+    /// Passes every pending signal on; a resized window is a size, not a signal.
+    fn forward(&self, terminal: &Terminal<'_>, signals: &Signals) -> io::Result<()> {
+        while let Some(number) = signals.next()? {
+            let packet = match number {
+                libc::SIGCHLD | libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => continue,
+                libc::SIGWINCH => match (tty::window_size(terminal.stdin), &self.session.far) {
+                    (Ok(size), Some(far)) => {
+                        tty::set_window_size(far, size)?;
+                        continue;
+                    }
+                    (Ok(size), None) if self.session.tty => Packet::Window(size),
+                    _ => continue,
+                },
+                number => Packet::Signal(number),
+            };
+            // A monitor that is gone took the program with it.
+            let _ = wire::send(&self.session.socket, &packet, &[]);
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
@@ -227,27 +329,10 @@ fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
             Err(Errno::AGAIN) => {
                 poll(&mut [PollFd::new(&to, PollFlags::OUT)], None)?;
             }
+            // A reader that went away wants no more; the program is not told, as with docker.
+            Err(Errno::PIPE) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
-}
-
-fn ground(
-    store: &Store,
-    container: &Container,
-    window: Option<WindowSize>,
-    sink: &dyn Sink,
-) -> Result<Ground, Error> {
-    let trees = store.trees(&container.config.layers, sink)?;
-    let uname = rustix::system::uname();
-    Ok(Ground {
-        trees: trees.iter().map(|tree| tree.path().to_owned()).collect(),
-        dir: container.dir.clone(),
-        user_xattr: store.user_xattr(),
-        remember_owners: store.remembers_owners(),
-        resolv_conf: container::read_resolv_conf(),
-        hostname: uname.nodename().to_string_lossy().into_owned(),
-        window,
-    })
 }

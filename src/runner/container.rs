@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,13 @@ use crate::sandbox::Exit;
 use crate::store::{ContainerLock, Found, Image, LayerRef, Pins, Store};
 use crate::transfer::{self, Source};
 
+use super::control;
 use super::error::Error;
 use super::name;
-use super::spec::{self, Request};
+use super::spec::{self, LogDriver, Request};
+use super::start;
+use super::state::{self, State};
+use super::volumes::{self, VolumeMount, VolumeSource};
 
 /// What was asked for and what the image adds; written once, when the container is made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,35 +37,13 @@ pub struct Config {
     pub image_config: ContainerConfig,
     /// The image's layers, bottom first.
     pub layers: Vec<LayerRef>,
+    /// What is mounted, volumes by their names.
+    #[serde(default)]
+    pub mounts: Vec<VolumeMount>,
     /// Program and arguments.
     pub command: Vec<String>,
     /// When it was made, as RFC 3339.
     pub created: String,
-}
-
-/// How far a container has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// It was never started.
-    Created,
-    /// Its program runs.
-    Running,
-    /// Its program has ended, or was ended with its caller.
-    Exited,
-}
-
-/// What changes while a container lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// How far it has come.
-    pub status: Status,
-    /// When the program started, as RFC 3339.
-    pub started: Option<String>,
-    /// When it ended, as RFC 3339.
-    pub finished: Option<String>,
-    /// Its exit code; 128 and the number for a signal.
-    pub exit_code: Option<i32>,
 }
 
 /// A container.
@@ -75,29 +58,27 @@ pub struct Container {
     pub config: Config,
 }
 
-/// Says that the program runs, until it is dropped.
-#[derive(Debug)]
-pub(super) struct RunningGuard {
-    _lock: ContainerLock,
+/// Which image a new container is made from, besides its name.
+#[derive(Debug, Clone, Default)]
+pub struct Choice<'a> {
+    /// Its platform, if not the host's.
+    pub platform: Option<Platform>,
+    /// How to pull; `None` is not at all.
+    pub pull: Option<&'a transfer::Options>,
+    /// Whether to pull even though it is there.
+    pub always: bool,
 }
 
-/// Makes a container from an image, which is pulled if it is not there and `pull` allows it.
+/// Makes a container from an image, which is pulled if it is not there and `choice` allows it.
 pub fn create(
     store: &Store,
     request: &Request,
-    pull: Option<&transfer::Options>,
+    choice: &Choice<'_>,
     sink: &dyn Sink,
 ) -> Result<Container, Error> {
-    for bind in &request.binds {
-        if !bind.source.exists() {
-            return Err(Error::NoBindSource {
-                path: bind.source.clone(),
-            });
-        }
-    }
     // Nothing the container is about to pin is deleted while this is held.
     let _work = store.work()?;
-    let image = get_image(store, &request.image, pull, sink)?;
+    let image = get_image(store, &request.image, choice, sink)?;
     let command = spec::command(request, &image.config.value().config)?;
     let name = pick_name(store, request.name.as_deref())?;
     let failed = |doing, path: &Path| {
@@ -108,6 +89,10 @@ pub fn create(
             source,
         }
     };
+    let layers = image.layers();
+    let mut mounts = volumes::wanted(&request.mounts, image.config.value().config.volumes.keys());
+    let files = || start::image_files(store, &layers, sink);
+    volumes::make(store, &mut mounts, &files)?;
     let id = name::random_id().map_err(failed("make an id for", Path::new(&name)))?;
     let config = Config {
         name,
@@ -115,7 +100,8 @@ pub fn create(
         image: image.id(),
         image_name: request.image.clone(),
         image_config: image.config.value().config.clone(),
-        layers: image.layers(),
+        layers,
+        mounts,
         command,
         created: now(),
     };
@@ -150,13 +136,26 @@ pub fn create(
 fn get_image(
     store: &Store,
     text: &str,
-    pull: Option<&transfer::Options>,
+    choice: &Choice<'_>,
     sink: &dyn Sink,
 ) -> Result<Image, Error> {
-    let nearest = match store.find(text, &Platform::host())? {
-        Found::Image(image) | Found::OtherPlatform(image) => return Ok(image),
-        Found::Nothing { nearest } => nearest,
+    let platform = choice.platform.clone().unwrap_or_else(Platform::host);
+    let (here, nearest) = match store.find(text, &platform)? {
+        Found::Image(image) => (Some(image), Vec::new()),
+        // Another platform than the one that was asked for will not do.
+        Found::OtherPlatform(_) if choice.platform.is_some() => (None, Vec::new()),
+        Found::OtherPlatform(image) => (Some(image), Vec::new()),
+        Found::Nothing { nearest } => (None, nearest),
     };
+    let is_name = text
+        .parse::<crate::image::Reference>()
+        .is_ok_and(|r| !r.is_local_only());
+    if let Some(image) = here
+        && !(choice.always && choice.pull.is_some() && is_name)
+    {
+        return Ok(image);
+    }
+    let pull = choice.pull;
     let missing = || Error::NoImage {
         text: text.to_owned(),
         nearest: nearest.clone(),
@@ -211,7 +210,8 @@ fn pick_name(store: &Store, wanted: Option<&str>) -> Result<String, Error> {
     ))
 }
 
-fn now() -> String {
+/// This moment, as RFC 3339.
+pub(super) fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
@@ -242,12 +242,7 @@ impl Container {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(self.path("upper"), mode)
             .map_err(self.io("set the mode of", "upper"))?;
-        self.write_state(&State {
-            status: Status::Created,
-            started: None,
-            finished: None,
-            exit_code: None,
-        })?;
+        self.write_state(&State::default())?;
         // The config comes last: a directory without it is a container that was never made.
         self.write_json("config.json", &self.config)
     }
@@ -260,59 +255,173 @@ impl Container {
     }
 
     fn write_state(&self, state: &State) -> Result<(), Error> {
-        self.write_json("state.json", state)
+        state::write(&self.path("state.json"), state).map_err(self.io("write", "state.json"))
     }
 
-    /// Returns the state: as it was written, but a container whose caller is gone has exited.
+    /// Returns the state: as it was written, but a container whose monitor is gone has exited.
     pub fn state(&self) -> Result<State, Error> {
-        let bytes = fs::read(self.path("state.json")).map_err(self.io("read", "state.json"))?;
-        let broken = |error: serde_json::Error| error.into();
-        let mut state: State = serde_json::from_slice(&bytes)
-            .map_err(|error| self.io("read", "state.json")(broken(error)))?;
-        if state.status == Status::Running && self.store.lock_container(&self.id)?.is_some() {
-            state.status = Status::Exited;
-            // Nobody saw how it ended; it was killed with its caller.
-            state.exit_code = state.exit_code.or(Some(137));
+        let read = || read_state(&self.dir).map_err(self.io("read", "state.json"));
+        let state = read()?;
+        if !state.status.is_up() || self.runs()? {
+            return Ok(state);
         }
-        Ok(state)
+        // Its last state may have been written between the two looks.
+        Ok(read()?.abandoned())
     }
 
-    /// Says that the program is about to run.
-    pub(super) fn mark_running(&self) -> Result<RunningGuard, Error> {
-        let running = || Error::Running {
-            name: self.config.name.clone(),
-        };
-        let lock = self.store.lock_container(&self.id)?.ok_or_else(running)?;
-        self.write_state(&State {
-            status: Status::Running,
-            started: Some(now()),
-            finished: None,
-            exit_code: None,
-        })?;
-        Ok(RunningGuard { _lock: lock })
+    /// Returns whether a monitor has it.
+    pub(super) fn runs(&self) -> Result<bool, Error> {
+        Ok(self.store.container_runs(&self.id)?)
     }
 
-    /// Says how the program ended, or that it never started.
-    pub(super) fn mark_ended(&self, exit: Option<&Exit>) -> Result<(), Error> {
-        let started = fs::read(self.path("state.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok())
-            .and_then(|state| state.started);
-        self.write_state(&State {
-            status: if exit.is_some() {
-                Status::Exited
-            } else {
-                Status::Created
-            },
-            started,
-            finished: Some(now()),
-            exit_code: exit.map(|exit| match exit {
-                Exit::Code(code) => *code,
-                Exit::Signal(signal) => 128 + signal,
+    /// Returns whether it is still there.
+    pub fn exists(&self) -> bool {
+        self.path("config.json").exists()
+    }
+
+    /// Returns the directory that its log lies in.
+    pub fn log_dir(&self) -> Result<&Path, Error> {
+        match self.config.request.log.driver {
+            LogDriver::JsonFile => Ok(&self.dir),
+            LogDriver::None => Err(Error::NoLog {
+                name: self.config.name.clone(),
             }),
-        })
+        }
+    }
+
+    /// Returns the signal that asks it to stop.
+    pub fn stop_signal(&self) -> i32 {
+        let image = self.config.image_config.stop_signal.as_deref();
+        let wanted = self.config.request.stop_signal.as_deref().or(image);
+        // One that is no signal was refused when the container was made, or is an image's slip.
+        wanted.and_then(signal_number).unwrap_or(libc::SIGTERM)
+    }
+
+    /// Returns the seconds that it may take; negative is for ever.
+    pub fn stop_timeout(&self) -> i64 {
+        let image = self.config.image_config.stop_timeout;
+        self.config.request.stop_timeout.or(image).unwrap_or(10)
+    }
+
+    /// Takes the lock of a container that does not run. Who only looks holds it for a moment, so
+    /// it is tried for a while unless the state says that the container is up.
+    pub(super) fn claim(&self) -> Result<ContainerLock, Error> {
+        self.claim_or(|state| state.status.is_up())
+    }
+
+    /// As [`Container::claim`], but gives up at once only when `gives_up` says so of the state.
+    fn claim_or(&self, gives_up: impl Fn(&State) -> bool) -> Result<ContainerLock, Error> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(lock) = self.store.lock_container(&self.id)? {
+                let state = read_state(&self.dir).map_err(self.io("read", "state.json"))?;
+                if state.status.is_up() {
+                    state.await_end();
+                    self.write_state(&state.abandoned())?;
+                }
+                return Ok(lock);
+            }
+            let up = read_state(&self.dir).is_ok_and(|state| gives_up(&state));
+            if up || Instant::now() > until {
+                return Err(Error::Running {
+                    name: self.config.name.clone(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Gives it another name.
+    pub fn rename(&mut self, name: &str) -> Result<(), Error> {
+        let name = pick_name(&self.store, Some(name))?;
+        self.config.name = name;
+        self.write_json("config.json", &self.config)
+    }
+
+    /// Changes what was asked for, and lets the monitor know if there is one.
+    pub fn update(&mut self, change: impl FnOnce(&mut Request)) -> Result<(), Error> {
+        change(&mut self.config.request);
+        self.write_json("config.json", &self.config)?;
+        match control::reload(self) {
+            Err(Error::NotRunning { .. }) => Ok(()),
+            told => told,
+        }
     }
 }
+
+/// docker's exit code: 128 and the number for a signal.
+pub(super) fn exit_code(exit: Exit) -> i32 {
+    match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+    }
+}
+
+/// Reads the state in a container's directory as it was written.
+pub(super) fn read_state(dir: &Path) -> io::Result<State> {
+    state::read(&dir.join("state.json"))
+}
+
+/// Reads the config in a container's directory.
+pub(super) fn read_config(dir: &Path) -> io::Result<Config> {
+    Ok(serde_json::from_slice(&fs::read(dir.join("config.json"))?)?)
+}
+
+/// Reads a signal: a number, or a name with or without `SIG` in front.
+pub fn signal_number(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |base: i32, rest: &str, sign: i32| match rest {
+        "" => Some(base),
+        rest => rest.parse::<i32>().ok().map(|n| base + sign * n),
+    };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return real_time(34, rest.trim_start_matches('+'), 1).filter(|n| (34..=64).contains(n));
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return real_time(64, rest.trim_start_matches('-'), -1).filter(|n| (34..=64).contains(n));
+    }
+    SIGNALS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
+}
+
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+];
 
 /// Lists all containers with their states, the newest first.
 pub fn list(store: &Store) -> Result<Vec<(Container, State)>, Error> {
@@ -384,17 +493,65 @@ pub fn find(store: &Store, text: &str) -> Result<Container, Error> {
     }
 }
 
-/// Removes a container and its writable layer; a running one is an error.
-pub fn remove(container: Container) -> Result<(), Error> {
-    let running = || Error::Running {
-        name: container.config.name.clone(),
-    };
+/// Removes a container, its writable layer and its log; one that runs is an error unless it is to
+/// be killed first. Volumes of its own go with it if `volumes`.
+pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<(), Error> {
+    if force {
+        match control::kill(container, libc::SIGKILL) {
+            Err(Error::NotRunning { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let store = &container.store;
-    let _lock = store.lock_container(&container.id)?.ok_or_else(running)?;
-    Ok(store.remove_container(&container.id)?)
+    // What was killed takes a moment to let go.
+    let lock = container.claim_or(|state| !force && state.status.is_up());
+    let _lock = match lock {
+        // `--rm` was faster.
+        Err(_) if !container.exists() => return Ok(()),
+        lock => lock?,
+    };
+    erase(store, &container.id, volumes)
+}
+
+/// Removes the container with this id, whose lock the caller holds.
+pub(super) fn erase(store: &Store, id: &str, volumes: bool) -> Result<(), Error> {
+    let own: Vec<VolumeMount> = match load(store, id.to_owned())? {
+        Some(container) if volumes => container.config.mounts,
+        _ => Vec::new(),
+    };
+    store.remove_container(id)?;
+    for mount in own.into_iter().filter(|mount| mount.anonymous) {
+        if let VolumeSource::Named(name) = mount.source
+            && volumes::users_of_volume(store, &name)?.is_empty()
+        {
+            volumes::erase(store, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The host's resolver configuration; a host without one has no names to resolve.
 pub(super) fn read_resolv_conf() -> Vec<u8> {
     fs::read("/etc/resolv.conf").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [
+            ("TERM", Some(15)),
+            ("sigkill", Some(9)),
+            ("2", Some(2)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("0", None),
+            ("65", None),
+            ("NOPE", None),
+        ] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
+    }
 }

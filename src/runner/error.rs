@@ -83,6 +83,77 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// No volume has this name.
+    #[error("no volume `{text}`")]
+    NoVolume {
+        /// As it was asked for.
+        text: String,
+        /// Names that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// The name has characters that names can't have.
+    #[error(
+        "`{name}` is no volume name: letters, digits, `_`, `.` and `-`, two at least, the first a letter or digit"
+    )]
+    BadVolumeName {
+        /// The name.
+        name: String,
+    },
+    /// Containers mount the volume.
+    #[error("volume `{name}` is used by {}", users.join(", "))]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// Names of the containers.
+        users: Vec<String>,
+    },
+    /// The container's program does not run.
+    #[error("container `{name}` is not running")]
+    NotRunning {
+        /// The container.
+        name: String,
+    },
+    /// The container's processes are halted.
+    #[error("container `{name}` is paused")]
+    Paused {
+        /// The container.
+        name: String,
+    },
+    /// The container's processes are not halted.
+    #[error("container `{name}` is not paused")]
+    NotPaused {
+        /// The container.
+        name: String,
+    },
+    /// Nothing says whether the container is healthy.
+    #[error("container `{name}` has no health check")]
+    NoHealthCheck {
+        /// The container.
+        name: String,
+    },
+    /// There is no such file in the container.
+    #[error("no file {} in container `{name}`", path.display())]
+    NoFile {
+        /// The container.
+        name: String,
+        /// As it was asked for.
+        path: PathBuf,
+    },
+    /// The container keeps no log.
+    #[error("container `{name}` keeps no log (--log-driver=none)")]
+    NoLog {
+        /// The container.
+        name: String,
+    },
+    /// The program did not start; its monitor says why.
+    #[error(transparent)]
+    NotStarted(Told),
+    /// The monitor could not be started or spoken to.
+    #[error("cannot talk to the container's monitor")]
+    Monitor {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A terminal was asked for, and standard input is none.
     #[error("standard input is not a terminal")]
     NoTerminal,
@@ -116,7 +187,46 @@ impl Error {
             Self::Sandbox(
                 sandbox::Error::ProgramNotExecutable { .. } | sandbox::Error::ProgramFormat { .. },
             ) => 126,
+            Self::NotStarted(told) => told.code,
             _ => 125,
         }
+    }
+}
+
+/// An error of another process: its text, and what it came from.
+#[derive(Debug)]
+pub struct Told {
+    text: String,
+    /// docker's exit code for it.
+    code: u8,
+    source: Option<Box<Self>>,
+}
+
+impl Told {
+    /// Makes one of a chain, the outermost first.
+    pub(super) fn new(chain: Vec<String>, code: u8) -> Self {
+        let link = |source: Option<Box<Self>>, text| Some(Box::new(Self { text, code, source }));
+        let made = chain.into_iter().rev().fold(None, link);
+        made.map_or_else(
+            || Self {
+                text: "the program did not start".to_owned(),
+                code,
+                source: None,
+            },
+            |made| *made,
+        )
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Told {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref();
+        source.map(|source| source as &(dyn std::error::Error + 'static))
     }
 }

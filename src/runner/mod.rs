@@ -1,25 +1,69 @@
-//! The life of a container: made from an image, run, listed, removed.
+//! The life of a container: made from an image, run, looked at, removed.
 //!
 //! ```text
 //! containers/<id>/
-//!   config.json   what was asked for and what the image adds; written once
-//!   state.json    created | running | exited, with times and exit code; replaced as a whole
-//!   running       locked (flock) by whoever waits for the program
-//!   upper/ work/  the writable layer
+//!   config.json   what was asked for and what the image adds; rename and update replace it
+//!   state.json    created | running | paused | restarting | exited | dead, times, exit code, health
+//!   running       locked (flock) by the monitor; whoever starts the container hands the lock over
+//!   ctl           the monitor's socket
+//!   log.1 log.2 … what the program wrote (`logs`)
+//!   upper/ work/  the writable layer: stays over stop and start, goes with `rm`
+//! volumes/<name>/ (`volumes`)
 //! ```
 //!
-//! `spec` decides everything as data, `attached` runs it in the foreground. Whether a container runs
-//! is what the lock says, not what a file says: a caller that was killed took its container with it,
-//! and the next command sees that. Detached containers will be waited for by a monitor process
-//! that holds the same lock; nothing else changes for the readers.
+//! ```text
+//!  cask run ─ start: plan, lock ─→ monitor (our binary again, one a container) ─ sandbox ─ program
+//!     └─ attached ←─ socket ─→ ┘   holds lock, pty or pipes, log, health, restarts
+//!  cask stop|exec|attach|wait … ── control ── ctl ┘
+//! ```
+//!
+//! `spec` decides everything as data, `start` makes it ready, `monitor` is the process that stays,
+//! `control`, `attached` and `exec` are its clients. There is no daemon: whether a container runs
+//! is what the lock says, not what a file says. A monitor that is killed takes its container with
+//! it and frees the lock, and the next command sees that.
+//!
+//! The foreground `run` has a monitor as well. Running without one would save about a
+//! millisecond, and the container could then be neither logged, attached to, detached from nor
+//! joined, and would end with its terminal.
 
 mod attached;
+mod commit;
 mod container;
+mod control;
+mod copy;
 mod error;
+mod exec;
+mod files;
+mod health;
+mod keys;
+mod logs;
+mod monitor;
 mod name;
+mod processes;
+mod restart;
 mod spec;
+mod start;
+mod state;
+mod volumes;
+mod wire;
 
-pub use attached::{Terminal, run};
-pub use container::{Container, State, Status, create, find, list, remove};
-pub use error::Error;
-pub use spec::{Bind, Network, Request};
+pub use attached::{Outcome, Session, Terminal, attach};
+pub use commit::{Commit, commit};
+pub use container::{Choice, Config, Container, create, find, list, remove, signal_number};
+pub use control::{Stopped, Until, kill, pause, restart, stop, top, unpause, wait};
+pub use copy::{Bundle, Place, take_in, take_out, take_tar};
+pub use error::{Error, Told};
+pub use exec::{ExecRequest, exec};
+pub use files::{Changed, changed, export};
+pub use keys::DetachKeys;
+pub use logs::{Follow, Line, Lines, Reader};
+pub use monitor::MONITOR;
+pub use processes::Process;
+pub use restart::Restart;
+pub use spec::{Log, LogDriver, Network, Publish, Request};
+pub use start::{Attach, start};
+pub use state::{Checked, Health, State, Status, Wellness};
+pub use volumes::{
+    Volume, VolumeMount, VolumeSource, create_volume, data_dir, find_volume, list_volumes,
+    remove_volume, users_of_volume,
+};

@@ -1,17 +1,20 @@
 //! What a container is to be: flags and image config in, a sandbox plan out.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::ContainerConfig;
+use crate::image::{ContainerConfig, Healthcheck};
 use crate::sandbox::{
-    self, Access, Content, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec,
-    WindowSize, WorkDir,
+    self, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize, WorkDir,
 };
 
+use super::container::Config;
 use super::error::Error;
+use super::restart::Restart;
+use super::volumes::{VolumeMount, VolumeSource};
 
 /// PATH of a container whose image sets none, as docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,19 +29,53 @@ pub enum Network {
     None,
 }
 
-/// A host directory or file in the container.
+/// Where a container's output is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// In the container's directory, until it is removed. The name is docker's.
+    JsonFile,
+    /// Nowhere.
+    None,
+}
+
+/// `--log-driver` and `--log-opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Where to.
+    pub driver: LogDriver,
+    /// Bytes of one file.
+    pub max_size: u64,
+    /// Files that are kept.
+    pub max_files: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            driver: LogDriver::JsonFile,
+            max_size: 10 << 20,
+            max_files: 5,
+        }
+    }
+}
+
+/// A port that is reachable from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    /// Absolute path on the host.
-    pub source: PathBuf,
-    /// Absolute path in the container.
-    pub target: PathBuf,
-    /// Whether the container can only read it.
-    pub read_only: bool,
+pub struct Publish {
+    /// Address of the host; all of them when empty.
+    pub host_ip: String,
+    /// Port of the host; any free one when `None`.
+    pub host_port: Option<u16>,
+    /// Port in the container.
+    pub port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
 }
 
 /// What `run` asks for. Everything but `image` has docker's default when left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// Name or id of the image.
     pub image: String,
@@ -56,8 +93,8 @@ pub struct Request {
     pub user: Option<String>,
     /// `--hostname`.
     pub hostname: Option<String>,
-    /// `-v host:container[:ro]`.
-    pub binds: Vec<Bind>,
+    /// `-v`, `--mount`, `--tmpfs`.
+    pub mounts: Vec<VolumeMount>,
     /// `--network`.
     pub network: Network,
     /// `-t`.
@@ -70,6 +107,28 @@ pub struct Request {
     pub remove: bool,
     /// `--read-only`.
     pub read_only: bool,
+    /// `-l`.
+    pub labels: BTreeMap<String, String>,
+    /// `--init`: ours is pid 1, and the program its child.
+    pub init: bool,
+    /// `--restart`.
+    pub restart: Restart,
+    /// `--stop-signal`.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout`, in seconds.
+    pub stop_timeout: Option<i64>,
+    /// `--health-*`: what is set wins over the image.
+    pub health: Healthcheck,
+    /// `--log-driver`, `--log-opt`.
+    pub log: Log,
+    /// `--expose`, as `80/tcp`.
+    pub expose: Vec<String>,
+    /// `-p`.
+    pub publish: Vec<Publish>,
+    /// `-P`.
+    pub publish_all: bool,
+    /// `--add-host`: names and their addresses.
+    pub hosts: Vec<(String, String)>,
 }
 
 impl Request {
@@ -84,14 +143,32 @@ impl Request {
             workdir: None,
             user: None,
             hostname: None,
-            binds: Vec::new(),
+            mounts: Vec::new(),
             network: Network::Host,
             tty: false,
             interactive: false,
             isolation: Isolation::default(),
             remove: false,
             read_only: false,
+            labels: BTreeMap::new(),
+            init: true,
+            restart: Restart::No,
+            stop_signal: None,
+            stop_timeout: None,
+            health: Healthcheck::default(),
+            log: Log::default(),
+            expose: Vec::new(),
+            publish: Vec::new(),
+            publish_all: false,
+            hosts: Vec::new(),
         }
+    }
+}
+
+impl Default for Request {
+    /// What older versions wrote lacks fields; they have docker's defaults then.
+    fn default() -> Self {
+        Self::new("")
     }
 }
 
@@ -147,6 +224,8 @@ pub(super) struct Ground {
     pub(super) trees: Vec<PathBuf>,
     /// The container's directory.
     pub(super) dir: PathBuf,
+    /// The store's volumes.
+    pub(super) volumes: PathBuf,
     /// Whether overlayfs keeps its marks in `user.overlay.*`.
     pub(super) user_xattr: bool,
     /// Whether owners are remembered.
@@ -160,12 +239,8 @@ pub(super) struct Ground {
 }
 
 /// Decides what the sandbox looks like.
-pub(super) fn plan(
-    id: &str,
-    request: &Request,
-    image: &ContainerConfig,
-    ground: Ground,
-) -> Result<Plan, Error> {
+pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Error> {
+    let (request, image) = (&config.request, &config.image_config);
     let rootfs = Rootfs::Overlay(Overlay {
         lowers: ground.trees.into_iter().rev().collect(),
         upper: ground.dir.join("upper"),
@@ -187,6 +262,7 @@ pub(super) fn plan(
         .map(pair)
         .collect();
     plan.remember_owners = ground.remember_owners;
+    plan.init = request.init;
     plan.read_only_root = request.read_only;
     let workdir = request.workdir.as_deref().unwrap_or(&image.working_dir);
     let workdir = if workdir.is_empty() { "/" } else { workdir };
@@ -199,41 +275,21 @@ pub(super) fn plan(
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
-    for bind in &request.binds {
-        plan.mounts.push(Mount {
-            target: bind.target.clone(),
-            kind: MountKind::Bind {
-                source: Source::Path(bind.source.clone()),
-                recursive: true,
-            },
-            access: Access {
-                read_only: bind.read_only,
-                ..Access::default()
-            },
-        });
-    }
+    let mounts = config.mounts.iter();
+    plan.mounts = mounts
+        .map(|mount| mounted(mount, &ground.volumes))
+        .collect();
     let covered = |path: &str| {
-        request
-            .binds
-            .iter()
-            .any(|bind| bind.target == Path::new(path))
+        let mut targets = config.mounts.iter().map(|mount| &mount.target);
+        targets.any(|target| target == Path::new(path))
     };
     let files = [
         ("/etc/hostname", format!("{hostname}\n").into_bytes()),
-        ("/etc/hosts", hosts(&hostname)),
+        ("/etc/hosts", hosts(&hostname, &request.hosts)),
         ("/etc/resolv.conf", ground.resolv_conf),
     ];
     for (path, content) in files.into_iter().filter(|(path, _)| !covered(path)) {
-        plan.mounts.push(Mount {
-            target: PathBuf::from(path),
-            kind: MountKind::File {
-                content: Content(content),
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-            },
-            access: Access::default(),
-        });
+        plan.mounts.push(Mount::file(path, content, 0o644));
     }
     request.isolation.apply(&mut plan);
     plan.hostname = Some(hostname);
@@ -241,11 +297,34 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-fn hosts(hostname: &str) -> Vec<u8> {
-    format!(
+fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
+    let bind = |source: PathBuf| Mount::bind(Source::Path(source), &mount.target);
+    let mut made = match &mount.source {
+        VolumeSource::Bind(path) => bind(path.clone()),
+        VolumeSource::Named(name) => bind(volumes.join(name).join("_data")),
+        // Has got its name when the container was made.
+        VolumeSource::Anonymous => Mount::tmpfs(&mount.target, None),
+        VolumeSource::Tmpfs { size, mode, exec } => {
+            let mut made = Mount::tmpfs(&mount.target, *size);
+            made.access.noexec = !exec;
+            if let (MountKind::Tmpfs { mode: of_mount, .. }, Some(mode)) = (&mut made.kind, mode) {
+                *of_mount = *mode;
+            }
+            made
+        }
+    };
+    made.access.read_only = mount.read_only;
+    made
+}
+
+fn hosts(hostname: &str, added: &[(String, String)]) -> Vec<u8> {
+    let mut text = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
-    )
-    .into_bytes()
+    );
+    for (host, address) in added {
+        text.push_str(&format!("{address}\t{host}\n"));
+    }
+    text.into_bytes()
 }
 
 #[cfg(test)]

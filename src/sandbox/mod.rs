@@ -41,7 +41,7 @@ pub use cgroup::{LimitError, Limits, Swap};
 pub use error::{Error, PlanError, Stage};
 pub use exe::{adopt_executable, set_executable};
 pub use isolation::{Device, Isolation};
-pub use parent::{Child, Exit, join, spawn};
+pub use parent::{Child, Exit, join, mount_overlay, spawn};
 pub use plan::{
     Access, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs, Source,
     WindowSize, WorkDir,
@@ -49,6 +49,6 @@ pub use plan::{
 pub use report::Note;
 pub use seccomp::{Profile, ProfileError, Seccomp};
 pub use signals::Signals;
-pub use spawner::respawn;
+pub use spawner::{inherited, respawn};
 pub use stdio::{Input, Output, Stdio};
 pub use user::{UserError, UserSpec};

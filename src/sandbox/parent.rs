@@ -15,7 +15,7 @@ use super::caps::Caps;
 use super::cgroup::{Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
-use super::plan::{MountKind, Network, Plan, Rootfs, Source};
+use super::plan::{MountKind, Network, Overlay, Plan, Rootfs, Source};
 use super::remember::Supervisor;
 use super::report::{self, Envelope, Message, Note};
 use super::seccomp::Filter;
@@ -110,6 +110,16 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
 /// network are those that are there. Dropping the handle kills the program; what it started
 /// stays until the sandbox ends.
 pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, Error> {
+    join_by(plan, inside, None, stdio)
+}
+
+/// Joins after entering the group behind `door`.
+fn join_by(
+    plan: &Plan,
+    inside: BorrowedFd<'_>,
+    door: Option<OwnedFd>,
+    stdio: Stdio,
+) -> Result<Child, Error> {
     plan.check(0).map_err(Error::Plan)?;
     let inside = inside
         .try_clone_to_owned()
@@ -121,9 +131,10 @@ pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, 
         plan: plan.clone(),
         mount_fds: Vec::new(),
         filters: filters(plan)?,
-        group_fd: None,
+        group_fd: door.is_some().then_some(FIRST_MOUNT_FD + 1),
     };
-    launch(JOIN_ARGV0, &envelope, stdio, vec![inside], None)
+    let further = std::iter::once(inside).chain(door).collect();
+    launch(JOIN_ARGV0, &envelope, stdio, further, None)
 }
 
 /// The group that keeps `limits`; none where there is nothing to keep, or where that may fail.
@@ -141,6 +152,12 @@ fn group(limits: &Limits) -> Result<Option<Group>, Error> {
 fn filters(plan: &Plan) -> Result<Vec<Filter>, Error> {
     let filter = super::seccomp::filter(&plan.seccomp, plan.caps).map_err(Error::Plan)?;
     Ok(filter.iter().map(|filter| Filter::clone(filter)).collect())
+}
+
+/// Mounts an overlay for the caller to look into and write to: it is attached nowhere and is
+/// gone when the descriptor is closed. Needs the power that [`spawn`] needs, and Linux 6.7.
+pub fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Error> {
+    Ok(super::child::mount_overlay(overlay)?)
 }
 
 fn launch(
@@ -233,6 +250,12 @@ impl Child {
         Ok(())
     }
 
+    /// Starts a program more in this sandbox as [`join`] does, within the same limits.
+    pub fn join(&self, plan: &Plan, stdio: Stdio) -> Result<Self, Error> {
+        let door = self.group.as_ref().map(Group::door).transpose();
+        join_by(plan, self.pidfd(), door.map_err(Error::Limit)?, stdio)
+    }
+
     /// The process id of the sandbox's pid 1, as the caller's namespace numbers it.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
@@ -268,6 +291,19 @@ impl Child {
                 doing: "signal the sandbox",
                 source: errno.into(),
             }),
+        }
+    }
+
+    /// Sends the signal with this number, be it one without a name. A sandbox that has ended is
+    /// no error.
+    pub fn kill(&self, number: i32) -> io::Result<()> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        // Nobody has waited for it yet, so the number is still its own.
+        match crate::sys::signal::send(self.pid(), number) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            sent => sent,
         }
     }
 

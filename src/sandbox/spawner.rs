@@ -32,6 +32,11 @@ pub fn respawn(argv0: &'static CStr, mut fds: Vec<OwnedFd>) -> io::Result<OwnedF
     start(argv0, 0, fds).map(|(_, pidfd)| pidfd)
 }
 
+/// Takes descriptor `number` of those that [`respawn`] was given; each can be taken once.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    crate::sys::fd::inherited(number)
+}
+
 /// Starts our child `argv0` in `namespaces` with `fds` as its only descriptors.
 pub(super) fn start(
     argv0: &'static CStr,

@@ -135,6 +135,6 @@ fn a_container_can_be_opened_and_closed() {
     let shut = run(&[], "unshare -U true 2>/dev/null; echo $?");
     assert_eq!(shut, "1");
     t.cask(&["run", "--rm", "--memory-swap", "1g", "busybox", "true"])
-        .fails(2)
+        .fails(125)
         .says("`--memory-swap` goes with `--memory`");
 }

@@ -1,8 +1,19 @@
 //! The command line of `cask`.
 
+mod each;
+mod exec;
+mod files;
+mod logs;
+mod look;
+mod mounts;
+mod options;
+mod ports;
 mod ps;
-mod rm;
 mod run;
+mod start;
+mod stop;
+mod units;
+mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,10 +44,49 @@ struct Cask {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Create(Box<run::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(start::Restart),
+    Kill(stop::Kill),
+    Pause(stop::Pause),
+    Unpause(stop::Unpause),
+    Rm(stop::Rm),
     Ps(ps::Ps),
-    Rm(rm::Rm),
+    Logs(logs::Logs),
+    Exec(exec::Exec),
+    Attach(start::AttachVerb),
+    Wait(stop::Wait),
+    Top(look::Top),
+    Port(look::Port),
+    Rename(stop::Rename),
+    Update(stop::Update),
+    Cp(files::Cp),
+    Diff(files::Diff),
+    Export(files::Export),
+    Commit(files::CommitVerb),
+    #[command(subcommand)]
+    Container(Box<ContainerVerb>),
+    #[command(subcommand)]
+    Volume(volume::VolumeVerb),
+    #[command(subcommand)]
+    System(SystemVerb),
     #[command(flatten)]
     Image(Box<Verb>),
+}
+
+/// Manage containers
+#[derive(Debug, Subcommand)]
+enum ContainerVerb {
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    Prune(stop::PruneContainers),
+}
+
+/// Manage the machine's part
+#[derive(Debug, Subcommand)]
+enum SystemVerb {
+    Boot(start::Boot),
 }
 
 /// Runs `cask` with the program's arguments, the first being its name.
@@ -56,10 +106,40 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Command {
     fn run(self, session: &Session) -> Result<ExitCode, Report> {
         match self {
-            Self::Run(run) => run.run(session),
-            Self::Ps(ps) => ps.run(session),
-            Self::Rm(rm) => rm.run(session),
-            Self::Image(verb) => verb.run(session),
+            Self::Run(verb) => verb.run(session),
+            Self::Create(verb) => verb.run(session),
+            Self::Start(verb) => verb.run(session),
+            Self::Stop(verb) => verb.run(session),
+            Self::Restart(verb) => verb.run(session),
+            Self::Kill(verb) => verb.run(session),
+            Self::Pause(verb) => verb.run(session),
+            Self::Unpause(verb) => verb.run(session),
+            Self::Rm(verb) => verb.run(session),
+            Self::Ps(verb) => verb.run(session),
+            Self::Logs(verb) => verb.run(session),
+            Self::Exec(verb) => verb.run(session),
+            Self::Attach(verb) => verb.run(session),
+            Self::Wait(verb) => verb.run(session),
+            Self::Top(verb) => verb.run(session),
+            Self::Port(verb) => verb.run(session),
+            Self::Rename(verb) => verb.run(session),
+            Self::Update(verb) => verb.run(session),
+            Self::Cp(verb) => verb.run(session),
+            Self::Diff(verb) => verb.run(session),
+            Self::Export(verb) => verb.run(session),
+            Self::Commit(verb) => verb.run(session),
+            Self::Container(verb) => match *verb {
+                ContainerVerb::Ls(verb) => verb.run(session),
+                ContainerVerb::Prune(verb) => verb.run(session),
+            },
+            Self::Volume(verb) => verb.run(session),
+            Self::System(SystemVerb::Boot(verb)) => verb.run(session),
+            Self::Image(mut verb) => {
+                if let Verb::Inspect(inspect) = &mut *verb {
+                    inspect.look_first(look::value);
+                }
+                verb.run(session)
+            }
         }
     }
 }

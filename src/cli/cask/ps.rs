@@ -1,18 +1,28 @@
 //! `cask ps`: the containers.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::ports;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, clean, human};
 use crate::cli::{Session, glob};
-use crate::runner::{self, Container, State, Status};
+use crate::runner::{self, Container, Network, State, Status, VolumeSource, Wellness};
 
 const CONTAINERS: Listing = Listing {
-    columns: &["ID", "Image", "Command", "CreatedSince", "Status", "Names"],
+    columns: &[
+        "ID",
+        "Image",
+        "Command",
+        "CreatedSince",
+        "Status",
+        "Ports",
+        "Names",
+    ],
     heads: &[
         ("ID", "CONTAINER ID"),
         ("CreatedSince", "CREATED"),
@@ -38,12 +48,21 @@ pub(super) struct Ps {
     #[arg(long)]
     no_trunc: bool,
 
-    /// Only containers that match: `name=PATTERN`, `status=created|running|exited`
+    /// The newest N, whether they run or not
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
+
+    /// The newest one, whether it runs or not
+    #[arg(short, long)]
+    latest: bool,
+
+    /// Only containers that match: `name=`, `id=`, `label=`, `status=`, `exited=`, `ancestor=`,
+    /// `before=`, `since=`, `volume=`, `health=`, `network=`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
     /// `table`, `json` (one object a line), or a template of ID, Names, Image, Command, State,
-    /// Status, CreatedAt, CreatedSince
+    /// Status, CreatedAt, CreatedSince, Ports, Labels, Mounts, LocalVolumes, Networks
     #[arg(
         long,
         value_name = "FORMAT",
@@ -56,32 +75,103 @@ pub(super) struct Ps {
 #[derive(Debug, Clone)]
 enum Filter {
     Name(String),
+    Id(String),
+    Label(String, Option<String>),
     Status(Status),
+    Exited(i32),
+    Ancestor(String),
+    Before(String),
+    Since(String),
+    Volume(String),
+    Health(String),
+    Network(String),
 }
 
 impl Filter {
     fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("name", name)) => Ok(Self::Name(name.to_owned())),
-            Some(("status", status)) => match status {
-                "created" => Ok(Self::Status(Status::Created)),
-                "running" => Ok(Self::Status(Status::Running)),
-                "exited" => Ok(Self::Status(Status::Exited)),
-                _ => Err("the status is created, running or exited".to_owned()),
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        let value = value.to_owned();
+        Ok(match key {
+            "name" => Self::Name(value),
+            "id" => Self::Id(value),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value, None),
             },
-            _ => Err("expected `name=PATTERN` or `status=STATUS`".to_owned()),
-        }
+            "status" => Self::Status(value.parse()?),
+            "exited" => match value.parse() {
+                Ok(code) => Self::Exited(code),
+                Err(_) => return Err(format!("`{value}` is no exit code")),
+            },
+            "ancestor" => Self::Ancestor(value),
+            "before" => Self::Before(value),
+            "since" => Self::Since(value),
+            "volume" => Self::Volume(value),
+            "health" => match value.as_str() {
+                "starting" | "healthy" | "unhealthy" | "none" => Self::Health(value),
+                _ => return Err("expected starting, healthy, unhealthy or none".to_owned()),
+            },
+            "network" => Self::Network(value),
+            _ => return Err(format!("there is no filter `{key}`")),
+        })
     }
 
-    fn fits(&self, container: &Container, state: &State) -> bool {
+    /// Whether it asks for containers that do not run.
+    fn wants_all(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Exited(_))
+    }
+
+    fn fits(&self, container: &Container, state: &State, all: &[(Container, State)]) -> bool {
+        let config = &container.config;
+        let made = |text: &str| {
+            let known =
+                |c: &&(Container, State)| c.0.config.name == text || c.0.id.starts_with(text);
+            all.iter()
+                .find(known)
+                .map(|(c, _)| c.config.created.clone())
+        };
         match self {
             // docker finds a name by any part of it.
             Self::Name(name) => {
-                let own = &container.config.name;
-                own.contains(name.as_str()) || glob::matches(name, own)
+                config.name.contains(name.as_str()) || glob::matches(name, &config.name)
+            }
+            Self::Id(id) => container.id.starts_with(id.as_str()),
+            Self::Label(key, value) => {
+                let found = config.request.labels.get(key);
+                let found = found.or_else(|| config.image_config.labels.get(key));
+                found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
             }
             Self::Status(status) => state.status == *status,
+            Self::Exited(code) => state.status == Status::Exited && state.exit_code == Some(*code),
+            Self::Ancestor(image) => {
+                config.image_name == *image
+                    || config.image_name.strip_suffix(":latest") == Some(image)
+                    || image.strip_suffix(":latest") == Some(&config.image_name)
+                    || config
+                        .image
+                        .to_string()
+                        .trim_start_matches("sha256:")
+                        .starts_with(image.as_str())
+            }
+            Self::Before(text) => made(text).is_some_and(|then| config.created < then),
+            Self::Since(text) => made(text).is_some_and(|then| config.created > then),
+            Self::Volume(text) => config.mounts.iter().any(|mount| {
+                mount.target == Path::new(text)
+                    || matches!(&mount.source, VolumeSource::Named(name) if name == text)
+            }),
+            Self::Health(text) => {
+                let health = state.health.as_ref();
+                text == health.map_or("none", |health| health.status.word())
+            }
+            Self::Network(text) => text == network(config.request.network),
         }
+    }
+}
+
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::Host => "host",
+        Network::None => "none",
     }
 }
 
@@ -89,19 +179,17 @@ impl Ps {
     /// Lists them.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
-        let asks_status = self
-            .filters
-            .iter()
-            .any(|filter| matches!(filter, Filter::Status(_)));
         let mut all = runner::list(&store)?;
+        let last = if self.latest { Some(1) } else { self.last };
+        let last = last.and_then(|last| usize::try_from(last).ok());
+        let every = self.all || last.is_some() || self.filters.iter().any(Filter::wants_all);
+        let known = all.clone();
         all.retain(|(container, state)| {
-            let wanted = self.all || asks_status || state.status == Status::Running;
-            wanted
-                && self
-                    .filters
-                    .iter()
-                    .all(|filter| filter.fits(container, state))
+            let wanted = every || state.status.is_up();
+            let fits = |filter: &Filter| filter.fits(container, state, &known);
+            wanted && self.filters.iter().all(fits)
         });
+        all.truncate(last.unwrap_or(usize::MAX));
         if self.quiet {
             let ids = all
                 .iter()
@@ -138,11 +226,16 @@ impl Ps {
             "Names": config.name,
             "Image": config.image_name,
             "Command": self.command(&config.command),
-            "State": word(state.status),
+            "State": state.status.word(),
             "Status": status(state, now),
             "CreatedAt": created.map_or_else(|| "N/A".to_owned(), human::date),
             "CreatedSince": since,
             "RunningFor": since,
+            "Ports": published(container, state),
+            "Labels": labels(container),
+            "Mounts": mounts(container),
+            "LocalVolumes": volumes(container).to_string(),
+            "Networks": network(config.request.network),
         })
     }
 
@@ -157,31 +250,70 @@ impl Ps {
     }
 }
 
-fn word(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Exited => "exited",
+/// Ports are there while the container is, and on a network of its own.
+fn published(container: &Container, state: &State) -> String {
+    let request = &container.config.request;
+    if !state.status.is_up() || request.network == Network::Host {
+        return String::new();
     }
+    let ports: Vec<String> = request.publish.iter().map(ports::shown).collect();
+    ports.join(", ")
+}
+
+fn labels(container: &Container) -> String {
+    let mut labels = container.config.image_config.labels.clone();
+    labels.extend(container.config.request.labels.clone());
+    let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    pairs.join(",")
+}
+
+fn mounts(container: &Container) -> String {
+    let names = container
+        .config
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            VolumeSource::Bind(path) => Some(path.display().to_string()),
+            VolumeSource::Named(name) => Some(name.clone()),
+            _ => None,
+        });
+    names.collect::<Vec<_>>().join(",")
+}
+
+fn volumes(container: &Container) -> usize {
+    let mounts = container.config.mounts.iter();
+    mounts
+        .filter(|mount| matches!(mount.source, VolumeSource::Named(_)))
+        .count()
 }
 
 fn status(state: &State, now: SystemTime) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => {
+        Status::Running | Status::Paused => {
             let started = human::parse_time(state.started.as_deref()).unwrap_or(now);
             let since = now.duration_since(started).unwrap_or(Duration::ZERO);
-            format!("Up {}", human::span(since))
+            let mark = match (state.status, &state.health) {
+                (Status::Paused, _) => " (Paused)",
+                (_, None) => "",
+                (_, Some(health)) => match health.status {
+                    Wellness::Starting => " (health: starting)",
+                    Wellness::Healthy => " (healthy)",
+                    Wellness::Unhealthy => " (unhealthy)",
+                },
+            };
+            format!("Up {}{mark}", human::span(since))
         }
-        Status::Exited => {
-            // A caller that was killed took its container with it and left no code.
-            let code = state
-                .exit_code
-                .map_or_else(|| "?".to_owned(), |code| code.to_string());
-            match human::parse_time(state.finished.as_deref()) {
-                Some(then) => format!("Exited ({code}) {}", human::ago(then, now)),
-                None => format!("Exited ({code})"),
-            }
-        }
+        Status::Restarting => ended("Restarting", state, now),
+        Status::Exited => ended("Exited", state, now),
+        Status::Dead => "Dead".to_owned(),
+    }
+}
+
+fn ended(word: &str, state: &State, now: SystemTime) -> String {
+    let code = state.exit_code.unwrap_or(0);
+    match human::parse_time(state.finished.as_deref()) {
+        Some(then) => format!("{word} ({code}) {}", human::ago(then, now)),
+        None => format!("{word} ({code})"),
     }
 }

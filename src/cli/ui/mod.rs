@@ -112,6 +112,16 @@ pub(crate) fn raw_data(bytes: &[u8]) -> Result<(), Report> {
     }
 }
 
+/// Prints bytes on standard output; `false` when nobody reads them any more.
+pub(crate) fn open_data(bytes: &[u8]) -> Result<bool, Report> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Report::failed("cannot write to standard output").because(&error)),
+    }
+}
+
 /// Prints a line on standard error. One that is gone can't be told about.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");

@@ -22,9 +22,21 @@ pub(crate) struct Inspect {
     /// Which image of a name that stands for several
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+
+    /// What else the names may stand for, and is looked for first.
+    #[arg(skip)]
+    first: Option<Look>,
 }
 
+/// Everything about the thing of this name, or `None` if there is none.
+type Look = fn(&Store, &str) -> Result<Option<Value>, Report>;
+
 impl Inspect {
+    /// Looks for other things before images.
+    pub(crate) fn look_first(&mut self, look: Look) {
+        self.first = Some(look);
+    }
+
     /// Shows it: a JSON list, or a line for each image when there is a template. Images that
     /// are not there are told after those that are.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
@@ -37,6 +49,12 @@ impl Inspect {
         let mut values = Vec::new();
         let mut missing = None;
         for text in &self.images {
+            if let Some(look) = self.first
+                && let Some(value) = look(&store, text)?
+            {
+                values.push(value);
+                continue;
+            }
             match store.need(text) {
                 Ok(target) => {
                     let image = store.image(&target.descriptor.digest, &platform)?;

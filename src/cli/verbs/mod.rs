@@ -20,6 +20,8 @@ mod tag;
 mod untag;
 mod version;
 
+pub(crate) use tag::tagged;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;

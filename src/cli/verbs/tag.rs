@@ -17,7 +17,7 @@ pub(crate) struct Tag {
 }
 
 /// Parses a name that can be given: one with a tag and no digest.
-pub(super) fn tagged(text: &str) -> Result<Reference, String> {
+pub(crate) fn tagged(text: &str) -> Result<Reference, String> {
     let name: Reference = text
         .parse()
         .map_err(|error: crate::image::ReferenceError| error.to_string())?;

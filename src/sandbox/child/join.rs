@@ -20,7 +20,7 @@ use rustix::thread::ThreadNameSpaceType;
 use crate::sys;
 
 use super::super::error::{Failure, Stage};
-use super::super::plan::WindowSize;
+use super::super::plan::{Network, WindowSize};
 use super::super::report::{Envelope, Message, send};
 use super::super::stubs::Stubs;
 use super::super::tty::set_window_size;
@@ -32,14 +32,26 @@ const DEVPTS: rustix::fs::FsWord = 0x1cd1;
 
 pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
-    let Envelope { plan, filters, .. } = read_plan().at(Stage::Plan, "memfd")?;
+    let Envelope {
+        plan,
+        filters,
+        group_fd,
+        ..
+    } = read_plan().at(Stage::Plan, "memfd")?;
+    if let Some(door) = group_fd {
+        let door = sys::fd::inherited(door).at(Stage::Limits, "the program")?;
+        rustix::io::write(&door, b"0").at(Stage::Limits, "the program")?;
+    }
     let inside = sys::fd::inherited(FIRST_MOUNT_FD).at(Stage::Join, "the sandbox")?;
-    let namespaces = ThreadNameSpaceType::MOUNT
+    let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::CONTROL_GROUP
-        | ThreadNameSpaceType::NETWORK;
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    // The host's is ours already, and entering it again takes power over the host.
+    if plan.network != Network::Host {
+        namespaces |= ThreadNameSpaceType::NETWORK;
+    }
     rustix::thread::move_into_thread_name_spaces(inside.as_fd(), namespaces)
         .at(Stage::Join, "the sandbox")?;
     drop(inside);

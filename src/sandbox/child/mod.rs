@@ -43,6 +43,8 @@ use super::error::{Failure, Stage};
 use super::plan::{Network, Plan};
 use super::report::{Envelope, Message, Note, send};
 
+pub(super) use root::mount_overlay;
+
 /// `argv[0]` of a sandbox's child.
 pub(super) const SANDBOX_ARGV0: &CStr = c"cooper:sandbox";
 /// `argv[0]` of a child that enters a running sandbox ([`super::join`]).

@@ -232,6 +232,13 @@ impl Dirs {
     }
 }
 
+/// Mounts an overlay that is attached nowhere: it is there while the descriptor is open.
+/// ENOSYS or EINVAL before Linux 6.7.
+pub(in crate::sandbox) fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
+    let dirs = Dirs::open(overlay)?;
+    dirs.mount_new(overlay).at(Stage::Root, &overlay.upper)
+}
+
 /// Step 5 of the order.
 pub(super) fn mount_all(
     plan: &Plan,

@@ -1,0 +1,280 @@
+//! `cask top`, `cask port` and what `cask inspect` shows of a container.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::ports;
+use crate::cli::report::Report;
+use crate::cli::ui::table;
+use crate::cli::{Session, ui};
+use crate::runner::{self, Container, Network, Process, State, Status, VolumeMount, VolumeSource};
+use crate::store::Store;
+
+/// Show the processes of a container
+///
+/// They are shown as `ps -ef` would, with ids of the machine. Nothing of the image is run for it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Top {
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+impl Top {
+    /// Shows them.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let container = runner::find(&store, &self.container)?;
+        let rows: Vec<Vec<String>> = runner::top(&container)?.iter().map(row).collect();
+        let heads = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
+        ui::raw_data(table::render(&heads, &rows).as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(process: &Process) -> Vec<String> {
+    let hertz = rustix::param::clock_ticks_per_second();
+    let used = Duration::from_secs(process.ticks / hertz.max(1)).as_secs();
+    let boot = boot_time();
+    let started = i64::try_from(boot + process.born / hertz.max(1)).unwrap_or(0);
+    let started = chrono::DateTime::<chrono::Utc>::from_timestamp(started, 0).unwrap_or_default();
+    let tty = match (process.tty >> 8, process.tty & 0xff) {
+        (0, 0) => "?".to_owned(),
+        (136..=143, minor) => format!("pts/{minor}"),
+        (major, minor) => format!("{major}:{minor}"),
+    };
+    vec![
+        process.uid.to_string(),
+        process.pid.to_string(),
+        process.parent.to_string(),
+        "0".to_owned(),
+        started.format("%H:%M").to_string(),
+        tty,
+        format!("{:02}:{:02}:{:02}", used / 3600, used / 60 % 60, used % 60),
+        ui::clean::clean(&process.command, ui::clean::Colours::Drop).into(),
+    ]
+}
+
+fn boot_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
+    line.and_then(|time| time.parse().ok()).unwrap_or(0)
+}
+
+/// Show where the ports of a container are reachable
+#[derive(Debug, clap::Args)]
+pub(super) struct Port {
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+
+    /// Only this port of it
+    #[arg(value_name = "PORT[/PROTOCOL]", value_parser = ports::expose)]
+    port: Option<Vec<String>>,
+}
+
+impl Port {
+    /// Shows them.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let container = runner::find(&store, &self.container)?;
+        let mut found = false;
+        for published in &container.config.request.publish {
+            let inner = format!("{}/{}", published.port, published.protocol);
+            let ip = if published.host_ip.is_empty() {
+                "0.0.0.0"
+            } else {
+                &published.host_ip
+            };
+            let outer = format!("{ip}:{}", published.host_port.unwrap_or(0));
+            match &self.port {
+                None => ui::data(&format!("{inner} -> {outer}"))?,
+                Some(wanted) if wanted.contains(&inner) => {
+                    found = true;
+                    ui::data(&outer)?;
+                }
+                Some(_) => {}
+            }
+        }
+        match &self.port {
+            Some(wanted) if !found => Err(Report::failed(format!(
+                "no public port `{}` of `{}`",
+                wanted.join(","),
+                container.config.name
+            ))),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// Everything about a container, as docker's JSON; `None` if there is none of that name.
+pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> {
+    let container = match runner::find(store, text) {
+        Ok(container) => container,
+        Err(runner::Error::NoContainer { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let state = container.state()?;
+    let config = &container.config;
+    let request = &config.request;
+    let network = network(request.network);
+    let (policy, most) = request.restart.parts();
+    let (path, args) = config
+        .command
+        .split_first()
+        .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let bindings = bindings(&container);
+    let mounts: Vec<Value> = config
+        .mounts
+        .iter()
+        .map(|mount| mounted(store, mount))
+        .collect();
+    Ok(Some(json!({
+        "Id": container.id,
+        "Created": config.created,
+        "Path": path,
+        "Args": args,
+        "State": shown_state(&state),
+        "Image": config.image.to_string(),
+        "LogPath": container.log_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
+        "Name": format!("/{}", config.name),
+        "RestartCount": state.restarts,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "HostConfig": {
+            "NetworkMode": network,
+            "PortBindings": bindings,
+            "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
+            "AutoRemove": request.remove,
+            "LogConfig": { "Type": match request.log.driver {
+                runner::LogDriver::JsonFile => "json-file",
+                runner::LogDriver::None => "none",
+            } },
+            "ReadonlyRootfs": request.read_only,
+            "Init": request.init,
+            "PublishAllPorts": request.publish_all,
+            "ExtraHosts": request.hosts.iter().map(|(h, a)| format!("{h}:{a}")).collect::<Vec<_>>(),
+        },
+        "Mounts": mounts,
+        "Config": shown_config(&container)?,
+        "NetworkSettings": { "Ports": bindings, "Networks": { network: {} } },
+    })))
+}
+
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::Host => "host",
+        Network::None => "none",
+    }
+}
+
+fn shown_state(state: &State) -> Value {
+    let zero = "0001-01-01T00:00:00Z";
+    let mut shown = json!({
+        "Status": state.status.word(),
+        "Running": state.status.is_up(),
+        "Paused": state.status == Status::Paused,
+        "Restarting": state.status == Status::Restarting,
+        "OOMKilled": false,
+        "Dead": state.status == Status::Dead,
+        "Pid": state.pid.unwrap_or(0),
+        "ExitCode": state.exit_code.unwrap_or(0),
+        "Error": state.error.as_deref().unwrap_or_default(),
+        "StartedAt": state.started.as_deref().unwrap_or(zero),
+        "FinishedAt": state.finished.as_deref().unwrap_or(zero),
+    });
+    if let Some(health) = &state.health {
+        let log: Vec<Value> = health
+            .log
+            .iter()
+            .map(|checked| {
+                json!({
+                    "Start": checked.start,
+                    "End": checked.end,
+                    "ExitCode": checked.exit_code,
+                    "Output": checked.output,
+                })
+            })
+            .collect();
+        shown["Health"] = json!({
+            "Status": health.status.word(),
+            "FailingStreak": health.failing_streak,
+            "Log": log,
+        });
+    }
+    shown
+}
+
+fn shown_config(container: &Container) -> Result<Value, Report> {
+    let config = &container.config;
+    let request = &config.request;
+    let mut shown = serde_json::to_value(&config.image_config)?;
+    let mut env = config.image_config.clone();
+    for pair in &request.env {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        env.set_env(key, value);
+    }
+    let mut labels = config.image_config.labels.clone();
+    labels.extend(request.labels.clone());
+    let fields = json!({
+        "Hostname": request.hostname.as_deref().unwrap_or(&container.id[..12]),
+        "User": request.user.as_deref().unwrap_or(&config.image_config.user),
+        "Tty": request.tty,
+        "OpenStdin": request.interactive,
+        "StdinOnce": request.interactive,
+        "Env": env.env,
+        "Cmd": if request.args.is_empty() { json!(config.image_config.cmd) } else { json!(request.args) },
+        "Image": config.image_name,
+        "WorkingDir": request.workdir.as_deref().unwrap_or(&config.image_config.working_dir),
+        "Entrypoint": request.entrypoint.as_ref().map_or_else(
+            || json!(config.image_config.entrypoint), |program| json!([program])),
+        "Labels": labels,
+    });
+    if let (Value::Object(shown), Value::Object(fields)) = (&mut shown, fields) {
+        shown.extend(fields);
+    }
+    Ok(shown)
+}
+
+fn bindings(container: &Container) -> Value {
+    let mut ports = Map::new();
+    for port in &container.config.request.publish {
+        let entry = ports
+            .entry(format!("{}/{}", port.port, port.protocol))
+            .or_insert_with(|| json!([]));
+        if let Value::Array(list) = entry {
+            let outer = port
+                .host_port
+                .map_or_else(String::new, |port| port.to_string());
+            list.push(json!({ "HostIp": port.host_ip, "HostPort": outer }));
+        }
+    }
+    Value::Object(ports)
+}
+
+fn mounted(store: &Store, mount: &VolumeMount) -> Value {
+    let (kind, name, source) = match &mount.source {
+        VolumeSource::Bind(path) => ("bind", None, path.display().to_string()),
+        VolumeSource::Named(name) => {
+            let dir = runner::data_dir(store, name);
+            ("volume", Some(name.as_str()), dir.display().to_string())
+        }
+        VolumeSource::Anonymous => ("volume", None, String::new()),
+        VolumeSource::Tmpfs { .. } => ("tmpfs", None, String::new()),
+    };
+    let mut shown = json!({
+        "Type": kind,
+        "Source": source,
+        "Destination": mount.target.display().to_string(),
+        "Mode": "",
+        "RW": !mount.read_only,
+        "Propagation": if kind == "bind" { "rprivate" } else { "" },
+    });
+    if let Some(name) = name {
+        shown["Name"] = json!(name);
+        shown["Driver"] = json!("local");
+    }
+    shown
+}

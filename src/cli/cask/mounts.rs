@@ -1,0 +1,243 @@
+//! `-v`, `--mount` and `--tmpfs`, as docker writes them.
+
+use std::path::{Path, PathBuf};
+
+use crate::runner::{VolumeMount, VolumeSource};
+
+/// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
+/// host, any other the name of a volume, and without one the volume is the container's own.
+pub(super) fn volume(text: &str) -> Result<VolumeMount, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => (VolumeSource::Anonymous, target, ""),
+        [target, options] if !options.starts_with('/') && target.starts_with('/') => {
+            (VolumeSource::Anonymous, target, options)
+        }
+        [source, target] => (place(source)?, target, ""),
+        [source, target, options] => (place(source)?, target, options),
+        _ => return Err("expected `[SOURCE:]TARGET[:OPTIONS]`".to_owned()),
+    };
+    let mut mount = VolumeMount::new(source, absolute(target)?);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        flag(&mut mount, option)?;
+    }
+    Ok(mount)
+}
+
+fn place(source: &str) -> Result<VolumeSource, String> {
+    if source.is_empty() {
+        return Err("the source is empty".to_owned());
+    }
+    if source.starts_with(['/', '.']) || source.contains('/') {
+        return Ok(VolumeSource::Bind(host_path(source)?));
+    }
+    Ok(VolumeSource::Named(source.to_owned()))
+}
+
+fn host_path(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+fn absolute(target: &str) -> Result<PathBuf, String> {
+    match target {
+        "/" => Err("the root of the container can't be a mount".to_owned()),
+        target if target.starts_with('/') => Ok(PathBuf::from(target)),
+        _ => Err(format!("`{target}` is not absolute")),
+    }
+}
+
+/// An option of `-v`.
+fn flag(mount: &mut VolumeMount, option: &str) -> Result<(), String> {
+    match option {
+        "ro" | "readonly" => mount.read_only = true,
+        "nocopy" => mount.no_copy = true,
+        // Labels of SELinux, which Debian does not use, mean nothing here; mounts are private
+        // and recursive as they are.
+        "rw" | "z" | "Z" | "private" | "rprivate" | "rbind" | "copy" | "consistent" | "cached"
+        | "delegated" => {}
+        "shared" | "rshared" | "slave" | "rslave" => {
+            return Err(format!(
+                "`{option}` is not to be had: mounts of the host and of a container do not reach each other"
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "there is no option `{option}`, only `ro`, `rw`, `nocopy`, `z`, `Z`, `private` and `rprivate`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Parses `--tmpfs TARGET[:OPTIONS]`.
+pub(super) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let (mut size, mut mode, mut exec, mut read_only) = (None, None, false, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("size", text) => size = Some(bytes(text)?),
+            ("mode", text) => mode = Some(octal(text)?),
+            ("exec", "") => exec = true,
+            ("ro", "") => read_only = true,
+            ("rw" | "noexec" | "nosuid" | "nodev", "") => {}
+            _ => {
+                return Err(format!(
+                    "there is no option `{option}`, only `size=`, `mode=`, `exec`, `ro`, `rw`, `noexec`, `nosuid` and `nodev`"
+                ));
+            }
+        }
+    }
+    let source = VolumeSource::Tmpfs { size, mode, exec };
+    let mut mount = VolumeMount::new(source, absolute(target)?);
+    mount.read_only = read_only;
+    Ok(mount)
+}
+
+/// Parses `--mount type=…,source=…,target=…`.
+pub(super) fn mount(text: &str) -> Result<VolumeMount, String> {
+    let (mut kind, mut source, mut target) = ("volume", None, None);
+    let (mut size, mut mode) = (None, None);
+    let mut made = VolumeMount::new(VolumeSource::Anonymous, "/");
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        let truth = || match value {
+            "" | "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("`{key}` is true or false, not `{value}`")),
+        };
+        match key {
+            "type" => kind = value,
+            "source" | "src" => source = Some(value),
+            "target" | "dst" | "destination" => target = Some(absolute(value)?),
+            "readonly" | "ro" => made.read_only = truth()?,
+            "volume-nocopy" => made.no_copy = truth()?,
+            "tmpfs-size" => size = Some(bytes(value)?),
+            "tmpfs-mode" => mode = Some(octal(value)?),
+            "bind-propagation" => flag(&mut made, value)?,
+            // Meanings that this runner has anyway, or that are about other machines.
+            "bind-recursive" | "consistency" | "volume-driver" | "volume-label" => {}
+            _ => return Err(format!("there is no field `{key}`")),
+        }
+    }
+    made.target = target.ok_or("the target is missing")?;
+    made.source = match (kind, source) {
+        ("bind", Some(source)) => VolumeSource::Bind(host_path(source)?),
+        ("bind", None) => return Err("the source is missing".to_owned()),
+        ("volume", None) => VolumeSource::Anonymous,
+        ("volume", Some(name)) if Path::new(name).is_absolute() => {
+            return Err(format!(
+                "`{name}` is no name of a volume; `type=bind` takes a path"
+            ));
+        }
+        ("volume", Some(name)) => VolumeSource::Named(name.to_owned()),
+        ("tmpfs", None) => VolumeSource::Tmpfs {
+            size,
+            mode,
+            exec: false,
+        },
+        ("tmpfs", Some(_)) => return Err("a tmpfs has no source".to_owned()),
+        _ => {
+            return Err(format!(
+                "there is no type `{kind}`, only bind, volume and tmpfs"
+            ));
+        }
+    };
+    Ok(made)
+}
+
+/// Parses a size: a number with an optional unit, `64m`, in powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(format!("`{text}` is no size, such as `64m`")),
+    };
+    let number = digits.parse::<u64>().ok();
+    let size = number.and_then(|number| number.checked_mul(1 << shift));
+    size.ok_or_else(|| format!("`{text}` is no size, such as `64m`"))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| format!("`{text}` is no mode, such as `1777`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_paths_names_or_nothing() {
+        let source = |text: &str| volume(text).unwrap().source;
+        assert_eq!(source("/a:/b:ro"), VolumeSource::Bind("/a".into()));
+        assert!(volume("/a:/b:ro").unwrap().read_only);
+        assert!(matches!(source("./a:/b"), VolumeSource::Bind(path) if path.is_absolute()));
+        assert_eq!(source("data:/b"), VolumeSource::Named("data".into()));
+        assert_eq!(source("/b"), VolumeSource::Anonymous);
+        assert!(!volume("/a:/b:rw,z").unwrap().read_only);
+        assert!(volume("data:/b:nocopy").unwrap().no_copy);
+        for (text, why) in [
+            ("a", "`a` is not absolute"),
+            ("/a:b", "there is no option `b`"),
+            ("x:/", "can't be a mount"),
+            ("/a:/b:shared", "do not reach each other"),
+            ("/a:/b:nope", "there is no option `nope`"),
+            ("a:b:c:d", "expected"),
+        ] {
+            assert!(
+                volume(text).unwrap_err().contains(why),
+                "{text}: {:?}",
+                volume(text)
+            );
+        }
+    }
+
+    #[test]
+    fn mounts_have_fields() {
+        let made = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
+        assert_eq!(
+            (made.source, made.read_only),
+            (VolumeSource::Bind("/a".into()), true)
+        );
+        let made = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
+        let wanted = VolumeSource::Tmpfs {
+            size: Some(1 << 20),
+            mode: Some(0o700),
+            exec: false,
+        };
+        assert_eq!(made.source, wanted);
+        assert_eq!(
+            mount("source=v,target=/b").unwrap().source,
+            VolumeSource::Named("v".into())
+        );
+        for (text, why) in [
+            ("type=bind,target=/b", "source is missing"),
+            ("type=volume", "target is missing"),
+            ("type=nfs,target=/b", "no type `nfs`"),
+            ("type=volume,target=/b,colour=red", "no field `colour`"),
+            ("src=/a,target=/b", "`type=bind` takes a path"),
+        ] {
+            assert!(mount(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_has_a_size_and_a_mode() {
+        let made = tmpfs("/t:size=64m,exec").unwrap();
+        let wanted = VolumeSource::Tmpfs {
+            size: Some(64 << 20),
+            mode: None,
+            exec: true,
+        };
+        assert_eq!(made.source, wanted);
+        assert!(tmpfs("/t:size=x").is_err() && tmpfs("t").is_err() && tmpfs("/t:foo").is_err());
+        assert_eq!(bytes("1024"), Ok(1024));
+        assert_eq!(bytes("2GiB"), Ok(2 << 30));
+    }
+}

@@ -1,0 +1,270 @@
+//! `cask stop`, `kill`, `pause`, `unpause`, `wait` and `rename`.
+
+use std::process::ExitCode;
+
+use super::each::{each, each_container};
+use crate::cli::report::Report;
+use crate::cli::{Session, ui};
+use crate::runner::{self, Error, Stopped, Until};
+use crate::store::Store;
+
+/// Parses a signal.
+pub(super) fn signal(text: &str) -> Result<i32, String> {
+    runner::signal_number(text).ok_or_else(|| format!("`{text}` is no signal"))
+}
+
+/// Stop containers
+///
+/// The program gets its stop signal and, when it has not ended in time, SIGKILL. One that is
+/// known to ignore the signal is killed at once.
+#[derive(Debug, clap::Args)]
+pub(super) struct Stop {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required_unless_present = "all")]
+    containers: Vec<String>,
+
+    /// All that run
+    #[arg(short, long)]
+    all: bool,
+
+    /// Seconds until the program is killed; negative is for ever
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+
+    /// Signal to begin with
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
+    signal: Option<i32>,
+}
+
+impl Stop {
+    /// Stops one after the other; one that does not run is left alone.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let names = match self.all {
+            true => running(&store)?,
+            false => self.containers,
+        };
+        each_container(&store, &names, |container| {
+            let stopped = runner::stop(&container, self.signal, self.time)?;
+            if let Stopped::Deaf { signal } = stopped {
+                let name = &container.config.name;
+                ui::note(&format!(
+                    "warning: the program of `{name}` ignores signal {signal}, so it was killed at once"
+                ));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn running(store: &Store) -> Result<Vec<String>, Report> {
+    let all = runner::list(store)?.into_iter();
+    let up = all.filter(|(_, state)| state.status.is_up());
+    Ok(up.map(|(container, _)| container.config.name).collect())
+}
+
+/// Send a signal to the programs of containers
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+
+    /// Name or number of the signal
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal)]
+    signal: i32,
+}
+
+impl Kill {
+    /// Sends it.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        each_container(&store, &self.containers, |container| {
+            Ok(runner::kill(&container, self.signal)?)
+        })
+    }
+}
+
+/// Halt all processes of containers
+#[derive(Debug, clap::Args)]
+pub(super) struct Pause {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Pause {
+    /// Halts them.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        each_container(&store, &self.containers, |container| {
+            Ok(runner::pause(&container)?)
+        })
+    }
+}
+
+/// Let halted containers go on
+#[derive(Debug, clap::Args)]
+pub(super) struct Unpause {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+impl Unpause {
+    /// Lets them go on.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        each_container(&store, &self.containers, |container| {
+            Ok(runner::unpause(&container)?)
+        })
+    }
+}
+
+/// Wait until containers have ended, and print their exit codes
+#[derive(Debug, clap::Args)]
+pub(super) struct Wait {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+
+    /// What to wait for: not-running, next-exit, removed or healthy
+    #[arg(long, value_name = "CONDITION", default_value = "not-running", value_parser = condition)]
+    condition: Until,
+}
+
+fn condition(text: &str) -> Result<Until, String> {
+    match text {
+        "not-running" | "stopped" | "exited" => Ok(Until::NotRunning),
+        "next-exit" => Ok(Until::NextExit),
+        "removed" => Ok(Until::Removed),
+        "healthy" => Ok(Until::Healthy),
+        _ => Err("expected not-running, next-exit, removed or healthy".to_owned()),
+    }
+}
+
+impl Wait {
+    /// Waits for one after the other.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let mut first = None;
+        for name in &self.containers {
+            let waited = runner::find(&store, name)
+                .and_then(|container| runner::wait(&container, self.condition));
+            match (waited, &first) {
+                (Ok(code), _) => ui::data(&code)?,
+                (Err(error), None) => first = Some(Report::from(error)),
+                (Err(error), Some(_)) => drop(Report::from(error).show()),
+            }
+        }
+        first.map_or(Ok(ExitCode::SUCCESS), Err)
+    }
+}
+
+/// Give a container another name
+#[derive(Debug, clap::Args)]
+pub(super) struct Rename {
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+
+    /// Its new name
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl Rename {
+    /// Renames it.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let mut container = runner::find(&store, &self.container)?;
+        container.rename(&self.name)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Change what a container was made with
+#[derive(Debug, clap::Args)]
+pub(super) struct Update {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+
+    /// When to start it again: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", required = true)]
+    restart: Option<runner::Restart>,
+}
+
+impl Update {
+    /// Changes it, from now on.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        each_container(&store, &self.containers, |mut container| {
+            let restart = self.restart;
+            Ok(container.update(|request| {
+                request.restart = restart.unwrap_or(request.restart);
+            })?)
+        })
+    }
+}
+
+/// Remove containers and what their programs wrote
+#[derive(Debug, clap::Args)]
+pub(super) struct Rm {
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+
+    /// Also those that run; containers that are not there are no error
+    #[arg(short, long)]
+    force: bool,
+
+    /// Also the volumes of their own
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+impl Rm {
+    /// Removes one after the other; what can't be removed does not keep the others.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        each(&self.containers, |name| match runner::find(&store, name) {
+            Ok(container) => Ok(runner::remove(&container, self.force, self.volumes)?),
+            Err(error @ Error::NoContainer { .. }) if self.force => {
+                ui::note(&format!("warning: {error}"));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+/// Remove all containers that do not run
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneContainers {
+    /// Do not ask (nothing is ever asked)
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl PruneContainers {
+    /// Removes them.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let all = runner::list(&store)?.into_iter();
+        let down = all.filter(|(_, state)| !state.status.is_up());
+        let ids: Vec<String> = down.map(|(container, _)| container.id).collect();
+        if !ids.is_empty() {
+            ui::data(&"Deleted Containers:")?;
+        }
+        each_container(&store, &ids, |container| {
+            Ok(runner::remove(&container, false, false)?)
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! `cask volume`: directories that outlive containers.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::each::each;
+use crate::cli::args;
+use crate::cli::report::{Report, wrong_format};
+use crate::cli::ui::listing::{Format, Listing};
+use crate::cli::ui::template::Template;
+use crate::cli::{Session, ui};
+use crate::runner::{self, Volume};
+use crate::store::Store;
+
+const VOLUMES: Listing = Listing {
+    columns: &["Driver", "Name"],
+    heads: &[("Name", "VOLUME NAME")],
+};
+
+/// Manage volumes
+#[derive(Debug, Subcommand)]
+pub(super) enum VolumeVerb {
+    Create(Create),
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    Inspect(Inspect),
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    Prune(Prune),
+}
+
+impl VolumeVerb {
+    /// Does it.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        match self {
+            Self::Create(verb) => verb.run(&store),
+            Self::Ls(verb) => verb.run(&store),
+            Self::Inspect(verb) => verb.run(&store),
+            Self::Rm(verb) => verb.run(&store),
+            Self::Prune(verb) => verb.run(&store),
+        }
+    }
+}
+
+/// Make a volume, which may be there already, and print its name
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// Its name [default: a random one]
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    /// Label of the volume
+    #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = args::label)]
+    labels: Vec<(String, String)>,
+
+    /// Driver: local is all there is
+    #[arg(short, long, default_value = "local", value_parser = ["local"])]
+    driver: String,
+}
+
+impl Create {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let labels = self.labels.into_iter().collect();
+        let (volume, _) = runner::create_volume(store, self.name.as_deref(), labels)?;
+        ui::data(&volume.name)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// List volumes
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    /// Names only
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Only volumes that match: `name=PART`, `label=KEY[=VALUE]`, `dangling=true|false`
+    #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
+    filters: Vec<Filter>,
+
+    /// `table`, `json` (one object a line), or a template of Name, Driver, Labels, Mountpoint,
+    /// Scope
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true
+    )]
+    format: Format,
+}
+
+#[derive(Debug, Clone)]
+enum Filter {
+    Name(String),
+    Label(String, Option<String>),
+    Dangling(bool),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some(("name", part)) => Ok(Self::Name(part.to_owned())),
+            Some(("label", label)) => Ok(match label.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(label.to_owned(), None),
+            }),
+            Some(("dangling", "true" | "1")) => Ok(Self::Dangling(true)),
+            Some(("dangling", "false" | "0")) => Ok(Self::Dangling(false)),
+            _ => Err("expected `name=`, `label=` or `dangling=true|false`".to_owned()),
+        }
+    }
+
+    fn fits(&self, volume: &Volume, used: bool) -> bool {
+        match self {
+            Self::Name(part) => volume.name.contains(part.as_str()),
+            Self::Label(key, None) => volume.labels.contains_key(key),
+            Self::Label(key, Some(value)) => volume.labels.get(key) == Some(value),
+            Self::Dangling(dangling) => *dangling != used,
+        }
+    }
+}
+
+impl Ls {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let mut volumes = Vec::new();
+        for volume in runner::list_volumes(store)? {
+            let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
+            if self.filters.iter().all(|filter| filter.fits(&volume, used)) {
+                volumes.push(volume);
+            }
+        }
+        if self.quiet {
+            let names = volumes.into_iter().map(|volume| volume.name + "\n");
+            ui::raw_data(names.collect::<String>().as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows: Vec<Value> = volumes.iter().map(|volume| row(store, volume)).collect();
+        let text = VOLUMES.render(&self.format, &rows).map_err(wrong_format)?;
+        ui::raw_data(text.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(store: &Store, volume: &Volume) -> Value {
+    let labels: Vec<String> = volume
+        .labels
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    json!({
+        "Driver": "local",
+        "Labels": labels.join(","),
+        "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
+        "Name": volume.name,
+        "Scope": "local",
+    })
+}
+
+/// Show everything about volumes
+#[derive(Debug, clap::Args)]
+pub(super) struct Inspect {
+    /// Names of volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+
+    /// `json`, or a template such as `{{.Mountpoint}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+impl Inspect {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let mut values = Vec::new();
+        for name in &self.volumes {
+            let volume = runner::find_volume(store, name)?;
+            values.push(json!({
+                "CreatedAt": volume.created,
+                "Driver": "local",
+                "Labels": volume.labels,
+                "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
+                "Name": volume.name,
+                "Options": null,
+                "Scope": "local",
+            }));
+        }
+        match self.format.as_deref() {
+            None => ui::data(&format!("{:#}", Value::Array(values)))?,
+            Some("json") => ui::data(&Value::Array(values))?,
+            Some(text) => {
+                let template = Template::parse(text).map_err(wrong_format)?;
+                for value in &values {
+                    ui::data(&template.render(value).map_err(wrong_format)?)?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Remove volumes that no container mounts
+#[derive(Debug, clap::Args)]
+pub(super) struct Rm {
+    /// Names of volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+
+    /// Volumes that are not there are no error
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Rm {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        each(&self.volumes, |name| {
+            match runner::find_volume(store, name) {
+                Err(runner::Error::NoVolume { .. }) if self.force => return Ok(()),
+                found => found?,
+            };
+            Ok(runner::remove_volume(store, name)?)
+        })
+    }
+}
+
+/// Remove volumes that no container mounts and that were made without a name
+#[derive(Debug, clap::Args)]
+pub(super) struct Prune {
+    /// Those with a name as well
+    #[arg(short, long)]
+    all: bool,
+
+    /// Do not ask (nothing is ever asked)
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Prune {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let mut names = Vec::new();
+        for volume in runner::list_volumes(store)? {
+            let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
+            if !used && (self.all || volume.anonymous) {
+                names.push(volume.name);
+            }
+        }
+        if !names.is_empty() {
+            ui::data(&"Deleted Volumes:")?;
+        }
+        each(&names, |name| Ok(runner::remove_volume(store, name)?))
+    }
+}

@@ -1,0 +1,227 @@
+//! The files of a container, whether it runs or not.
+//!
+//! They are computed from the image's layers, the writable layer and the volumes below
+//! descriptors, so nothing is mounted and nothing of the container is asked. Its programs may
+//! run meanwhile: a name that changes under the reader gives an error or the old or new entry,
+//! never one outside.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::event::Sink;
+use crate::layer::{
+    Change, Changes, Dir, EncodeOptions, Error as LayerError, Found, Stack, Tree, TreePath, diff,
+    encode, flatten,
+};
+use crate::store::Store;
+
+use super::container::Container;
+use super::error::Error;
+use super::start::image_files;
+use super::volumes::{self, VolumeSource};
+
+/// What lies below one directory of a tree, as a tree.
+pub(super) struct Subtree<'t> {
+    tree: &'t dyn Tree,
+    at: TreePath,
+}
+
+impl<'t> Subtree<'t> {
+    /// `at` is a directory of `tree`, without links on the way.
+    pub(super) fn new(tree: &'t dyn Tree, at: TreePath) -> Self {
+        Self { tree, at }
+    }
+}
+
+impl Tree for Subtree<'_> {
+    fn find(&self, path: &TreePath) -> Result<Option<Found>, LayerError> {
+        self.tree.find(&self.at.join(path))
+    }
+
+    fn scan(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Found)>, LayerError> {
+        self.tree.scan(&self.at.join(path))
+    }
+}
+
+/// The file system of a container, its volumes in their places.
+pub(super) struct World {
+    root: Stack,
+    mounts: Vec<(TreePath, Dir)>,
+}
+
+impl World {
+    pub(super) fn of(store: &Store, container: &Container, sink: &dyn Sink) -> Result<Self, Error> {
+        let mut mounts = Vec::new();
+        for mount in &container.config.mounts {
+            let source = match &mount.source {
+                VolumeSource::Bind(path) => path.clone(),
+                VolumeSource::Named(name) => volumes::data_dir(store, name),
+                VolumeSource::Anonymous | VolumeSource::Tmpfs { .. } => continue,
+            };
+            let target = TreePath::clean(mount.target.as_os_str().as_bytes());
+            // A file that is mounted, or a directory that has gone, shows what lies below it.
+            if let (Some(target), Ok(fd)) = (target, open_dir(&source)) {
+                mounts.push((target, Dir::new(Arc::new(fd))));
+            }
+        }
+        // The innermost mount answers.
+        mounts.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Ok(Self {
+            root: whole(store, container, sink)?,
+            mounts,
+        })
+    }
+
+    fn mount_of(&self, path: &TreePath) -> Option<(&Dir, TreePath)> {
+        let (target, dir) = self
+            .mounts
+            .iter()
+            .find(|(target, _)| path.starts_with(target))?;
+        let inside = path.parts().skip(target.parts().count());
+        Some((
+            dir,
+            inside.fold(TreePath::ROOT, |path, part| path.child(part)),
+        ))
+    }
+}
+
+impl Tree for World {
+    fn find(&self, path: &TreePath) -> Result<Option<Found>, LayerError> {
+        match self.mount_of(path) {
+            Some((dir, inside)) => dir.find(&inside),
+            None => self.root.find(path),
+        }
+    }
+
+    fn scan(&self, path: &TreePath) -> Result<Vec<(Vec<u8>, Found)>, LayerError> {
+        match self.mount_of(path) {
+            Some((dir, inside)) => dir.scan(&inside),
+            None => self.root.scan(path),
+        }
+    }
+}
+
+pub(super) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+pub(super) fn io_error(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(rustix::io::Errno) -> Error {
+    let path = path.to_owned();
+    move |errno| Error::Io {
+        doing,
+        path,
+        source: errno.into(),
+    }
+}
+
+fn upper(container: &Container) -> Result<Arc<OwnedFd>, Error> {
+    let path = container.dir.join("upper");
+    let upper = open_dir(&path).map_err(io_error("open", &path))?;
+    Ok(Arc::new(upper))
+}
+
+/// The image's layers with the writable one on top.
+fn whole(store: &Store, container: &Container, sink: &dyn Sink) -> Result<Stack, Error> {
+    let mut fds: Vec<Arc<OwnedFd>> = store
+        .trees(&container.config.layers, sink)?
+        .iter()
+        .map(|tree| tree.fd())
+        .collect();
+    fds.push(upper(container)?);
+    Ok(Stack::new(fds, store.marks()))
+}
+
+/// What a container has changed in its image's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It is new.
+    Added,
+    /// It was there, and is another.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// Mount points that are made for a program and vanish after it.
+const OURS: [&str; 6] = [
+    "etc/hostname",
+    "etc/hosts",
+    "etc/resolv.conf",
+    "dev",
+    "proc",
+    "sys",
+];
+
+/// What the writable layer does to the image.
+pub(super) fn written(
+    store: &Store,
+    container: &Container,
+    sink: &dyn Sink,
+) -> Result<(Changes, Stack), Error> {
+    let below = image_files(store, &container.config.layers, sink)?;
+    let upper = upper(container)?;
+    let mut changes = diff(&upper, Some(&below), store.marks())?;
+    let mounts = container.config.mounts.iter();
+    let mut made: Vec<TreePath> = mounts
+        .filter_map(|mount| TreePath::clean(mount.target.as_os_str().as_bytes()))
+        .collect();
+    made.extend(
+        OURS.iter()
+            .filter_map(|path| TreePath::clean(path.as_bytes())),
+    );
+    for path in made {
+        // Only what the image lacks was made for the mount.
+        if below.find(&path)?.is_none() && is_bare(&changes, &path) {
+            changes.entries.remove(&path);
+        }
+    }
+    Ok((changes, below))
+}
+
+/// Whether nothing was put where a mount point was made.
+fn is_bare(changes: &Changes, path: &TreePath) -> bool {
+    let node = changes.entries.get(path).and_then(Change::node);
+    let empty = node.is_some_and(|node| node.content.is_none());
+    let mut after = changes.entries.range(path.clone()..).skip(1);
+    empty && after.next().is_none_or(|(next, _)| !next.starts_with(path))
+}
+
+/// Lists what a container has changed, by path.
+pub fn changed(
+    store: &Store,
+    container: &Container,
+    sink: &dyn Sink,
+) -> Result<Vec<(Changed, Vec<u8>)>, Error> {
+    let (changes, below) = written(store, container, sink)?;
+    let mut list = Vec::new();
+    for (path, change) in &changes.entries {
+        let what = match change {
+            Change::Whiteout => Changed::Deleted,
+            _ if below.find(path)?.is_some() => Changed::Modified,
+            _ => Changed::Added,
+        };
+        list.push((what, path.as_bytes().to_vec()));
+    }
+    Ok(list)
+}
+
+/// Writes all files of a container as a tar, volumes left out as with docker.
+pub fn export(
+    store: &Store,
+    container: &Container,
+    out: &mut dyn Write,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let stack = whole(store, container, sink)?;
+    encode(&flatten(&stack)?, &EncodeOptions::default(), out)?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The monitor: one small process a container, from its start until it is started no more.
+//!
+//! It is our own binary again, with its job in a sealed file, and outlives whoever started it.
+//! It holds the container's lock, its terminal or pipes, its log and its health checks; it
+//! starts the program again where the policy says so; it serves clients on the socket `ctl` in
+//! the container's directory. One thread and one poll ([`serve`]) do all of that.
+//!
+//! ```text
+//! 0 1 2  /dev/null        3  the job        4  the first client        5  the lock        6  the executable
+//! ```
+//!
+//! The first client is a socket that the starter keeps the other end of: what `run` attaches by
+//! is there before the program is, so no byte of output can be missed.
+//!
+//! When a monitor is killed its container ends with it (the sandbox's promise) and the kernel
+//! frees the lock; the next command finds `state.json` saying otherwise and corrects it.
+
+mod client;
+mod requests;
+mod run;
+mod serve;
+
+pub(super) use serve::short_path;
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
+
+use crate::layer::Ownership;
+use crate::sandbox::{self, Plan, child::Role};
+use crate::store::ContainerLock;
+
+use super::error::Error;
+use super::health::Check;
+use super::restart::Restart;
+use super::wire::{self, Packet, Request};
+
+/// What a container's monitor is to the binaries.
+pub const MONITOR: Role = Role {
+    argv0: MONITOR_ARGV0,
+    serve: serve::main,
+};
+
+const MONITOR_ARGV0: &CStr = c"cooper:monitor";
+const JOB_FD: i32 = 3;
+const CLIENT_FD: i32 = 4;
+const LOCK_FD: i32 = 5;
+const EXE_FD: i32 = 6;
+
+/// The socket's name in the container's directory.
+pub(super) const SOCKET: &str = "ctl";
+
+/// All that a monitor knows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) id: String,
+    /// The container's directory.
+    pub(super) dir: PathBuf,
+    /// The store's root, and what it must be opened with.
+    pub(super) root: PathBuf,
+    pub(super) user_xattr: bool,
+    pub(super) owners: Ownership,
+    pub(super) plan: Plan,
+    /// Whether the program has an input.
+    pub(super) interactive: bool,
+    /// Whether the input ends with the first client that gives any.
+    pub(super) stdin_once: bool,
+    /// Whether the container is removed at the end.
+    pub(super) remove: bool,
+    pub(super) restart: Restart,
+    pub(super) check: Option<Check>,
+    /// Size and number of log files; `None` keeps no log.
+    pub(super) log: Option<(u64, u64)>,
+}
+
+/// Starts a monitor and returns the first client's end of its connection, on which `first` has
+/// been asked. The answer says whether the program runs.
+pub(super) fn launch(job: &Job, lock: ContainerLock, first: Request) -> Result<OwnedFd, Error> {
+    let failed = |source: std::io::Error| Error::Monitor { source };
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|errno| failed(errno.into()))?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memfd = rustix::fs::memfd_create("job", flags).map_err(|errno| failed(errno.into()))?;
+    let mut memfd = File::from(memfd);
+    let bytes = serde_json::to_vec(job).expect("a job holds nothing JSON cannot");
+    memfd.write_all(&bytes).map_err(failed)?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&memfd, seals).map_err(|errno| failed(errno.into()))?;
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for _ in 0..3 {
+        fds.push(null().map_err(failed)?.into());
+    }
+    fds.extend([memfd.into(), theirs, lock.into()]);
+    // Before the monitor lives: it counts on it when it starts the program.
+    wire::send(ours.as_fd(), &Packet::Request(first), &[]).map_err(failed)?;
+    sandbox::respawn(MONITOR_ARGV0, fds).map_err(failed)?;
+    Ok(ours)
+}
+
+/// Reads the job that [`launch`] left.
+fn read_job(memfd: OwnedFd) -> std::io::Result<Job> {
+    let mut file = File::from(memfd);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}

@@ -1,0 +1,260 @@
+//! What clients ask the monitor for.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
+
+use super::super::container;
+use super::super::exec::ExecRequest;
+use super::super::processes;
+use super::super::state::Status;
+use super::super::wire::{Answer, Packet, Refusal, Request};
+use super::client::Part;
+use super::run::Run;
+use super::serve::{Exec, Monitor, join, not_started};
+
+impl Monitor {
+    /// Takes one packet of a client.
+    pub(super) fn hear(&mut self, number: u64) {
+        let Some((packet, fds)) = self.client(number).and_then(|client| client.receive()) else {
+            return;
+        };
+        match packet {
+            Packet::Request(request) => self.serve_request(number, request, fds),
+            Packet::Input(bytes) => {
+                if let Some(run) = self.input_of(number) {
+                    run.type_in(&bytes);
+                }
+            }
+            Packet::InputEnds => {
+                let closes = self.job.stdin_once;
+                if let Some(run) = self.input_of(number)
+                    && closes
+                {
+                    run.input_ends();
+                }
+            }
+            Packet::Window(size) => {
+                if let Some(run) = &self.run {
+                    run.resize(size);
+                }
+            }
+            Packet::Signal(signal) => self.pass_signal(number, signal),
+            // Nothing that a client says.
+            Packet::Answer(_) | Packet::Output(..) | Packet::Ended(_) => {}
+        }
+    }
+
+    fn input_of(&mut self, number: u64) -> Option<&mut Run> {
+        let part = self.client(number)?.part;
+        match part {
+            Part::Attached { input: true } => self.run.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// A signal that an attached client got is the program's, or that of its own `exec`.
+    fn pass_signal(&mut self, number: u64, signal: i32) {
+        let exec = self.execs.iter().find(|exec| exec.client == Some(number));
+        let child = match exec {
+            Some(exec) => &exec.child,
+            None => match &self.run {
+                Some(run) => &run.child,
+                None => return,
+            },
+        };
+        // It may just have ended.
+        let _ = child.kill(signal);
+    }
+
+    fn serve_request(&mut self, number: u64, request: Request, fds: Vec<OwnedFd>) {
+        let answer = match request {
+            Request::Started => {
+                return self.become_part(number, Part::Start);
+            }
+            Request::Attach { input, window } => {
+                if let (Some(size), Some(run)) = (window, &self.run) {
+                    run.resize(size);
+                }
+                return self.become_part(number, Part::Attached { input });
+            }
+            Request::Wait => {
+                return self.become_part(number, Part::End);
+            }
+            Request::Signal {
+                number: signal,
+                stopping,
+            } => self.signal(signal, stopping),
+            Request::Pause => self.pause(),
+            Request::Unpause => self.unpause(),
+            Request::Restart => {
+                self.restart_asked = true;
+                Answer::Done
+            }
+            Request::Reload => {
+                if let Ok(config) = container::read_config(&self.job.dir) {
+                    self.job.restart = config.request.restart;
+                }
+                Answer::Done
+            }
+            Request::Exec(request) => return self.exec(number, &request, fds),
+            Request::Root => return self.root(number),
+        };
+        if let Some(client) = self.client(number) {
+            client.answer(answer);
+        }
+    }
+
+    /// Gives a client its part. Who comes before the program runs is answered when it does.
+    fn become_part(&mut self, number: u64, part: Part) {
+        let runs = self.run.is_some();
+        if let Some(client) = self.client(number) {
+            client.part = part;
+            if runs || part == Part::End {
+                client.answer(Answer::Done);
+                if part == Part::Start {
+                    client.part = Part::Idle;
+                }
+            } else {
+                client.await_start();
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: i32, stopping: bool) -> Answer {
+        if stopping && !self.restart_asked {
+            self.state.stopped = true;
+        }
+        let Some(run) = &self.run else {
+            // It waits to be started again, which is now off.
+            if stopping && self.restart_at.is_some() {
+                self.state.status = Status::Exited;
+                let code = self.state.exit_code.unwrap_or(0);
+                self.over();
+                self.dismiss(code);
+                return Answer::Done;
+            }
+            return Answer::Refused(Refusal::NotRunning);
+        };
+        let sent = run.child.kill(signal);
+        if self.state.status == Status::Paused && (stopping || signal == libc::SIGKILL) {
+            // A halted program can't take the signal.
+            let _ = self.unpause();
+        }
+        self.write_state();
+        match sent {
+            Ok(()) => Answer::Done,
+            Err(error) => os(&error),
+        }
+    }
+
+    /// Halts every process of the container, until no new one is found that runs.
+    fn pause(&mut self) -> Answer {
+        match self.state.status {
+            Status::Running => {}
+            Status::Paused => return Answer::Refused(Refusal::Paused),
+            _ => return Answer::Refused(Refusal::NotRunning),
+        }
+        if let Err(error) = signal_all(Signal::STOP, self.init()) {
+            return os(&error);
+        }
+        self.state.status = Status::Paused;
+        self.write_state();
+        Answer::Done
+    }
+
+    fn unpause(&mut self) -> Answer {
+        if self.state.status != Status::Paused {
+            return Answer::Refused(Refusal::NotPaused);
+        }
+        if let Err(error) = signal_all(Signal::CONT, self.init()) {
+            return os(&error);
+        }
+        self.state.status = Status::Running;
+        self.write_state();
+        Answer::Done
+    }
+
+    /// Our own init is spared: it must stay able to hear that its monitor is gone.
+    fn init(&self) -> Option<i32> {
+        self.state.pid.filter(|_| self.job.plan.init)
+    }
+
+    fn exec(&mut self, number: u64, request: &ExecRequest, fds: Vec<OwnedFd>) {
+        let refused = match (&self.run, self.state.status) {
+            (None, _) => Some(Refusal::NotRunning),
+            (_, Status::Paused) => Some(Refusal::Paused),
+            _ => None,
+        };
+        let joined = match (&self.run, refused) {
+            (Some(run), None) => {
+                join(&self.job, run, request, fds).map_err(|error| not_started(&error))
+            }
+            (_, refused) => Err(refused.unwrap_or(Refusal::NotRunning)),
+        };
+        let Some(client) = self.client(number) else {
+            return;
+        };
+        match joined {
+            Ok(child) => {
+                client.part = Part::Exec;
+                match child.pty() {
+                    Some(pty) => client.answer_with(pty.as_fd()),
+                    None => client.answer(Answer::Done),
+                }
+                let client = (!request.detach).then_some(number);
+                self.execs.push(Exec { child, client });
+            }
+            Err(refusal) => client.answer(Answer::Refused(refusal)),
+        }
+    }
+
+    fn root(&mut self, number: u64) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = self
+            .state
+            .pid
+            .filter(|_| self.run.is_some())
+            .map(|pid| rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()));
+        let Some(client) = self.client(number) else {
+            return;
+        };
+        match root {
+            None => client.answer(Answer::Refused(Refusal::NotRunning)),
+            Some(Err(errno)) => client.answer(os(&errno.into())),
+            Some(Ok(root)) => client.answer_with(root.as_fd()),
+        }
+    }
+}
+
+fn os(error: &std::io::Error) -> Answer {
+    Answer::Refused(Refusal::Os {
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    })
+}
+
+/// Sends `signal` to all processes of this monitor's container but `init`. Between listing and
+/// halting a process may have made another, so it goes on until there is none that is new.
+fn signal_all(signal: Signal, init: Option<i32>) -> std::io::Result<()> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut done: Vec<i32> = init.into_iter().collect();
+    loop {
+        let all = processes::inside(own)?;
+        let new: Vec<i32> = all
+            .iter()
+            .map(|process| process.pid)
+            .filter(|pid| !done.contains(pid))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for pid in new {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // One that has ended meanwhile needs no halt.
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+            done.push(pid);
+        }
+    }
+}

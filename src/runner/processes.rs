@@ -1,0 +1,170 @@
+//! The processes of a container, seen from outside.
+//!
+//! They descend from its monitor and live in another pid namespace than it: what `/proc` shows
+//! to everybody is enough to tell, and nothing of the image is asked or executed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+/// A process of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id outside.
+    pub pid: i32,
+    /// Its parent's id outside.
+    pub parent: i32,
+    /// Its id in the container.
+    pub inner: i32,
+    /// Its user id outside.
+    pub uid: u32,
+    /// Whether it has ended and only its parent has not asked how.
+    pub zombie: bool,
+    /// The terminal's device number, 0 for none.
+    pub tty: u32,
+    /// Clock ticks of processor time.
+    pub ticks: u64,
+    /// Start time in clock ticks since boot.
+    pub born: u64,
+    /// Resident memory in pages.
+    pub pages: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Its command line, or its name in brackets.
+    pub command: String,
+}
+
+/// Lists the processes of the container whose monitor is `monitor`, by id.
+pub(super) fn inside(monitor: i32) -> io::Result<Vec<Process>> {
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that is gone by now is no process of the container.
+        if let Some(parent) = stat(pid).and_then(|fields| fields.get(1)?.parse().ok()) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let outside = depth(monitor).map_or(1, |(depth, _)| depth);
+    let mut found = Vec::new();
+    let mut ahead = vec![monitor];
+    while let Some(parent) = ahead.pop() {
+        for &pid in children.get(&parent).into_iter().flatten() {
+            ahead.push(pid);
+            match depth(pid) {
+                Some((depth, inner)) if depth > outside => found.extend(look(pid, inner)),
+                _ => {}
+            }
+        }
+    }
+    found.sort_by_key(|process| process.pid);
+    Ok(found)
+}
+
+/// Fields of proc_pid_stat(5) from the third on.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// How many pid namespaces deep a process is, and its id in the innermost.
+fn depth(pid: i32) -> Option<(usize, i32)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    let ids: Vec<i32> = ids
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect();
+    Some((ids.len(), *ids.last()?))
+}
+
+fn look(pid: i32, inner: i32) -> Option<Process> {
+    let fields = stat(pid)?;
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let uid = line("Uid:")?.split_whitespace().nth(1)?.parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    let command = match command.trim_end() {
+        "" => format!("[{}]", line("Name:").unwrap_or_default().trim()),
+        text => text.to_owned(),
+    };
+    Some(Process {
+        pid,
+        parent: i32::try_from(number(1)?).ok()?,
+        inner,
+        uid,
+        zombie: fields.first().is_some_and(|state| state == "Z"),
+        tty: u32::try_from(number(4)?).unwrap_or(0),
+        ticks: number(11)? + number(12)?,
+        born: number(19)?,
+        pages: number(21)?,
+        threads: number(17)?,
+        command,
+    })
+}
+
+/// What a process does with a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reaction {
+    /// It has a handler, it waits for it, or the signal ends it.
+    Some,
+    /// Nothing will happen.
+    None,
+}
+
+/// Finds out what the main program of a container would do with signal `number`. `init` is the
+/// container's pid 1; it is ours and has the program as its first child if `own_init`.
+pub(super) fn reaction(init: i32, own_init: bool, number: i32) -> Option<Reaction> {
+    let program = match own_init {
+        true => {
+            let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).ok()?;
+            children.split_whitespace().next()?.parse().ok()?
+        }
+        false => init,
+    };
+    let status = fs::read_to_string(format!("/proc/{program}/status")).ok()?;
+    judge(&status, number, !own_init)
+}
+
+/// Judges by the masks of proc_pid_status(5). A pid 1 has no default actions.
+fn judge(status: &str, number: i32, is_first: bool) -> Option<Reaction> {
+    let bit = 1_u64.checked_shl(u32::try_from(number).ok()?.checked_sub(1)?)?;
+    let has = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(u64::from_str_radix(mask.trim(), 16).ok()? & bit != 0)
+    };
+    let (blocked, ignored, caught) = (has("SigBlk:")?, has("SigIgn:")?, has("SigCgt:")?);
+    let none = !blocked && !caught && (ignored || is_first);
+    Some(if none { Reaction::None } else { Reaction::Some })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_sure_to_do_nothing_is_said_to() {
+        let status = |blocked: u64, ignored: u64, caught: u64| {
+            format!("SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n")
+        };
+        let term = 1 << 14;
+        let judged = |text: &str, first| judge(text, 15, first).unwrap();
+        assert_eq!(judged(&status(0, 0, 0), false), Reaction::Some, "it ends");
+        assert_eq!(judged(&status(0, 0, 0), true), Reaction::None, "a pid 1");
+        assert_eq!(judged(&status(0, 0, term), true), Reaction::Some);
+        assert_eq!(judged(&status(0, term, 0), false), Reaction::None);
+        assert_eq!(
+            judged(&status(term, 0, 0), true),
+            Reaction::Some,
+            "waited for"
+        );
+        assert_eq!(judge("SigBlk: 0\n", 15, true), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! Starts a container: everything is decided and made ready here, then a monitor takes over.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+
+use crate::event::Sink;
+use crate::layer::{Stack, Tree, TreePath};
+use crate::sandbox::WindowSize;
+use crate::store::Store;
+
+use super::attached::Session;
+use super::container::{self, Container};
+use super::control::Link;
+use super::error::Error;
+use super::health;
+use super::monitor::{self, Job};
+use super::spec::{self, Ground, LogDriver};
+use super::wire::Request;
+
+/// Who wants to be attached from the first byte on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// Nobody: the container is on its own once it runs.
+    Nobody,
+    /// The caller; `input` says whether it sends any.
+    Caller {
+        /// Whether the caller's input is the program's.
+        input: bool,
+    },
+}
+
+/// Starts `container` and returns once its program has been executed, with the session if one
+/// was asked for. `window` is the size of its terminal, if it has one.
+pub fn start(
+    store: &Store,
+    container: &Container,
+    attach: Attach,
+    window: Option<WindowSize>,
+    sink: &dyn Sink,
+) -> Result<Option<Session>, Error> {
+    let lock = container.claim()?;
+    let config = &container.config;
+    let request = &config.request;
+    let ground = ground(store, container, window, sink)?;
+    let plan = spec::plan(&container.id, config, ground)?;
+    let log = match request.log.driver {
+        LogDriver::JsonFile => Some((request.log.max_size, request.log.max_files)),
+        LogDriver::None => None,
+    };
+    let image = &config.image_config;
+    let job = Job {
+        id: container.id.clone(),
+        dir: container.dir.clone(),
+        root: store.root().to_owned(),
+        user_xattr: store.user_xattr(),
+        owners: store.marks().ownership(),
+        plan,
+        interactive: request.interactive,
+        // As with docker: a terminal stays open for whoever attaches next.
+        stdin_once: request.interactive && attach != Attach::Nobody && !request.tty,
+        remove: request.remove,
+        restart: request.restart,
+        check: health::check(image.healthcheck.as_ref(), &request.health, &image.shell),
+        log,
+    };
+    let first = match attach {
+        Attach::Nobody => Request::Started,
+        Attach::Caller { input } => Request::Attach {
+            input,
+            window: None,
+        },
+    };
+    let socket = monitor::launch(&job, lock, first)?;
+    let link = Link::asked(socket, container);
+    link.answer()?;
+    Ok(match attach {
+        Attach::Nobody => None,
+        Attach::Caller { input } => Some(Session::of_container(
+            link.into_socket(),
+            request.tty,
+            input && request.interactive,
+        )),
+    })
+}
+
+fn ground(
+    store: &Store,
+    container: &Container,
+    window: Option<WindowSize>,
+    sink: &dyn Sink,
+) -> Result<Ground, Error> {
+    let trees = store.trees(&container.config.layers, sink)?;
+    let stack = Stack::new(trees.iter().map(|tree| tree.fd()).collect(), store.marks());
+    // Trees below one whose root is opaque are not part of the file system, and overlayfs does
+    // not see that mark.
+    let seen = stack.trees()?.len();
+    take_over_root(store, container, &stack)?;
+    let uname = rustix::system::uname();
+    Ok(Ground {
+        trees: trees[trees.len() - seen..]
+            .iter()
+            .map(|tree| tree.path().to_owned())
+            .collect(),
+        dir: container.dir.clone(),
+        volumes: store.root().join("volumes"),
+        user_xattr: store.user_xattr(),
+        remember_owners: store.remembers_owners(),
+        resolv_conf: container::read_resolv_conf(),
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        window: container
+            .config
+            .request
+            .tty
+            .then_some(window.unwrap_or(WindowSize { rows: 24, cols: 80 })),
+    })
+}
+
+/// The files of a container's image.
+pub(super) fn image_files(
+    store: &Store,
+    layers: &[crate::store::LayerRef],
+    sink: &dyn Sink,
+) -> Result<Stack, Error> {
+    let trees = store.trees(layers, sink)?;
+    let fds: Vec<Arc<OwnedFd>> = trees.iter().map(|tree| tree.fd()).collect();
+    Ok(Stack::new(fds, store.marks()))
+}
+
+/// Gives a new upper dir the owner and mode of the image's root: overlayfs shows the upper
+/// dir's. Later what the container made of it stays.
+fn take_over_root(store: &Store, container: &Container, image: &Stack) -> Result<(), Error> {
+    if container.state()?.started.is_some() {
+        return Ok(());
+    }
+    let Some(root) = image.node(&TreePath::ROOT)?.map(|node| node.meta) else {
+        return Ok(());
+    };
+    let path = container.dir.join("upper");
+    let change = || {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let upper = rustix::fs::open(&path, flags, Mode::empty())?;
+        let (uid, gid) = (Uid::from_raw(root.uid), Gid::from_raw(root.gid));
+        // With one id there is no other owner to be had.
+        if !store.remembers_owners() {
+            rustix::fs::fchown(&upper, Some(uid), Some(gid))?;
+        }
+        rustix::fs::fchmod(&upper, Mode::from_raw_mode(root.mode))
+    };
+    change().map_err(|errno: rustix::io::Errno| Error::Io {
+        doing: "prepare the writable layer",
+        path: path.clone(),
+        source: errno.into(),
+    })
+}

@@ -1,0 +1,333 @@
+//! Volumes: directories that outlive containers, and what containers mount besides.
+//!
+//! ```text
+//! volumes/<name>/
+//!   volume.json   who made it when, labels; written once
+//!   _data/        what containers see
+//! ```
+//!
+//! A volume is made whole and renamed into place, and goes the same way. Whether it is in use is
+//! what the containers' configs say. A new volume that is mounted where the image has a
+//! directory gets a copy of that directory first, with owner and mode, as with docker.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use serde::{Deserialize, Serialize};
+
+use crate::layer::{Follow, Stack, Tree, TreeForm, TreePath, flatten, write_tree};
+use crate::store::Store;
+
+use super::container::{self, now};
+use super::error::Error;
+use super::files::Subtree;
+use super::name;
+
+/// What a container mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// A directory or file of the host.
+    Bind(PathBuf),
+    /// A volume; it is made if it is not there.
+    Named(String),
+    /// A volume of this container's own, gone with `rm -v` and `--rm`.
+    Anonymous,
+    /// Memory.
+    Tmpfs {
+        /// Bytes it may hold.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: Option<u32>,
+        /// Whether programs in it may be executed.
+        exec: bool,
+    },
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// What.
+    pub source: VolumeSource,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// Whether the container can only read it.
+    pub read_only: bool,
+    /// Whether a new volume stays empty.
+    pub no_copy: bool,
+    /// Whether the volume was made for this container alone.
+    pub anonymous: bool,
+}
+
+impl VolumeMount {
+    /// A mount that can be written.
+    pub fn new(source: VolumeSource, target: impl Into<PathBuf>) -> Self {
+        Self {
+            source,
+            target: target.into(),
+            read_only: false,
+            no_copy: false,
+            anonymous: false,
+        }
+    }
+}
+
+/// A volume as it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made, as RFC 3339.
+    pub created: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it was made for one container.
+    pub anonymous: bool,
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+fn dir(store: &Store, name: &str) -> PathBuf {
+    store.root().join("volumes").join(name)
+}
+
+/// Where the files of a volume are.
+pub fn data_dir(store: &Store, name: &str) -> PathBuf {
+    dir(store, name).join("_data")
+}
+
+/// Finds a volume by its name.
+pub fn find_volume(store: &Store, text: &str) -> Result<Volume, Error> {
+    match load(store, text)? {
+        Some(volume) => Ok(volume),
+        None => {
+            let near = |v: &Volume| v.name.contains(text) || text.contains(v.name.as_str());
+            let all = list_volumes(store)?;
+            let nearest = all.into_iter().filter(near).map(|v| v.name).collect();
+            Err(Error::NoVolume {
+                text: text.to_owned(),
+                nearest,
+            })
+        }
+    }
+}
+
+fn load(store: &Store, name: &str) -> Result<Option<Volume>, Error> {
+    if !name::is_valid(name) {
+        return Ok(None);
+    }
+    let path = dir(store, name).join("volume.json");
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => {
+            let bytes = read.map_err(io_error("read", &path))?;
+            let volume = serde_json::from_slice(&bytes);
+            volume
+                .map(Some)
+                .map_err(|e| io_error("read", &path)(e.into()))
+        }
+    }
+}
+
+/// Lists all volumes by name.
+pub fn list_volumes(store: &Store) -> Result<Vec<Volume>, Error> {
+    let path = store.root().join("volumes");
+    let mut names = Vec::new();
+    match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        entries => {
+            for entry in entries.map_err(io_error("list", &path))? {
+                let entry = entry.map_err(io_error("list", &path))?;
+                names.extend(entry.file_name().into_string());
+            }
+        }
+    }
+    names.sort();
+    let volumes = names.iter().map(|name| load(store, name));
+    volumes.filter_map(Result::transpose).collect()
+}
+
+/// Makes a volume; one of that name that is there already stays as it is. Returns whether it is
+/// new. Without a name it gets one of 64 random hex digits.
+pub fn create_volume(
+    store: &Store,
+    wanted: Option<&str>,
+    labels: BTreeMap<String, String>,
+) -> Result<(Volume, bool), Error> {
+    let random = || name::random_id().map_err(io_error("make a name for", Path::new("a volume")));
+    let name = wanted.map_or_else(random, |name| Ok(name.to_owned()))?;
+    if !name::is_valid(&name) {
+        return Err(Error::BadVolumeName { name });
+    }
+    if let Some(volume) = load(store, &name)? {
+        return Ok((volume, false));
+    }
+    let volume = Volume {
+        anonymous: wanted.is_none(),
+        created: now(),
+        labels,
+        name,
+    };
+    let scratch = store.scratch()?;
+    let made = scratch.path().join("volume");
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(made.join("_data"))?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(made.join("_data"), mode)?;
+        fs::write(made.join("volume.json"), serde_json::to_vec(&volume)?)?;
+        fs::create_dir_all(store.root().join("volumes"))
+    };
+    write().map_err(io_error("write", &made))?;
+    let path = dir(store, &volume.name);
+    let at = rustix::fs::CWD;
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(at, &made, at, &path, flags) {
+        Ok(()) => Ok((volume, true)),
+        // Somebody was faster.
+        Err(rustix::io::Errno::EXIST) => Ok((volume, false)),
+        Err(errno) => Err(io_error("make", &path)(errno.into())),
+    }
+}
+
+/// Returns the names of the containers that mount a volume.
+pub fn users_of_volume(store: &Store, name: &str) -> Result<Vec<String>, Error> {
+    let uses = |mount: &VolumeMount| matches!(&mount.source, VolumeSource::Named(n) if n == name);
+    let all = container::list(store)?;
+    let users = all
+        .into_iter()
+        .filter(|(c, _)| c.config.mounts.iter().any(uses));
+    Ok(users.map(|(container, _)| container.config.name).collect())
+}
+
+/// Removes a volume and what is in it; one that a container mounts is an error.
+pub fn remove_volume(store: &Store, name: &str) -> Result<(), Error> {
+    let users = users_of_volume(store, name)?;
+    if !users.is_empty() {
+        return Err(Error::VolumeInUse {
+            name: name.to_owned(),
+            users,
+        });
+    }
+    erase(store, name)
+}
+
+/// Removes a volume whatever uses it.
+pub(super) fn erase(store: &Store, name: &str) -> Result<(), Error> {
+    let path = dir(store, name);
+    let scratch = store.scratch()?;
+    match fs::rename(&path, scratch.path().join("removed")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Decides what a new container mounts: what was asked for, and a volume for each path that the
+/// image declares and nothing else covers.
+pub(super) fn wanted<'i>(
+    asked: &[VolumeMount],
+    declared: impl Iterator<Item = &'i String>,
+) -> Vec<VolumeMount> {
+    let mut mounts = asked.to_vec();
+    for path in declared {
+        let target = Path::new("/").join(path);
+        if !mounts.iter().any(|mount| mount.target == target) {
+            mounts.push(VolumeMount::new(VolumeSource::Anonymous, target));
+        }
+    }
+    mounts
+}
+
+/// Makes the volumes that `mounts` name and are not there; anonymous ones get their names.
+/// `image` gives the image's files when they are needed.
+pub(super) fn make(
+    store: &Store,
+    mounts: &mut [VolumeMount],
+    image: &dyn Fn() -> Result<Stack, Error>,
+) -> Result<(), Error> {
+    // What can't be is found before anything is made.
+    for mount in mounts.iter() {
+        if let VolumeSource::Bind(path) = &mount.source
+            && !path.exists()
+        {
+            return Err(Error::NoBindSource { path: path.clone() });
+        }
+    }
+    for mount in mounts {
+        let wanted = match &mount.source {
+            VolumeSource::Named(name) => Some(name.clone()),
+            VolumeSource::Anonymous => None,
+            VolumeSource::Bind(_) | VolumeSource::Tmpfs { .. } => continue,
+        };
+        let (volume, new) = create_volume(store, wanted.as_deref(), BTreeMap::new())?;
+        let data = data_dir(store, &volume.name);
+        let empty = || is_empty(&data).map_err(io_error("list", &data));
+        if !mount.no_copy && (new || empty()?) {
+            fill(&data, &mount.target, &image()?, store.remembers_owners())?;
+        }
+        mount.anonymous = wanted.is_none();
+        mount.source = VolumeSource::Named(volume.name);
+    }
+    Ok(())
+}
+
+fn is_empty(dir: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(dir)?.next().is_none())
+}
+
+/// Copies what the image has at `target` into a new volume.
+fn fill(data: &Path, target: &Path, image: &Stack, one_id: bool) -> Result<(), Error> {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(path) = TreePath::clean(target.as_os_str().as_bytes()) else {
+        return Ok(());
+    };
+    let resolved = image.resolve(&path, Follow::Last)?;
+    let Some(node) = resolved.exists.filter(|node| node.kind.is_dir()) else {
+        return Ok(());
+    };
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let failed = |errno: rustix::io::Errno| io_error("fill the volume", data)(errno.into());
+    let into: OwnedFd = rustix::fs::open(data, flags, Mode::empty()).map_err(failed)?;
+    let subtree = Subtree::new(image, resolved.path);
+    write_tree(&flatten(&subtree)?, into.as_fd(), TreeForm::Plain, None)?;
+    let (uid, gid) = (Uid::from_raw(node.meta.uid), Gid::from_raw(node.meta.gid));
+    // With one id there is no other owner to be had.
+    if !one_id {
+        rustix::fs::fchown(&into, Some(uid), Some(gid)).map_err(failed)?;
+    }
+    rustix::fs::fchmod(&into, Mode::from_raw_mode(node.meta.mode)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_volumes_give_way_to_what_is_asked_for() {
+        let asked = [VolumeMount::new(VolumeSource::Named("v".into()), "/data")];
+        let declared = ["/data".to_owned(), "/var/log".to_owned()];
+        let mounts = wanted(&asked, declared.iter());
+        let shown: Vec<_> = mounts
+            .iter()
+            .map(|mount| (mount.target.to_str().unwrap(), &mount.source))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("/data", &VolumeSource::Named("v".into())),
+                ("/var/log", &VolumeSource::Anonymous)
+            ]
+        );
+    }
+}

@@ -1,0 +1,408 @@
+//! The life of a container under `cask`: every verb from every state, and what survives.
+
+use std::time::{Duration, Instant};
+
+use crate::support::TestEnv;
+
+/// A program that ends when it is asked to.
+const SLEEPER: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
+
+fn env() -> TestEnv {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    t
+}
+
+fn field(t: &TestEnv, name: &str, template: &str) -> String {
+    t.cask(&["inspect", "-f", template, name]).ok().stdout()
+}
+
+fn status(t: &TestEnv, name: &str) -> String {
+    let filter = format!("name={name}");
+    let format = ["ps", "-a", "--filter", &filter, "--format", "{{.State}}"];
+    t.cask(&format).ok().stdout()
+}
+
+/// Waits for something that another process is about to do.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Makes the container `box` be in a state.
+fn bring_to(t: &TestEnv, state: &str) {
+    t.cask(&["rm", "-f", "-v", "box"]).ok();
+    t.cask(&["create", "--name", "box", "busybox", "sh", "-c", SLEEPER])
+        .ok();
+    if state == "created" {
+        return;
+    }
+    t.cask(&["start", "box"]).ok();
+    until("the program is up", || {
+        t.cask(&["logs", "box"]).ok().stdout() == "up"
+    });
+    match state {
+        "paused" => drop(t.cask(&["pause", "box"]).ok()),
+        "exited" => drop(t.cask(&["stop", "box"]).ok()),
+        _ => {}
+    }
+}
+
+/// A verb; docker's exit code and the state afterwards, from created, running, paused and exited.
+type Row = (&'static [&'static str], [(i32, &'static str); 4]);
+
+const TABLE: &[Row] = &[
+    (
+        &["start"],
+        [
+            (0, "running"),
+            (0, "running"),
+            (1, "paused"),
+            (0, "running"),
+        ],
+    ),
+    (
+        &["stop"],
+        [(0, "created"), (0, "exited"), (0, "exited"), (0, "exited")],
+    ),
+    (
+        &["kill"],
+        [(1, "created"), (0, "exited"), (0, "exited"), (1, "exited")],
+    ),
+    (
+        &["pause"],
+        [(1, "created"), (0, "paused"), (1, "paused"), (1, "exited")],
+    ),
+    (
+        &["unpause"],
+        [
+            (1, "created"),
+            (1, "running"),
+            (0, "running"),
+            (1, "exited"),
+        ],
+    ),
+    (
+        &["restart"],
+        [
+            (0, "running"),
+            (0, "running"),
+            (0, "running"),
+            (0, "running"),
+        ],
+    ),
+    (&["rm"], [(0, ""), (1, "running"), (1, "paused"), (0, "")]),
+    (&["rm", "-f"], [(0, ""), (0, ""), (0, ""), (0, "")]),
+    (
+        &["logs"],
+        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
+    ),
+    (
+        &["top"],
+        [(1, "created"), (0, "running"), (0, "paused"), (1, "exited")],
+    ),
+    (
+        &["port"],
+        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
+    ),
+    (
+        &["inspect"],
+        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
+    ),
+    (
+        &["update", "--restart=no"],
+        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
+    ),
+];
+
+#[test]
+fn every_verb_from_every_state_gives_dockers_result() {
+    let t = env();
+    for (verb, results) in TABLE {
+        for (from, (code, to)) in ["created", "running", "paused", "exited"]
+            .iter()
+            .zip(results)
+        {
+            bring_to(&t, from);
+            let args = [verb, &["box"][..]].concat();
+            println!("{args:?} from {from}");
+            drop(t.cask(&args).exits(*code));
+            assert_eq!(status(&t, "box"), *to, "{args:?} from {from}");
+        }
+    }
+    t.cask(&["rm", "-f", "box"]).ok();
+}
+
+#[test]
+fn verbs_that_need_a_running_program_say_so() {
+    let t = env();
+    for (state, exec, attach) in [
+        ("created", "is not running", "is not running"),
+        ("paused", "is paused", "is paused"),
+        ("exited", "is not running", "is not running"),
+    ] {
+        bring_to(&t, state);
+        t.cask(&["exec", "box", "true"]).fails(1).says(exec);
+        t.cask(&["attach", "box"]).fails(1).says(attach);
+    }
+    assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "0");
+    t.cask(&["rename", "box", "other"]).ok();
+    assert_eq!(field(&t, "other", "{{.Name}}"), "/other");
+    t.cask(&["start", "bix"])
+        .fails(1)
+        .says("no container `bix`");
+    t.cask(&["rm", "-f", "other"]).ok();
+}
+
+#[test]
+fn what_was_written_stays_over_stop_and_start_and_goes_with_rm() {
+    let t = env();
+    let script = "test -e /kept && cat /kept; echo again > /kept";
+    t.cask(&["run", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    t.cask(&["start", "-a", "box"]).ok();
+    assert_eq!(t.cask(&["logs", "box"]).ok().stdout(), "again");
+    t.cask(&["rm", "box"]).ok();
+    t.cask(&["run", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    assert_eq!(t.cask(&["logs", "box"]).ok().stdout(), "");
+}
+
+#[test]
+fn exit_codes_and_ends_are_told_by_wait_and_inspect() {
+    let t = env();
+    t.cask(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 0.3; exit 7",
+    ])
+    .ok();
+    assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "7");
+    assert_eq!(
+        field(&t, "box", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 7"
+    );
+    t.cask(&["run", "--name", "bad", "busybox", "/no/such"])
+        .fails(127)
+        .says("`/no/such`");
+    assert_eq!(
+        field(&t, "bad", "{{.State.Status}} {{.State.ExitCode}}"),
+        "created 127"
+    );
+    assert!(field(&t, "bad", "{{.State.Error}}").contains("/no/such"));
+    t.cask(&["run", "--rm", "--name", "gone", "busybox", "/no/such"])
+        .fails(127);
+    assert_eq!(status(&t, "gone"), "", "nothing half-made stays");
+}
+
+#[test]
+fn a_detached_container_removes_itself_and_its_volumes() {
+    let t = env();
+    t.cask(&[
+        "run", "-d", "--rm", "--name", "box", "-v", "/data", "busybox", "true",
+    ])
+    .ok();
+    until("it is gone", || status(&t, "box").is_empty());
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+}
+
+#[test]
+fn a_program_that_ignores_its_stop_signal_is_killed_at_once() {
+    let t = env();
+    let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    until("the program is up", || {
+        t.cask(&["logs", "box"]).ok().stdout() == "up"
+    });
+    // A minute is longer than the test may take.
+    t.cask(&["stop", "-t", "60", "box"])
+        .ok()
+        .says("ignores signal 15");
+    assert_eq!(field(&t, "box", "{{.State.ExitCode}}"), "137");
+    // A pid 1 without a handler does nothing about signals.
+    t.cask(&[
+        "run",
+        "-d",
+        "--name",
+        "bare",
+        "--init=false",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    t.cask(&["stop", "-t", "60", "bare"])
+        .ok()
+        .says("ignores signal 15");
+}
+
+#[test]
+fn signals_have_names_and_a_stop_signal_is_obeyed() {
+    let t = env();
+    let script = "trap 'exit 5' USR1; trap 'exit 6' QUIT; echo up; while :; do sleep 0.05; done";
+    for (verb, code) in [(&["kill", "-s", "USR1"][..], "5"), (&["stop"][..], "6")] {
+        let run = [
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--stop-signal",
+            "QUIT",
+            "busybox",
+            "sh",
+            "-c",
+        ];
+        t.cask(&[&run[..], &[script]].concat()).ok();
+        until("the program is up", || {
+            t.cask(&["logs", "box"]).ok().stdout() == "up"
+        });
+        t.cask(&[verb, &["box"]].concat()).ok();
+        assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), code);
+        t.cask(&["rm", "box"]).ok();
+    }
+    t.cask(&["kill", "-s", "NOPE", "box"])
+        .fails(2)
+        .says("no signal");
+}
+
+#[test]
+fn policies_start_a_program_again() {
+    let t = env();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--restart",
+        "on-failure:2",
+        "busybox",
+    ];
+    t.cask(&[&run[..], &["sh", "-c", "echo once; exit 3"]].concat())
+        .ok();
+    assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "3");
+    assert_eq!(field(&t, "box", "{{.RestartCount}}"), "2");
+    assert_eq!(t.cask(&["logs", "box"]).ok().stdout(), "once\nonce\nonce");
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "always",
+        "--restart",
+        "always",
+        "busybox",
+    ];
+    t.cask(&[&run[..], &["sleep", "1000"]].concat()).ok();
+    t.cask(&["exec", "always", "sh", "-c", "kill -9 2; sleep 1000"])
+        .fails(137);
+    until("it runs again", || {
+        field(&t, "always", "{{.RestartCount}} {{.State.Status}}") == "1 running"
+    });
+    t.cask(&["stop", "-t", "0", "always"]).ok();
+    assert_eq!(status(&t, "always"), "exited", "who was stopped stays down");
+    t.cask(&["system", "boot"]).ok();
+    assert_eq!(status(&t, "always"), "running", "until the machine starts");
+    t.cask(&["update", "--restart", "no", "always"]).ok();
+    t.cask(&["rm", "-f", "always"]).ok();
+    t.cask(&["run", "--rm", "--restart", "always", "busybox", "true"])
+        .fails(125)
+        .says("contradict");
+}
+
+#[test]
+fn health_is_what_the_checks_find() {
+    let t = env();
+    let checked = [
+        "--health-interval=100ms",
+        "--health-retries=2",
+        "--health-timeout=5s",
+    ];
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--health-cmd",
+        "test -e /well",
+    ];
+    let rest = ["busybox", "sleep", "1000"];
+    t.cask(&[&run[..], &checked, &rest].concat()).ok();
+    until("two checks fail", || {
+        field(&t, "box", "{{.State.Health.Status}}") == "unhealthy"
+    });
+    let shown = t.cask(&["ps", "--format", "{{.Status}}"]).ok().stdout();
+    assert!(shown.ends_with("(unhealthy)"), "{shown}");
+    t.cask(&["exec", "box", "touch", "/well"]).ok();
+    t.cask(&["wait", "--condition=healthy", "box"]).ok();
+    assert_eq!(field(&t, "box", "{{.State.Health.FailingStreak}}"), "0");
+    t.cask(&["rm", "-f", "box"]).ok();
+    t.write(
+        "Dockerfile",
+        "FROM busybox\nHEALTHCHECK --interval=100ms CMD [\"true\"]\nCMD [\"sleep\", \"1000\"]\n",
+    );
+    t.build_with(&["-t", "checked"]).ok();
+    t.cask(&["run", "-d", "--name", "box", "checked"]).ok();
+    t.cask(&["wait", "--condition=healthy", "box"]).ok();
+    t.cask(&["rm", "-f", "box"]).ok();
+    t.cask(&["run", "-d", "--name", "box", "--no-healthcheck", "checked"])
+        .ok();
+    t.cask(&["wait", "--condition=healthy", "box"])
+        .fails(1)
+        .says("no health check");
+    t.cask(&["rm", "-f", "box"]).ok();
+}
+
+/// The pids of a container's monitor and of its pid 1.
+fn pids(t: &TestEnv, name: &str) -> (i32, i32) {
+    let id = field(t, name, "{{.Id}}");
+    let state = std::fs::read(t.root().join("containers").join(id).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let number = |key: &str| i32::try_from(state[key].as_i64().unwrap()).unwrap();
+    (number("monitor"), number("pid"))
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_killed_monitor_is_noticed_and_loses_nothing() {
+    let t = env();
+    for round in 0..5 {
+        bring_to(&t, "running");
+        t.cask(&["exec", "box", "sh", "-c", "echo data > /data"])
+            .ok();
+        let (monitor, init) = pids(&t, "box");
+        if round % 2 == 0 {
+            kill(monitor);
+            until("the kernel ends the container", || {
+                !std::path::Path::new(&format!("/proc/{init}/root/bin")).exists()
+            });
+            assert_eq!(
+                field(&t, "box", "{{.State.Status}} {{.State.ExitCode}}"),
+                "exited 137"
+            );
+        } else {
+            kill(init);
+            assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "137");
+        }
+        assert_eq!(t.cask(&["logs", "box"]).ok().stdout(), "up");
+        t.cask(&["start", "box"]).ok();
+        let read = t.cask(&["exec", "box", "cat", "/data"]).ok().stdout();
+        assert_eq!(read, "data");
+        kill(pids(&t, "box").0);
+        t.cask(&["rm", "-f", "box"]).ok();
+        assert_eq!(status(&t, "box"), "");
+    }
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(t.root().to_str().unwrap()), "{mounts}");
+}
