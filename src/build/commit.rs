@@ -4,6 +4,8 @@
 //! ids after the base's, times from the epoch or now. Base layers keep the descriptors they came with;
 //! new ones are plain tars until somebody pushes them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::image::{
@@ -157,7 +159,7 @@ pub(super) fn config(
 pub(super) fn manifest(
     built: &Built,
     config: &Raw<Config>,
-    annotations: &[(String, String)],
+    annotations: BTreeMap<String, String>,
 ) -> Raw<Manifest> {
     let layers = built
         .layers
@@ -165,7 +167,7 @@ pub(super) fn manifest(
         .map(|layer| layer.descriptor.clone())
         .collect();
     let mut manifest = Manifest::oci(config.descriptor(media::CONFIG), layers);
-    manifest.annotations.extend(annotations.iter().cloned());
+    manifest.annotations = annotations;
     Raw::of(manifest)
 }
 
@@ -209,7 +211,7 @@ mod tests {
             value.history[0].comment.as_deref(),
             Some("buildkit.dockerfile.v0")
         );
-        let manifest = manifest(&built, &config, &[]);
+        let manifest = manifest(&built, &config, BTreeMap::new());
         assert_eq!(
             manifest.value().layers[0].digest,
             value.rootfs.diff_ids[0].0

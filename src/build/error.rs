@@ -107,9 +107,17 @@ pub enum Error {
 /// What can't be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// Several platforms in one build.
-    #[error("one build makes an image for one platform so far, {0} were asked for")]
+    /// A form of output that holds one image only.
+    #[error(
+        "`type=docker` holds an image for one platform, {0} were asked for: `type=oci` holds all"
+    )]
     Platforms(usize),
+    /// An annotation of an index, and there is none.
+    #[error("only a build for several platforms has an index to annotate")]
+    NoIndex,
+    /// Media types that docker has no name for.
+    #[error("`oci-mediatypes=false` has no name for layers with `compression=zstd`")]
+    DockerZstd,
     /// Two results on standard output.
     #[error("only one output can go to standard output")]
     TwoStdouts,
@@ -436,6 +444,16 @@ pub enum StepError {
         /// What came.
         got: Digest,
     },
+    /// A program for another platform would have to run.
+    #[error(
+        "stage `{stage}` runs programs of {platform}, and this machine has no handler for them"
+    )]
+    NoEmulation {
+        /// The stage.
+        stage: String,
+        /// Their platform.
+        platform: Box<Platform>,
+    },
     /// Something that is not done yet.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -484,6 +502,12 @@ pub enum ValueError {
     /// It is no mode.
     #[error("invalid chmod parameter: it is octal, between 0 and 07777, or as in `u=rwX,go=rX`")]
     Mode,
+    /// It is no time.
+    #[error("expected seconds since 1970 as a number")]
+    Epoch,
+    /// It is a directory where an image must be.
+    #[error("expected an image, and this context is files: copy them with `--from`")]
+    FilesAsBase,
     /// It is empty.
     #[error("expected a value, and it expands to nothing")]
     Empty,

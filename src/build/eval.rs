@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use crate::dockerfile::{Dockerfile, Expander, Ignore, Instruction, Names, Source, Span, Word};
 use crate::event::StepId;
-use crate::image::{Config, Platform, Reference};
+use crate::image::{Config, Platform};
 
 use super::check::Linter;
 use super::commit::DEFAULT_PATH;
-use super::error::{Error, StepError};
+use super::error::{Error, StepError, ValueError};
 use super::froms::FromLine;
 use super::instruct::StageState;
 use super::meant::meant;
+use super::named::{self, NamedSource};
 use super::request::Request;
 use super::scope::{BuildArgs, Env, Scope};
 use super::step::{Base, ImageNeed, Plan, StagePlan};
@@ -39,13 +40,52 @@ pub(super) struct Input<'a> {
     pub(super) lint: &'a Linter,
 }
 
+/// How steps are numbered and named over all platforms of a build.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    /// The last number that was given.
+    next: u32,
+    /// Whether names say the platform.
+    several: bool,
+}
+
+impl Numbers {
+    /// Begins to count for so many platforms.
+    pub(super) fn new(platforms: usize) -> Self {
+        Self {
+            next: 0,
+            several: platforms > 1,
+        }
+    }
+}
+
 /// Evaluates all that the target of the request needs.
-pub(super) fn evaluate(input: &Input<'_>, resolve: &mut Resolve<'_>) -> Result<Plan, Error> {
+pub(super) fn evaluate(
+    input: &Input<'_>,
+    numbers: &mut Numbers,
+    resolve: &mut Resolve<'_>,
+) -> Result<Plan, Error> {
     let mut evaluator = Evaluator::new(input, resolve);
     let target = evaluator.prepare()?;
+    evaluator.check_programs(target)?;
     evaluator.stage(target)?;
+    let several = numbers.several.then_some(input.platform);
     let in_file = input.dockerfile.stages.len();
-    Ok(number(evaluator.stages, target, in_file))
+    let next = &mut numbers.next;
+    let mut plan = number(evaluator.stages, target, in_file, several, next);
+    plan.contexts = evaluator.contexts;
+    Ok(plan)
+}
+
+/// Refuses what could not run, without looking at any image. Other mistakes are left to
+/// [`evaluate`].
+pub(super) fn check_programs(input: &Input<'_>) -> Result<(), Error> {
+    let mut none = |_: &ImageNeed| Ok(None);
+    let mut evaluator = Evaluator::new(input, &mut none);
+    match evaluator.prepare() {
+        Ok(target) => evaluator.check_programs(target),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The stage `--target` means: a name in any case, or an index; the last one by default.
@@ -78,6 +118,16 @@ pub(super) struct Evaluated {
     pub(super) workdir_set: bool,
 }
 
+/// What stands behind the name of a context.
+pub(super) enum Named {
+    /// Files, as an index into the contexts of the request.
+    Files(usize),
+    /// An image, as an index into the images that were resolved.
+    Image(usize),
+    /// Nothing at all.
+    Nothing,
+}
+
 /// The evaluation of one Dockerfile.
 pub(super) struct Evaluator<'a, 'r> {
     pub(super) dockerfile: &'a Dockerfile,
@@ -95,6 +145,8 @@ pub(super) struct Evaluator<'a, 'r> {
     resolve: &'a mut Resolve<'r>,
     needs: Vec<ImageNeed>,
     configs: Vec<Option<Config>>,
+    /// Named contexts whose files are read.
+    contexts: BTreeSet<usize>,
     pub(super) stages: BTreeMap<usize, Evaluated>,
 }
 
@@ -114,6 +166,7 @@ impl<'a, 'r> Evaluator<'a, 'r> {
             resolve,
             needs: Vec::new(),
             configs: Vec::new(),
+            contexts: BTreeSet::new(),
             stages: BTreeMap::new(),
         }
     }
@@ -169,12 +222,8 @@ impl Evaluator<'_, '_> {
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
         let span = stage.origin.span;
-        let FromLine {
-            base: base_name,
-            platform,
-            ..
-        } = self.froms[index].clone();
-        let platform = platform.unwrap_or_else(|| self.platform.clone());
+        let base_name = self.froms[index].base.clone();
+        let platform = self.platform_of(index);
         let base = self
             .find_base(index, &base_name, &platform, stage.from.base.span)
             .map_err(|error| self.at(&stage.origin.original, span, error))?;
@@ -230,6 +279,19 @@ impl Evaluator<'_, '_> {
         Ok(())
     }
 
+    /// The platform of stage `index`: what its FROM says, or that of the stage it starts from, or
+    /// the target's.
+    pub(super) fn platform_of(&self, index: usize) -> Platform {
+        let from = &self.froms[index];
+        if let Some(platform) = &from.platform {
+            return platform.clone();
+        }
+        match self.earlier_stage(index, &from.base) {
+            Some(below) => self.platform_of(below),
+            None => self.platform.clone(),
+        }
+    }
+
     fn find_base(
         &mut self,
         index: usize,
@@ -237,6 +299,14 @@ impl Evaluator<'_, '_> {
         platform: &Platform,
         span: Span,
     ) -> Result<Base, StepError> {
+        match self.named(index, name, platform, span)? {
+            Some(Named::Image(image)) => return Ok(Base::Image(image)),
+            Some(Named::Nothing) => return Ok(Base::Scratch),
+            Some(Named::Files(_)) => {
+                return Err(StepError::Value(name.to_owned(), ValueError::FilesAsBase));
+            }
+            None => {}
+        }
         if let Some(stage) = self.earlier_stage(index, name) {
             // An error inside the base stage is placed there, not at this FROM.
             return Ok(Base::Stage(stage));
@@ -265,16 +335,63 @@ impl Evaluator<'_, '_> {
         platform: &Platform,
         span: Span,
     ) -> Result<usize, StepError> {
-        let reference: Reference = name.parse()?;
-        let known = |need: &ImageNeed| need.reference == reference && need.platform == *platform;
-        if let Some(at) = self.needs.iter().position(known) {
-            return Ok(at);
-        }
         let need = ImageNeed {
-            reference,
+            reference: name.parse()?,
+            layout: None,
             platform: platform.clone(),
             span,
         };
+        self.need(index, name, need)
+    }
+
+    /// Whether a named context stands in the place of `name`.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        named::find(&self.request.contexts, name, &self.platform).is_some()
+    }
+
+    /// What a named context puts in the place of `name`, if there is one of that name.
+    pub(super) fn named(
+        &mut self,
+        index: usize,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<Option<Named>, StepError> {
+        let contexts = &self.request.contexts;
+        let Some(at) = named::find(contexts, name, platform) else {
+            return Ok(None);
+        };
+        let need = |reference, layout| ImageNeed {
+            reference,
+            layout,
+            platform: platform.clone(),
+            span,
+        };
+        Ok(Some(match &contexts[at].source {
+            NamedSource::Nothing => Named::Nothing,
+            NamedSource::Files(_) => {
+                self.contexts.insert(at);
+                Named::Files(at)
+            }
+            NamedSource::Image(image) => {
+                Named::Image(self.need(index, name, need(image.clone(), None))?)
+            }
+            NamedSource::Layout(layout) => {
+                let need = need(name.parse()?, Some(layout.clone()));
+                Named::Image(self.need(index, name, need)?)
+            }
+        }))
+    }
+
+    fn need(&mut self, index: usize, name: &str, need: ImageNeed) -> Result<usize, StepError> {
+        let known = |old: &ImageNeed| {
+            (&old.reference, &old.layout, &old.platform)
+                == (&need.reference, &need.layout, &need.platform)
+        };
+        if let Some(at) = self.needs.iter().position(known) {
+            return Ok(at);
+        }
+        let span = need.span;
         let config =
             (self.resolve)(&need).map_err(|error| match meant(self.dockerfile, index, name) {
                 Some(meant) => StepError::Meant {
@@ -370,18 +487,35 @@ pub(super) fn expand(
     }
 }
 
+/// How a stage's platform is shown: `linux/arm64`, or `linux/amd64->arm64` where it makes something
+/// for another one.
+fn way(stage: &Platform, target: &Platform) -> String {
+    if stage == target {
+        return stage.to_string();
+    }
+    let to = target.to_string();
+    let same = format!("{}/", stage.os);
+    format!("{stage}->{}", to.strip_prefix(&same).unwrap_or(&to))
+}
+
 /// Orders the stages, replaces indices into the file by indices into the plan, and gives every
 /// shown step its id and name: `[build 2/5] RUN make`.
-fn number(stages: BTreeMap<usize, Evaluated>, target: usize, in_file: usize) -> Plan {
+fn number(
+    stages: BTreeMap<usize, Evaluated>,
+    target: usize,
+    in_file: usize,
+    several: Option<&Platform>,
+    next: &mut u32,
+) -> Plan {
     let place: BTreeMap<usize, usize> = stages
         .keys()
         .enumerate()
         .map(|(place, index)| (*index, place))
         .collect();
-    let mut next = 0;
     let mut plan = Plan {
         stages: Vec::new(),
         target: place[&target],
+        contexts: BTreeSet::new(),
     };
     for mut stage in stages.into_values().map(|evaluated| evaluated.plan) {
         if let Base::Stage(base) = &mut stage.base {
@@ -395,16 +529,19 @@ fn number(stages: BTreeMap<usize, Evaluated>, target: usize, in_file: usize) -> 
             .iter()
             .filter(|step| step.shown.is_some())
             .count();
-        let label = if in_file == 1 && stage.label == "stage-0" {
+        let mut label = if in_file == 1 && stage.label == "stage-0" {
             String::new()
         } else {
             format!("{} ", stage.label)
         };
+        if let Some(target) = several {
+            label = format!("{} {label}", way(&stage.platform, target));
+        }
         let mut at = 0;
         let mut name = |text: &str| {
             at += 1;
-            next += 1;
-            (StepId(next), format!("[{label}{at}/{total}] {text}"))
+            *next += 1;
+            (StepId(*next), format!("[{label}{at}/{total}] {text}"))
         };
         (stage.from, stage.from_name) = name(&stage.from_name);
         for step in &mut stage.steps {

@@ -251,7 +251,10 @@ impl Evaluator<'_, '_> {
                 continue;
             }
             let stages = &self.dockerfile.stages;
-            let base = self.earlier_stage(at, &self.froms[at].base);
+            let base = &self.froms[at].base;
+            let base = self
+                .earlier_stage(at, base)
+                .filter(|_| !self.is_named(base));
             open.extend(base);
             let own = stages[at].instructions.iter().map(|i| &i.kind);
             let triggers = base.into_iter().flat_map(|base| &stages[base].instructions);
@@ -260,6 +263,7 @@ impl Evaluator<'_, '_> {
                 _ => None,
             });
             let words = own.chain(triggers).flat_map(sources);
+            let words = words.filter(|word| !self.is_named(&word.text));
             let found = words.filter_map(|word| self.stage_anywhere(&word.text).ok().flatten());
             open.extend(found.filter(|stage| *stage < at));
         }

@@ -8,6 +8,7 @@ use crate::transfer::{self, Source};
 use super::commit::{Built, Layer};
 use super::error::StepError;
 use super::request::{Pull, Request};
+use super::step::ImageNeed;
 
 /// An image that stages start from or copy from.
 #[derive(Debug, Clone)]
@@ -59,17 +60,21 @@ impl BaseImage {
     }
 }
 
-/// Gets the image `reference` for `platform`.
+/// Gets an image that a stage needs.
 ///
 /// A local image answers before the network, unless `--pull` says otherwise; names below
 /// `localhost/` never go to the network.
 pub(super) fn resolve(
     store: &Store,
     request: &Request,
-    reference: &Reference,
-    platform: &Platform,
+    need: &ImageNeed,
     sink: &dyn Sink,
 ) -> Result<BaseImage, StepError> {
+    let (reference, platform) = (&need.reference, &need.platform);
+    if let Some(layout) = &need.layout {
+        let image = pull(store, request, layout, need, sink)?;
+        return Ok(BaseImage::new(reference.clone(), &image));
+    }
     let local = local(store, reference, platform)?;
     let boxed = || Box::new(reference.clone());
     let wants_network = match request.pull {
@@ -85,23 +90,31 @@ pub(super) fn resolve(
         (false, None) => return Err(StepError::NotPulled { reference: boxed() }),
         (true, local) => {
             let source = Source::Registry(reference.clone());
-            let options = transfer::Options {
-                platform: Some(platform.clone()),
-                ..request.transfer.clone()
-            };
-            match (transfer::pull(store, &source, &options, sink), local) {
+            match (pull(store, request, &source, need, sink), local) {
                 (Ok(image), _) => image,
                 (Err(_), Some(image)) if request.pull == Pull::Newer => image,
-                (Err(source), _) => {
-                    return Err(StepError::Image {
-                        reference: boxed(),
-                        source,
-                    });
-                }
+                (Err(error), _) => return Err(error),
             }
         }
     };
     Ok(BaseImage::new(reference.clone(), &image))
+}
+
+fn pull(
+    store: &Store,
+    request: &Request,
+    from: &Source,
+    need: &ImageNeed,
+    sink: &dyn Sink,
+) -> Result<Image, StepError> {
+    let options = transfer::Options {
+        platform: Some(need.platform.clone()),
+        ..request.transfer.clone()
+    };
+    transfer::pull(store, from, &options, sink).map_err(|source| StepError::Image {
+        reference: Box::new(need.reference.clone()),
+        source,
+    })
 }
 
 fn local(

@@ -1,29 +1,32 @@
 //! Plans and runs a build: a Dockerfile and a context in, an image out.
 //!
 //! [`build`] parses, evaluates everything into a plan (`eval`, pure), runs the plan's stages on
-//! threads (`exec`, `stage`, `steps`), and commits the result (`commit`, `output`). A step's key
+//! threads (`exec`, `stage`, `steps`), and commits the result (`commit`, `output`), for each
+//! platform that was asked for (`platforms`). A step's key
 //! (`key`) covers all it depends on; `cache` remembers what came of it.
 //!
 //! Promise: a build that fails or is killed leaves no image, no name and no half-written file, and
 //! the results of the steps that were done serve the next one.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use crate::dockerfile;
 use crate::event::{Event, Sink};
-use crate::image::Platform;
 use crate::store::Store;
 
+mod annotations;
 mod cache;
 mod cdi;
 pub mod check;
 mod chmod;
 mod commit;
 mod context;
+mod emulation;
+mod epoch;
 mod error;
 mod eval;
 mod exec;
+mod form;
 mod froms;
 mod git;
 mod images;
@@ -31,8 +34,11 @@ mod instruct;
 mod key;
 mod meant;
 mod mount;
+mod named;
 mod output;
 mod place;
+mod platforms;
+mod programs;
 mod request;
 mod scope;
 mod secret;
@@ -46,16 +52,18 @@ mod step;
 mod steps;
 mod text;
 
+pub use annotations::{Annotation, Level};
 pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};
 pub use exec::Cancel;
 pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
+pub use named::{NamedContext, NamedSource};
 pub use request::{
-    ContextSource, DockerfileSource, Grant, Network, Outcome, Output, Pull, Request, SshAgent,
+    ContextSource, DockerfileSource, Form, Grant, Network, Outcome, Output, Pull, Request, SshAgent,
 };
 pub use secret::Secret;
 
-use stage::{Counts, World};
+use stage::Counts;
 
 /// Builds an image.
 ///
@@ -71,66 +79,27 @@ pub fn build(
     output::check(request)?;
     // Nothing the build relies on is deleted while this is held.
     let _work = store.work()?;
-    let platform = match request.platforms.as_slice() {
-        [] => Platform::host(),
-        [platform] => platform.clone(),
-        several => return Err(Error::Options(OptionsError::Platforms(several.len()))),
-    };
-    let sources = sources::open(store, request, cancel)?;
-    let file = Arc::clone(&sources.file);
-    let lint_options = check::options(&scope::BuildArgs::new(&request.build_args), &file)?;
-    let mut found = Vec::new();
-    let parsed = dockerfile::parse_reporting(&file, &mut found);
-    let linter = check::Linter::new(found);
-    let findings = || {
-        let findings = linter.findings(&lint_options, parsed.as_ref().ok());
-        check::report(&findings, sink);
-        findings
-    };
-    let parsed = match &parsed {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            findings();
-            return Err(Error::Dockerfile {
-                file: Arc::clone(&file),
-                error: error.clone(),
-            });
-        }
-    };
-    let mut images = Vec::new();
-    let mut resolve = |need: &step::ImageNeed| {
-        let image = images::resolve(store, request, &need.reference, &need.platform, sink)?;
-        let config = image.config().clone();
-        images.push(image);
-        Ok(Some(config))
-    };
-    let input = eval::Input {
-        dockerfile: parsed,
-        file: &file,
+    let opener = sources::Opener {
+        store,
         request,
-        platform: &platform,
-        ignore: sources.context.ignore(),
-        lint: &linter,
+        sink,
+        cancel,
     };
-    let plan = eval::evaluate(&input, &mut resolve);
-    let warnings = findings();
-    let plan = plan?;
-    if let Some(error) = check::violation(&lint_options, &warnings) {
-        return Err(error);
-    }
+    let sources = opener.open()?;
+    let planned = platforms::plan(store, request, &sources, sink)?;
+    let (request, targets) = (&*planned.request, &planned.targets);
     sink.emit(Event::Planned {
-        steps: plan.step_count(),
+        steps: targets.iter().map(|target| target.plan.step_count()).sum(),
     });
-
+    let named = opener.named(&platforms::contexts(targets))?;
     let counts = Mutex::new(Counts::default());
-    let world = World {
+    let shared = platforms::Shared {
         guard: &secret::Guard::new(&request.secrets, request.secret_guard),
         caches: &Mutex::default(),
         store,
         request,
-        file: &file,
-        images: &images,
-        context: &sources.context,
+        sources: &sources,
+        named: &named,
         sink,
         cancel,
         counts: &counts,
@@ -138,56 +107,32 @@ pub fn build(
         // A host without the file has no names to resolve.
         resolv_conf: &std::fs::read("/etc/resolv.conf").unwrap_or_default(),
     };
-    let built = exec::run(&plan, &world);
-    // What was learned of the context serves the next build, whatever became of this one.
-    sources.remember(store)?;
-    let built = built?;
-    let target = &plan.stages[plan.target];
-    let mut result = Arc::clone(&built[&plan.target]);
-    if request.squash {
-        let options = crate::layer::EncodeOptions {
-            clamp: world.clamp(),
-        };
-        let created = commit::rfc3339(request.created());
-        result = Arc::new(squash::squash(store, &result, &options, &created, sink)?);
+    let run = |target| platforms::run(target, &shared);
+    let made: Result<Vec<_>, Error> = targets.iter().map(run).collect();
+    // What was learned of the contexts serves the next build, whatever became of this one.
+    for files in named.values().chain([&sources.files]) {
+        files.remember(store)?;
     }
-    let result = &result;
-    let labels = &request.labels;
-    let epoch = request.source_date_epoch.map(crate::layer::Time::from_secs);
-    let author = target.author.as_deref();
-    let config = commit::config(result, &target.config, author, &platform, labels, epoch);
-    let manifest = commit::manifest(result, &config, &request.annotations);
-    let image = store.put_image(&manifest, &config)?;
+    let made = made?;
+    let index = platforms::index(store, request, &made)?;
     let finished = output::Finished {
         store,
         request,
-        image: &image,
+        made: &made,
+        index: index.as_ref(),
         sink,
     };
-    let files = || {
-        let trees = store.trees(&stage::layer_refs(&result.layers), sink)?;
-        Ok(crate::layer::Stack::new(
-            trees.iter().map(|tree| tree.fd()).collect(),
-            store.marks(),
-        ))
-    };
-    for output in &request.outputs {
-        output::write(&finished, output, &files, stdout)?;
-    }
-    // Nothing is synced: what a power cut may damage carries the boot id, and the store verifies it
-    // before it serves it after another boot.
-    if output::keeps_image(request) {
-        for tag in &request.tags {
-            store.tag(tag, &manifest.descriptor(manifest.value().media_type()))?;
-        }
-    }
+    let descriptor = finished.give(stdout)?;
     let counts = *counts.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome {
-        image: Some(config.image_id()),
-        manifest: Some(manifest.digest().clone()),
+        image: match (&index, made.as_slice()) {
+            (None, [made]) => Some(made.image.id()),
+            _ => None,
+        },
+        descriptor,
         tags: request.tags.clone(),
         ran: counts.ran,
         cached: counts.cached,
-        warnings,
+        warnings: planned.warnings,
     })
 }

@@ -3,35 +3,40 @@
 //! Files are written beside their place and renamed when they are whole. Standard output is a
 //! stream that `cli` hands in; at most one output may use it.
 
+mod files;
+
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::event::Sink;
-use crate::image::Reference;
-use crate::layer::{EncodeOptions, Stack, TreeForm, encode, flatten, write_tree};
-use crate::store::archive::{self, Named};
+use crate::image::{Compression, Descriptor, Index, Raw, Reference};
+use crate::layer::{Changes, EncodeOptions, Time, encode, flatten};
+use crate::store::archive::{self, Named, Whole};
 use crate::store::{Image, Store};
 use crate::transfer::{self, PushOptions, Target};
 
+use super::annotations::{self, Level};
 use super::error::{Error, OptionsError};
-use super::request::{Output, Request};
+use super::form;
+use super::platforms::{Made, wants_index};
+use super::request::{Form, Output, Request};
 
 /// Refuses outputs that can't go together, before any work is done.
 pub(super) fn check(request: &Request) -> Result<(), Error> {
-    let to_stdout = |output: &&Output| {
-        matches!(
-            output,
-            Output::Tar { dest: None }
-                | Output::Oci { dest: None, .. }
-                | Output::Docker { dest: None, .. }
-        )
-    };
-    if request.outputs.iter().filter(to_stdout).count() > 1 {
-        return Err(Error::Options(OptionsError::TwoStdouts));
+    let wrong = |error| Err(Error::Options(error));
+    if request
+        .outputs
+        .iter()
+        .filter(|output| output.is_stdout())
+        .count()
+        > 1
+    {
+        return wrong(OptionsError::TwoStdouts);
+    }
+    let platforms = request.platforms.len();
+    if annotations::need_index(&request.annotations) && !wants_index(request, platforms) {
+        return wrong(OptionsError::NoIndex);
     }
     for output in &request.outputs {
         match output {
@@ -39,11 +44,19 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
                 dest: None,
                 tar: false,
                 ..
-            } => {
-                return Err(Error::Options(OptionsError::DirectoryToStdout));
+            } => return wrong(OptionsError::DirectoryToStdout),
+            Output::Docker { .. } if platforms > 1 => {
+                return wrong(OptionsError::Platforms(platforms));
             }
-            Output::Image { names, push: true } if names.is_empty() && request.tags.is_empty() => {
-                return Err(Error::Options(OptionsError::PushWithoutName));
+            Output::Image {
+                names, push: true, ..
+            } if names.is_empty() && request.tags.is_empty() => {
+                return wrong(OptionsError::PushWithoutName);
+            }
+            Output::Oci { form, .. } | Output::Image { form, .. }
+                if form.docker_types && form.compression == Some(Compression::Zstd) =>
+            {
+                return wrong(OptionsError::DockerZstd);
             }
             _ => {}
         }
@@ -51,131 +64,232 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns whether the image is to be named in the store: no output at all, or `type=image`.
-pub(super) fn keeps_image(request: &Request) -> bool {
-    request.outputs.is_empty()
-        || request
-            .outputs
-            .iter()
-            .any(|output| matches!(output, Output::Image { .. }))
+impl Output {
+    /// Whether it is written to standard output.
+    pub fn is_stdout(&self) -> bool {
+        matches!(
+            self,
+            Self::Tar { dest: None, .. }
+                | Self::Oci { dest: None, .. }
+                | Self::Docker { dest: None, .. }
+        )
+    }
+
+    /// Returns the names it adds to those of the build.
+    pub fn names(&self) -> &[Reference] {
+        match self {
+            Self::Oci { names, .. } | Self::Docker { names, .. } | Self::Image { names, .. } => {
+                names
+            }
+            Self::Local { .. } | Self::Tar { .. } => &[],
+        }
+    }
 }
 
 /// What outputs are made from.
 pub(super) struct Finished<'a> {
     pub(super) store: &'a Store,
     pub(super) request: &'a Request,
-    pub(super) image: &'a Image,
+    /// One image a platform.
+    pub(super) made: &'a [Made],
+    /// The index over them, where there is one.
+    pub(super) index: Option<&'a Raw<Index>>,
     pub(super) sink: &'a dyn Sink,
 }
 
-/// Writes one output. `files` gives the final file system when it is asked for.
-pub(super) fn write(
-    result: &Finished<'_>,
-    output: &Output,
-    files: &dyn Fn() -> Result<Stack, Error>,
-    stdout: &mut (dyn Write + Send),
-) -> Result<(), Error> {
-    let names = |more: &[Reference]| -> Vec<Reference> {
-        result.request.tags.iter().chain(more).cloned().collect()
-    };
-    match output {
-        Output::Local { dest } => local(&files()?, dest),
-        Output::Tar { dest } => {
-            let stack = files()?;
-            let clamp = result
-                .request
-                .source_date_epoch
-                .map(crate::layer::Time::from_secs);
-            to_file_or(dest.as_deref(), stdout, |out| {
-                encode(&flatten(&stack)?, &EncodeOptions { clamp }, out)?;
-                Ok(())
-            })
-        }
-        Output::Oci {
-            dest: Some(dest),
-            tar: false,
-            names: more,
-        } => {
-            let named = [Named {
-                image: result.image,
-                names: names(more),
-            }];
-            Ok(archive::write_oci_layout(
-                result.store,
-                &named,
-                dest,
-                result.sink,
-            )?)
-        }
-        Output::Oci {
-            dest, names: more, ..
-        } => {
-            let named = [Named {
-                image: result.image,
-                names: names(more),
-            }];
-            to_file_or(dest.as_deref(), stdout, |out| {
-                Ok(archive::write_oci_archive(
-                    result.store,
-                    &named,
-                    out,
-                    result.sink,
-                )?)
-            })
-        }
-        Output::Docker { dest, names: more } => {
-            let named = [Named {
-                image: result.image,
-                names: names(more),
-            }];
-            to_file_or(dest.as_deref(), stdout, |out| {
-                Ok(archive::write_docker_archive(
-                    result.store,
-                    &named,
-                    out,
-                    result.sink,
-                )?)
-            })
-        }
-        Output::Image { names: more, push } => {
-            if *push {
-                for name in names(more) {
-                    push_to(result, name)?;
-                }
+impl Finished<'_> {
+    /// Writes every output, names the result in the store, and returns its descriptor there or
+    /// where it went last.
+    pub(super) fn give(&self, stdout: &mut (dyn Write + Send)) -> Result<Descriptor, Error> {
+        let own = match (self.index, self.made) {
+            (Some(index), _) => index.descriptor(index.value().media_type()),
+            (None, [made, ..]) => made.image.descriptor(),
+            (None, []) => unreachable!("a build is for at least one platform"),
+        };
+        let mut last = own.clone();
+        for output in &self.request.outputs {
+            if let Some(there) = self.write(output, stdout)? {
+                last = there;
             }
-            Ok(())
+        }
+        // Nothing is synced: what a power cut may damage carries the boot id, and the store
+        // verifies it before it serves it after another boot.
+        for tag in self.local_names() {
+            self.store.tag(tag, &own)?;
+        }
+        Ok(last)
+    }
+
+    /// The names that the result gets in the store: with no output at all, or `type=image`.
+    fn local_names(&self) -> Vec<&Reference> {
+        let outputs = &self.request.outputs;
+        let images = outputs
+            .iter()
+            .filter(|output| matches!(output, Output::Image { .. }));
+        let more: Vec<_> = images.clone().flat_map(Output::names).collect();
+        match outputs.is_empty() || images.count() > 0 {
+            true => self.request.tags.iter().chain(more).collect(),
+            false => Vec::new(),
         }
     }
-}
 
-fn push_to(result: &Finished<'_>, name: Reference) -> Result<(), Error> {
-    let options = PushOptions {
-        transfer: result.request.transfer.clone(),
-        ..Default::default()
-    };
-    let target = Target::Registry(name);
-    transfer::push(result.store, result.image, &target, &options, result.sink)?;
-    Ok(())
-}
+    fn names(&self, output: &Output) -> Vec<Reference> {
+        let names = self.request.tags.iter().chain(output.names());
+        names.cloned().collect()
+    }
 
-/// `type=local`: merges the files into a directory, which is made when it is missing.
-fn local(stack: &Stack, dest: &Path) -> Result<(), Error> {
-    let failed = |doing| {
-        move |source: std::io::Error| Error::Io {
-            doing,
-            path: dest.to_owned(),
-            source,
+    /// Writes one output, and returns what its names mean there.
+    fn write(
+        &self,
+        output: &Output,
+        stdout: &mut (dyn Write + Send),
+    ) -> Result<Option<Descriptor>, Error> {
+        match output {
+            Output::Local {
+                dest,
+                split,
+                delete,
+            } => {
+                let files = self.files(*split)?;
+                files::write_dir(&files, dest, self.epoch(), *delete)?;
+                Ok(None)
+            }
+            Output::Tar { dest, split } => {
+                let files = self.files(*split)?;
+                let options = EncodeOptions {
+                    clamp: self.epoch(),
+                };
+                to_file_or(dest.as_deref(), stdout, |out| {
+                    encode(&files, &options, out)?;
+                    Ok(())
+                })?;
+                Ok(None)
+            }
+            Output::Oci {
+                dest, tar, form, ..
+            } => self
+                .layout(dest.as_deref(), *tar, self.names(output), form, stdout)
+                .map(Some),
+            Output::Docker { dest, .. } => {
+                let [made, ..] = self.made else {
+                    return Ok(None);
+                };
+                let named = [Named {
+                    image: &made.image,
+                    names: self.names(output),
+                }];
+                to_file_or(dest.as_deref(), stdout, |out| {
+                    let write = archive::write_docker_archive;
+                    Ok(write(self.store, &named, out, self.sink)?)
+                })?;
+                Ok(None)
+            }
+            Output::Image {
+                push,
+                by_digest,
+                form,
+                ..
+            } => {
+                let mut there = None;
+                for name in self.names(output).iter().filter(|_| *push) {
+                    there = Some(self.push(name, *by_digest, form)?);
+                }
+                Ok(there)
+            }
         }
-    };
-    std::fs::create_dir_all(dest).map_err(failed("create the output directory"))?;
-    let into: OwnedFd = rustix::fs::open(
-        dest,
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|errno| failed("open the output directory")(errno.into()))?;
-    write_tree(&flatten(stack)?, into.as_fd(), TreeForm::Plain, None)?;
-    Ok(())
+    }
+
+    /// The time that files of outputs are not later than, as those of the layers.
+    fn epoch(&self) -> Option<Time> {
+        let epoch = self.request.source_date_epoch?;
+        Some(Time::from_secs(epoch))
+    }
+
+    /// The final file system, of several platforms in a directory each.
+    fn files(&self, split: Option<bool>) -> Result<Changes, Error> {
+        let split = split.unwrap_or(self.made.len() > 1);
+        let mut all = Changes::default();
+        for made in self.made {
+            let files = flatten(&made.files(self.store, self.sink)?)?;
+            match split {
+                true => files::put_below(&mut all, &made.platform, files, self.request.created()),
+                false => all.entries.extend(files.entries),
+            }
+        }
+        Ok(all)
+    }
+
+    fn layout(
+        &self,
+        dest: Option<&Path>,
+        tar: bool,
+        names: Vec<Reference>,
+        form: &Form,
+        stdout: &mut (dyn Write + Send),
+    ) -> Result<Descriptor, Error> {
+        let pack = |made: &Made| form::packed(self.store, &made.image, form, self.sink);
+        let images: Vec<Image> = self.made.iter().map(pack).collect::<Result<_, _>>()?;
+        let platforms = self.made.iter().map(|made| &made.platform);
+        let wanted = &self.request.annotations;
+        let index = self
+            .index
+            .map(|_| annotations::index(images.iter().zip(platforms), wanted));
+        let descriptor = match (&index, images.as_slice(), self.made) {
+            (Some(index), ..) => Descriptor {
+                annotations: annotations::of(wanted, Level::IndexDescriptor, None),
+                ..index.descriptor(index.value().media_type())
+            },
+            (None, [image, ..], [made, ..]) => {
+                annotations::descriptor(image, &made.platform, wanted)
+            }
+            _ => unreachable!("a build is for at least one platform"),
+        };
+        let whole = Whole {
+            images: &images,
+            index: index.as_ref(),
+            descriptor: &descriptor,
+            names: &names,
+        };
+        match (tar, dest) {
+            (false, Some(dest)) => archive::write_whole_layout(self.store, &whole, dest)?,
+            _ => to_file_or(dest, stdout, |out| {
+                Ok(archive::write_whole_archive(self.store, &whole, out)?)
+            })?,
+        }
+        Ok(descriptor)
+    }
+
+    fn push(&self, name: &Reference, by_digest: bool, form: &Form) -> Result<Descriptor, Error> {
+        let options = PushOptions {
+            transfer: self.request.transfer.clone(),
+            compression: form.compression,
+            level: form.level,
+            by_digest,
+        };
+        let mut images = Vec::new();
+        for made in self.made {
+            let image = match form.force {
+                true => form::packed(self.store, &made.image, form, self.sink)?,
+                false => form::typed(&made.image, form)?,
+            };
+            self.store.put_image(&image.manifest, &image.config)?;
+            images.push(image);
+        }
+        let digest = match (self.index, images.as_slice()) {
+            (Some(_), images) => {
+                let platforms = self.made.iter().map(|made| &made.platform);
+                let wanted = &self.request.annotations;
+                let index = annotations::index(images.iter().zip(platforms), wanted);
+                transfer::push_index(self.store, &index, name, &options, self.sink)?
+            }
+            (None, [image, ..]) => {
+                let target = Target::Registry(name.clone());
+                transfer::push(self.store, image, &target, &options, self.sink)?
+            }
+            (None, []) => unreachable!("a build is for at least one platform"),
+        };
+        Ok(self.store.document(&digest)?.descriptor())
+    }
 }
 
 /// Writes to standard output, or to a file that appears under its name only when it is whole.

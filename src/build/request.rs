@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::dockerfile::Warning;
-use crate::image::{Digest, ImageId, Platform, Reference};
+use crate::image::{Compression, Descriptor, ImageId, Platform, Reference};
 use crate::layer::Time;
 use crate::sandbox::Isolation;
 use crate::transfer;
 
+use super::annotations::Annotation;
 use super::git::{GitTools, GitUrl};
+use super::named::NamedContext;
 use super::secret::Secret;
 
 /// Where the Dockerfile's text comes from.
@@ -34,6 +36,8 @@ pub enum ContextSource {
     Archive(PathBuf),
     /// A git repository.
     Git(GitUrl),
+    /// What an `http` or `https` URL gives: a tar, possibly compressed, or a Dockerfile.
+    Url(String),
 }
 
 /// When to ask the registry about a base image.
@@ -79,18 +83,37 @@ pub struct SshAgent {
     pub socket: PathBuf,
 }
 
+/// The form in which an image leaves the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Form {
+    /// How layers are compressed; gzip when unset.
+    pub compression: Option<Compression>,
+    /// Level of the compression, the algorithm's own default when unset.
+    pub level: Option<i32>,
+    /// Whether layers that came compressed, those of base images, are compressed anew.
+    pub force: bool,
+    /// Whether media types are docker's rather than OCI's.
+    pub docker_types: bool,
+}
+
 /// Where the result goes besides the store.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// `type=local`: the final file system, into a directory.
     Local {
-        /// The directory; made when missing, other files in it stay.
+        /// The directory; made when missing.
         dest: PathBuf,
+        /// Whether each platform has a directory of its own; by default when there are several.
+        split: Option<bool>,
+        /// Whether other files in the directory go (`mode=delete`).
+        delete: bool,
     },
     /// `type=tar`: the final file system, as a tar.
     Tar {
         /// The file, or `None` for standard output.
         dest: Option<PathBuf>,
+        /// As for [`Output::Local`].
+        split: Option<bool>,
     },
     /// `type=oci`: an OCI layout, as a tar or a directory.
     Oci {
@@ -100,6 +123,8 @@ pub enum Output {
         tar: bool,
         /// Names besides those of `-t`.
         names: Vec<Reference>,
+        /// How it is written.
+        form: Form,
     },
     /// `type=docker`: what `docker load` reads.
     Docker {
@@ -114,6 +139,10 @@ pub enum Output {
         names: Vec<Reference>,
         /// Whether to push each name.
         push: bool,
+        /// Whether a push leaves the names' tags alone.
+        by_digest: bool,
+        /// How it is pushed.
+        form: Form,
     },
 }
 
@@ -124,13 +153,15 @@ pub struct Request {
     pub dockerfile: DockerfileSource,
     /// The context.
     pub context: ContextSource,
+    /// `--build-context`, in order.
+    pub contexts: Vec<NamedContext>,
     /// `-t`, in order.
     pub tags: Vec<Reference>,
     /// `--build-arg`, later ones win; the value of `K` alone was looked up by the caller.
     pub build_args: Vec<(String, String)>,
     /// `--target`.
     pub target: Option<String>,
-    /// `--platform`; empty is the host's.
+    /// `--platform`; empty is the host's. Several give an index.
     pub platforms: Vec<Platform>,
     /// `--no-cache`.
     pub no_cache: bool,
@@ -140,8 +171,8 @@ pub struct Request {
     pub pull: Pull,
     /// `--label`.
     pub labels: Vec<(String, String)>,
-    /// `--annotation`, on the manifest.
-    pub annotations: Vec<(String, String)>,
+    /// `--annotation`, and those of outputs.
+    pub annotations: Vec<Annotation>,
     /// `-o`; empty is the store.
     pub outputs: Vec<Output>,
     /// `--network`.
@@ -163,9 +194,12 @@ pub struct Request {
     /// `SOURCE_DATE_EPOCH` of the caller's environment or `--timestamp`, in seconds since 1970:
     /// written as `created`.
     pub source_date_epoch: Option<i64>,
+    /// Whether a default of the Dockerfile's global `ARG SOURCE_DATE_EPOCH` counts, when nobody
+    /// else named an epoch.
+    pub epoch_from_file: bool,
     /// Whether files of new layers whose time is later than the epoch take the epoch
-    /// (`rewrite-timestamp`).
-    pub rewrite_timestamp: bool,
+    /// (`rewrite-timestamp`); they do when unset.
+    pub rewrite_timestamp: Option<bool>,
     /// Time written as `created` when there is no epoch.
     pub now: SystemTime,
     /// `--jobs`: stages built at the same time; `None` is the number of processors.
@@ -200,10 +234,10 @@ impl Request {
 /// What a build gave.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Id of the image: the digest of its config. `None` when only files were asked for.
+    /// Id of the image: the digest of its config. `None` for an index of several.
     pub image: Option<ImageId>,
-    /// Digest of the manifest in the store.
-    pub manifest: Option<Digest>,
+    /// What the names mean: the manifest or index where it went last, as it was pushed or written.
+    pub descriptor: Descriptor,
     /// The names it got.
     pub tags: Vec<Reference>,
     /// Steps that ran.

@@ -1,9 +1,11 @@
 //! Opens what a build reads from the caller: the Dockerfile, the context and its ignore file.
 //!
-//! `FILE.dockerignore` beside the Dockerfile replaces `.dockerignore` at the root of the context.
+//! A context is a directory, an archive, or what a URL gives; named contexts have ignore files of
+//! their own and are opened when an instruction reads them. `FILE.dockerignore` beside the Dockerfile replaces `.dockerignore` at the root of the context.
 //! In a context that came as an archive every name is opened below its root: a link to the
 //! host's `/etc/passwd` is a link to nothing (CVE-2026-44517).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,16 +16,20 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::dockerfile::{Source, ignore::Ignore};
+use crate::event::{Silent, Sink};
 use crate::image::Digest;
-use crate::layer::{TreeForm, decompress, index_tar, sniff, write_tree};
+use crate::layer::{Format, TreeForm, decompress, index_tar, is_tar, sniff, write_tree};
 use crate::store::{Scratch, Store};
+use crate::transfer;
 
 use super::context::Context;
 use super::error::Error;
 use super::exec::Cancel;
-use super::git::{self, GitError};
+use super::git::{self, GitError, GitUrl};
+use super::named::NamedSource;
 use super::request::{ContextSource, DockerfileSource, Request};
 use super::stat_index::StatIndex;
+use super::steps::remote;
 
 /// Records of what is known of contexts.
 const KIND: &str = "context";
@@ -37,6 +43,12 @@ pub(super) struct Sources {
     /// The Dockerfile's text.
     pub(super) file: Arc<Source>,
     /// The files of COPY and ADD.
+    pub(super) files: Files,
+}
+
+/// A context, opened.
+pub(super) struct Files {
+    /// Its files.
     pub(super) context: Context,
     /// Where what is known of the context is kept; none for one that is gone after the build.
     index: Option<String>,
@@ -44,7 +56,7 @@ pub(super) struct Sources {
     _scratch: Option<Scratch>,
 }
 
-impl Sources {
+impl Files {
     /// Keeps what this build learned of its context.
     pub(super) fn remember(&self, store: &Store) -> Result<(), Error> {
         match (&self.index, self.context.learned()) {
@@ -54,88 +66,205 @@ impl Sources {
     }
 }
 
-/// Opens everything that `request` names.
-pub(super) fn open(store: &Store, request: &Request, cancel: &Cancel) -> Result<Sources, Error> {
-    let (root, index, scratch) = open_context(store, request, cancel)?;
-    let trusted = scratch.is_none();
-    let (file, ignore) = read_dockerfile(&root, request, trusted)?;
-    let ignore = match ignore {
-        Some(found) => parse_ignore(found)?,
-        None => {
-            let name = PathBuf::from(".dockerignore");
-            let bytes = read_below(&root, &name, trusted)?.unwrap_or_default();
-            parse_ignore((name, bytes))?
-        }
-    };
-    let known = match &index {
-        Some(name) => store.records(KIND).get(name.as_str())?.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let context = Context::new(root, ignore, StatIndex::read(&known));
-    Ok(Sources {
-        file: Arc::new(file),
-        context,
-        index,
-        _scratch: scratch,
-    })
+/// Opens contexts and what lies in them.
+pub(super) struct Opener<'a> {
+    pub(super) store: &'a Store,
+    pub(super) request: &'a Request,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) cancel: &'a Cancel,
 }
 
-type Opened = (Arc<OwnedFd>, Option<String>, Option<Scratch>);
+/// Opens the Dockerfile and the build context for somebody who only looks at them.
+pub(super) fn open(store: &Store, request: &Request) -> Result<Sources, Error> {
+    let opener = Opener {
+        store,
+        request,
+        sink: &Silent,
+        cancel: &Cancel::default(),
+    };
+    opener.open()
+}
 
-fn open_context(store: &Store, request: &Request, cancel: &Cancel) -> Result<Opened, Error> {
-    match &request.context {
-        ContextSource::Dir(dir) => {
-            let failed = |errno: Errno| Error::Io {
-                doing: "open the build context",
-                path: dir.clone(),
-                source: errno.into(),
-            };
-            let root = open_dir(dir).map_err(failed)?;
-            let stat = rustix::fs::fstat(&root).map_err(failed)?;
-            let place = format!("{}:{}:{}", stat.st_dev, stat.st_ino, dir.display());
-            let name = Digest::of(place.as_bytes()).hex().to_owned();
-            Ok((Arc::new(root), Some(name), None))
-        }
-        ContextSource::Empty => {
-            let scratch = store.scratch()?;
-            let root = scratch.dir("context")?;
-            Ok((Arc::new(root), None, Some(scratch)))
-        }
-        ContextSource::Archive(archive) => {
-            let failed = |source| Error::Io {
-                doing: "read the build context",
-                path: archive.clone(),
-                source,
-            };
-            let scratch = store.scratch()?;
-            let root = scratch.dir("context")?;
-            let mut packed = File::open(archive).map_err(failed)?;
-            let mut head = Vec::new();
-            Read::by_ref(&mut packed)
-                .take(1 << 10)
-                .read_to_end(&mut head)
-                .map_err(failed)?;
-            let packed = io::Cursor::new(head.clone()).chain(packed);
-            let mut plain = scratch.file().map_err(failed)?;
-            let mut stream = decompress(sniff(&head), Box::new(packed));
-            io::copy(&mut stream, &mut plain).map_err(failed)?;
-            let changes = index_tar(Arc::new(plain))?;
-            write_tree(&changes, root.as_fd(), TreeForm::Plain, None)?;
-            Ok((Arc::new(root), None, Some(scratch)))
-        }
-        ContextSource::Git(url) => {
-            let failed = |error| match error {
-                GitError::Cancelled => Error::Cancelled,
-                source => Error::Git {
-                    url: url.shown().to_owned(),
-                    source: Box::new(source),
-                },
-            };
-            let url = url.clone().authorize(&request.secrets);
-            let checkout = git::open(store, &request.git, &url, cancel).map_err(failed)?;
-            Ok((checkout.root, None, Some(checkout.scratch)))
+/// The root of a context: a directory, its place among the records, what it was unpacked to.
+struct Opened {
+    root: Arc<OwnedFd>,
+    index: Option<String>,
+    scratch: Option<Scratch>,
+}
+
+impl Opened {
+    fn below(root: OwnedFd, scratch: Scratch) -> Self {
+        Self {
+            root: Arc::new(root),
+            index: None,
+            scratch: Some(scratch),
         }
     }
+
+    /// Whether it is the caller's own directory, in which links may lead anywhere.
+    fn is_own(&self) -> bool {
+        self.scratch.is_none()
+    }
+}
+
+impl Opener<'_> {
+    /// Opens the Dockerfile and the build context.
+    pub(super) fn open(&self) -> Result<Sources, Error> {
+        let opened = self.context(&self.request.context, NAMES[0])?;
+        let (file, ignore) = read_dockerfile(&opened.root, self.request, opened.is_own())?;
+        Ok(Sources {
+            file: Arc::new(file),
+            files: self.files(opened, ignore)?,
+        })
+    }
+
+    /// Opens those of the named contexts that are read.
+    pub(super) fn named(&self, used: &BTreeSet<usize>) -> Result<BTreeMap<usize, Files>, Error> {
+        let mut named = BTreeMap::new();
+        for at in used {
+            if let NamedSource::Files(source) = &self.request.contexts[*at].source {
+                let opened = self.context(source, "context")?;
+                named.insert(*at, self.files(opened, None)?);
+            }
+        }
+        Ok(named)
+    }
+
+    /// Sees a context through `ignore`, or the ignore file at its root.
+    fn files(&self, opened: Opened, ignore: IgnoreText) -> Result<Files, Error> {
+        let own = Path::new(".dockerignore");
+        let ignore = match ignore {
+            Some(found) => Some(found),
+            None => {
+                read_below(&opened.root, own, opened.is_own())?.map(|bytes| (own.to_owned(), bytes))
+            }
+        };
+        let ignore = ignore.map(parse_ignore).transpose()?.unwrap_or_default();
+        let known = match &opened.index {
+            Some(name) => self
+                .store
+                .records(KIND)
+                .get(name.as_str())?
+                .unwrap_or_default(),
+            None => Vec::new(),
+        };
+        Ok(Files {
+            context: Context::new(opened.root, ignore, StatIndex::read(&known)),
+            index: opened.index,
+            _scratch: opened.scratch,
+        })
+    }
+
+    /// Opens a context. What a URL gives that is no archive becomes a file of the name `lone`.
+    fn context(&self, context: &ContextSource, lone: &str) -> Result<Opened, Error> {
+        match context {
+            ContextSource::Dir(dir) => {
+                let failed = |errno: Errno| Error::Io {
+                    doing: "open the build context",
+                    path: dir.clone(),
+                    source: errno.into(),
+                };
+                let root = open_dir(dir).map_err(failed)?;
+                let stat = rustix::fs::fstat(&root).map_err(failed)?;
+                let place = format!("{}:{}:{}", stat.st_dev, stat.st_ino, dir.display());
+                let name = Digest::of(place.as_bytes()).hex().to_owned();
+                Ok(Opened {
+                    root: Arc::new(root),
+                    index: Some(name),
+                    scratch: None,
+                })
+            }
+            ContextSource::Empty => {
+                let (root, scratch) = self.fresh()?;
+                Ok(Opened::below(root, scratch))
+            }
+            ContextSource::Archive(archive) => {
+                let failed = |source| Error::Io {
+                    doing: "read the build context",
+                    path: archive.clone(),
+                    source,
+                };
+                let (root, scratch) = self.fresh()?;
+                let packed = File::open(archive).map_err(failed)?;
+                let mut plain = scratch.file().map_err(failed)?;
+                let (head, packed) = peek(packed).map_err(failed)?;
+                let mut stream = decompress(sniff(&head), Box::new(packed));
+                io::copy(&mut stream, &mut plain).map_err(failed)?;
+                unpack(plain, &root)?;
+                Ok(Opened::below(root, scratch))
+            }
+            ContextSource::Url(url) => self.fetched(url, lone),
+            ContextSource::Git(url) => self.cloned(url),
+        }
+    }
+
+    fn cloned(&self, url: &GitUrl) -> Result<Opened, Error> {
+        let failed = |error| match error {
+            GitError::Cancelled => Error::Cancelled,
+            source => Error::Git {
+                url: url.shown().to_owned(),
+                source: Box::new(source),
+            },
+        };
+        let url = url.clone().authorize(&self.request.secrets);
+        let checkout = git::open(self.store, &self.request.git, &url, self.cancel);
+        let checkout = checkout.map_err(failed)?;
+        Ok(Opened {
+            root: checkout.root,
+            index: None,
+            scratch: Some(checkout.scratch),
+        })
+    }
+
+    /// Makes an empty directory that goes when the build ends.
+    fn fresh(&self) -> Result<(OwnedFd, Scratch), Error> {
+        let scratch = self.store.scratch()?;
+        let root = scratch.dir("context")?;
+        Ok((root, scratch))
+    }
+
+    fn fetched(&self, url: &str, lone: &str) -> Result<Opened, Error> {
+        let failed = |source| Error::Io {
+            doing: "read the build context",
+            path: PathBuf::from(url),
+            source,
+        };
+        let authorization = remote::authorization(&self.request.secrets, url);
+        let options = &self.request.transfer;
+        let authorization = authorization.as_ref();
+        let got = transfer::download(self.store, url, authorization, options, self.sink)?;
+        let (root, scratch) = self.fresh()?;
+        let file = self.store.open_blob(&got.blob)?;
+        let (head, packed) = peek(file).map_err(failed)?;
+        let format = sniff(&head);
+        if format != Format::Plain || is_tar(&head) {
+            let mut plain = scratch.file().map_err(failed)?;
+            let mut stream = decompress(format, Box::new(packed));
+            io::copy(&mut stream, &mut plain).map_err(failed)?;
+            unpack(plain, &root)?;
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&root, lone, flags, Mode::from_raw_mode(0o600));
+            let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
+            io::copy(&mut { packed }, &mut file).map_err(failed)?;
+        }
+        Ok(Opened::below(root, scratch))
+    }
+}
+
+/// Reads the first bytes, and returns them with a stream that begins with them all the same.
+fn peek(mut file: File) -> io::Result<(Vec<u8>, impl Read + Send)> {
+    let mut head = Vec::new();
+    Read::by_ref(&mut file)
+        .take(1 << 10)
+        .read_to_end(&mut head)?;
+    Ok((head.clone(), io::Cursor::new(head).chain(file)))
+}
+
+fn unpack(plain: File, root: &OwnedFd) -> Result<(), Error> {
+    let changes = index_tar(Arc::new(plain))?;
+    write_tree(&changes, root.as_fd(), TreeForm::Plain, None)?;
+    Ok(())
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {

@@ -21,7 +21,8 @@ use super::images::BaseImage;
 use super::key::Inputs;
 use super::request::Request;
 use super::secret::Guard;
-use super::step::{Action, Base, Plan, StagePlan, Step};
+use super::sources::Files;
+use super::step::{Action, Base, CopyFrom, Plan, StagePlan, Step};
 use super::steps;
 use super::steps::remote::Fetches;
 
@@ -32,6 +33,8 @@ pub(super) struct World<'a> {
     pub(super) file: &'a Arc<Source>,
     pub(super) images: &'a [BaseImage],
     pub(super) context: &'a Context,
+    /// The named contexts that steps read, by their place in the request.
+    pub(super) named: &'a BTreeMap<usize, Files>,
     pub(super) sink: &'a dyn Sink,
     pub(super) cancel: &'a Cancel,
     pub(super) counts: &'a Mutex<Counts>,
@@ -56,7 +59,7 @@ impl World<'_> {
     /// Times later than this become it, if the caller asked for that.
     pub(super) fn clamp(&self) -> Option<Time> {
         let epoch = self.request.source_date_epoch.map(Time::from_secs);
-        epoch.filter(|_| self.request.rewrite_timestamp)
+        epoch.filter(|_| self.request.rewrite_timestamp != Some(false))
     }
 
     /// Whether this build uses the cache of this key for the first time.
@@ -64,6 +67,15 @@ impl World<'_> {
         let used = self.caches.lock();
         used.unwrap_or_else(std::sync::PoisonError::into_inner)
             .insert(cache.clone())
+    }
+
+    /// The context that `from` reads; `None` where it reads layers.
+    pub(super) fn context(&self, from: &CopyFrom) -> Option<&Context> {
+        match from {
+            CopyFrom::Context => Some(self.context),
+            CopyFrom::Named(at) => Some(&self.named[at].context),
+            CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Nothing => None,
+        }
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {

@@ -3,13 +3,14 @@
 //! All variables are expanded and all configs known before the first step runs, so a plan can
 //! be shown, keyed and tested without disk, network or privilege.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::Span;
 use crate::dockerfile::ignore::Ignore;
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Digest, Platform, Reference};
 use crate::layer::TreePath;
+use crate::transfer::Source;
 
 use super::chmod::Chmod;
 use super::git::GitUrl;
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) stages: Vec<StagePlan>,
     /// Which of them is the result, as an index into `stages`.
     pub(super) target: usize,
+    /// Named contexts whose files steps read, as indices into those of the request.
+    pub(super) contexts: BTreeSet<usize>,
 }
 
 /// One stage, evaluated.
@@ -201,10 +204,14 @@ pub(super) enum Unpack {
 pub(super) enum CopyFrom {
     /// The build context's.
     Context,
+    /// A named context's, as an index into those of the request.
+    Named(usize),
     /// A stage's, as an index into the plan.
     Stage(usize),
     /// An image's, as an index into the images that were resolved.
     Image(usize),
+    /// None at all: `scratch` under the name of a context.
+    Nothing,
 }
 
 /// One source of COPY or ADD.
@@ -244,6 +251,8 @@ pub(super) struct WorkdirStep {
 pub(super) struct ImageNeed {
     /// Its name.
     pub(super) reference: Reference,
+    /// The layout it comes from, rather than the store or a registry.
+    pub(super) layout: Option<Source>,
     /// For which platform.
     pub(super) platform: Platform,
     /// Where it is first named.

@@ -43,6 +43,8 @@ pub struct PushOptions {
     pub compression: Option<Compression>,
     /// Level of the compression, the algorithm's own default when unset.
     pub level: Option<i32>,
+    /// Whether the name's tag is left alone: what is sent is found by its digest only.
+    pub by_digest: bool,
 }
 
 /// Choices for a copy from one place to another.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::event::Sink;
 use crate::image::{
-    Compression, Descriptor, DiffId, Digest, Document, Kind, Manifest, Raw, Reference, media,
+    Compression, Descriptor, DiffId, Digest, Document, Index, Kind, Manifest, Raw, Reference, media,
 };
 use crate::registry::{Repository, Version};
 use crate::store::{Image, Store};
@@ -60,11 +60,61 @@ pub(super) fn push_named(
     let layers = sender.send(&repository, plan)?;
     let manifest = manifest(image, layers);
     let document = Document::Manifest(manifest.clone());
-    let network = &options.transfer.network;
-    let digest = network.wait(repository.put_document(Version::of(name), &document))?;
+    let digest = put(&repository, name, &document, options)?;
     store.put_image(&manifest, &image.config)?;
     store.tag(&name.with_digest(digest.clone()), &document.descriptor())?;
     origin::remember(store, name, manifest.value().layers.iter())?;
+    Ok(digest)
+}
+
+/// Names a document in its repository, by its tag or by its digest only.
+fn put(
+    repository: &Repository,
+    name: &Reference,
+    document: &Document,
+    options: &PushOptions,
+) -> Result<Digest, Error> {
+    let descriptor = document.descriptor();
+    let version = match options.by_digest {
+        true => Version::Digest(&descriptor.digest),
+        false => Version::of(name),
+    };
+    let network = &options.transfer.network;
+    network.wait(repository.put_document(version, document))
+}
+
+/// Sends an index with every image below it, and returns the digest of the index that is there
+/// now: layers that were made here are compressed, which gives their manifests other digests.
+///
+/// [`store::Error::NoBlob`](crate::store::Error::NoBlob) when the store lacks one of the images.
+pub fn push_index(
+    store: &Store,
+    index: &Raw<Index>,
+    name: &Reference,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
+    let _work = store.work()?;
+    let by_digest = PushOptions {
+        by_digest: true,
+        ..options.clone()
+    };
+    let mut value = index.value().clone();
+    for child in &mut value.manifests {
+        let image = store.image(&child.digest, &options.transfer.platform())?;
+        let digest = push_named(store, &image, name, &by_digest, sink)?;
+        let there = store.document(&digest)?.descriptor();
+        (child.media_type, child.digest, child.size) = (there.media_type, there.digest, there.size);
+    }
+    let index = match value == *index.value() {
+        true => index.clone(),
+        false => Raw::of(value),
+    };
+    store.put(index.bytes())?;
+    let document = Document::Index(index);
+    let repository = options.transfer.network.writer(name, &[])?;
+    let digest = put(&repository, name, &document, options)?;
+    store.tag(&name.with_digest(digest.clone()), &document.descriptor())?;
     Ok(digest)
 }
 

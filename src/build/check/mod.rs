@@ -13,7 +13,6 @@ use crate::store::{Found, Store};
 
 use super::error::{Error, StepError};
 use super::eval::{Evaluator, Input};
-use super::exec::Cancel;
 use super::request::Request;
 use super::scope::BuildArgs;
 use super::sources::{self, Sources};
@@ -40,7 +39,7 @@ pub struct Checked {
 
 /// Checks a Dockerfile.
 pub fn check(store: &Store, request: &Request) -> Result<Checked, Error> {
-    let sources = sources::open(store, request, &Cancel::default())?;
+    let sources = sources::open(store, request)?;
     let file = Arc::clone(&sources.file);
     let options = options(&BuildArgs::new(&request.build_args), &file)?;
     let mut found = Vec::new();
@@ -79,7 +78,7 @@ fn evaluate_all(
         file: &sources.file,
         request,
         platform: &platform.unwrap_or_else(Platform::host),
-        ignore: sources.context.ignore(),
+        ignore: sources.files.context.ignore(),
         lint,
     };
     let mut resolve = |need: &ImageNeed| local_config(store, need);
@@ -93,6 +92,9 @@ fn evaluate_all(
 
 /// Returns the config of an image that the store has, also of one for another platform.
 fn local_config(store: &Store, need: &ImageNeed) -> Result<Option<Config>, StepError> {
+    if need.layout.is_some() {
+        return Ok(None);
+    }
     Ok(match store.find(&need.reference.full(), &need.platform)? {
         Found::Image(image) | Found::OtherPlatform(image) => Some(image.config.value().clone()),
         Found::Nothing { .. } => None,

@@ -8,7 +8,6 @@ use crate::store::Store;
 
 use super::super::error::Error;
 use super::super::eval::{Evaluator, Input};
-use super::super::exec::Cancel;
 use super::super::request::Request;
 use super::super::scope::BuildArgs;
 use super::super::sources;
@@ -73,7 +72,7 @@ pub struct Named {
 
 /// Lists the targets of a Dockerfile.
 pub fn targets(store: &Store, request: &Request) -> Result<Vec<Target>, Error> {
-    let sources = sources::open(store, request, &Cancel::default())?;
+    let sources = sources::open(store, request)?;
     let parsed = parse(&sources)?;
     let last = parsed.stages.len().saturating_sub(1);
     let target = |(index, stage): (usize, &Stage)| Target {
@@ -89,7 +88,7 @@ pub fn targets(store: &Store, request: &Request) -> Result<Vec<Target>, Error> {
 
 /// Lists the parameters of the target and of all it needs.
 pub fn outline(store: &Store, request: &Request) -> Result<Outline, Error> {
-    let sources = sources::open(store, request, &Cancel::default())?;
+    let sources = sources::open(store, request)?;
     let parsed = parse(&sources)?;
     let platform = request.platforms.first().cloned();
     let input = Input {
@@ -97,7 +96,7 @@ pub fn outline(store: &Store, request: &Request) -> Result<Outline, Error> {
         file: &sources.file,
         request,
         platform: &platform.unwrap_or_else(Platform::host),
-        ignore: sources.context.ignore(),
+        ignore: sources.files.context.ignore(),
         lint: &Linter::default(),
     };
     let mut resolve = |need: &ImageNeed| local_config(store, need);

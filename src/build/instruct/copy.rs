@@ -6,7 +6,7 @@ use crate::image::Digest;
 
 use super::super::chmod::Chmod;
 use super::super::error::{StepError, ValueError};
-use super::super::eval::Evaluator;
+use super::super::eval::{Evaluator, Named};
 use super::super::git::{Flaw, GitUrl};
 use super::super::place::destination;
 use super::super::step::{Action, CopyFrom, CopySource, CopyStep, Unpack};
@@ -77,6 +77,13 @@ impl Evaluator<'_, '_> {
     /// Whom `--from` means: a stage before this one by name or index, else an image.
     pub(super) fn copy_from(&mut self, at: &At<'_>, word: &Word) -> Result<CopyFrom, StepError> {
         let name = word.text.as_str();
+        let platform = self.platform.clone();
+        match self.named(at.index, name, &platform, word.span)? {
+            Some(Named::Image(image)) => return Ok(CopyFrom::Image(image)),
+            Some(Named::Files(context)) => return Ok(CopyFrom::Named(context)),
+            Some(Named::Nothing) => return Ok(CopyFrom::Nothing),
+            None => {}
+        }
         if let Some(stage) = self.earlier_stage(at.index, name) {
             return Ok(CopyFrom::Stage(stage));
         }
@@ -95,7 +102,6 @@ impl Evaluator<'_, '_> {
         if later {
             return Err(self.later_stage(at, name));
         }
-        let platform = self.platform.clone();
         let image = self.image(at.index, name, &platform, word.span)?;
         Ok(CopyFrom::Image(image))
     }

@@ -7,6 +7,7 @@ use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, Time, TreePath};
 
 use super::super::chmod::Chmod;
 use super::super::commit::{Built, Layer};
+use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::git::Checkout;
 use super::super::key::Inputs;
@@ -55,11 +56,12 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<I
 /// Digest of what one source names.
 fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest, StepError> {
     let world = runner.world;
-    let Some(layers) = layers_of(runner, &step.from) else {
-        let picks = select_from_context(world, source, step)?;
-        world.context.hash_ahead(&picks)?;
-        return fingerprint(&picks, &mut |file| world.context.content(file));
-    };
+    if let Some(context) = world.context(&step.from) {
+        let picks = select_from_context(context, source, step, runner)?;
+        context.hash_ahead(&picks)?;
+        return fingerprint(&picks, &mut |file| context.content(file));
+    }
+    let layers = layers_of(runner, &step.from);
     // Layers never change: what a selection in them hashes to is worked out once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
@@ -85,26 +87,34 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
     Ok(digest)
 }
 
-/// The layers that `--from` reads, or `None` for the build context.
-pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> Option<&'a [Layer]> {
+/// The layers that `--from` reads, which a context has none of.
+pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> &'a [Layer] {
     match from {
-        CopyFrom::Context => None,
-        CopyFrom::Stage(stage) => Some(&runner.done[stage].layers),
-        CopyFrom::Image(image) => Some(runner.world.images[*image].layers()),
+        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Nothing => &[],
+        CopyFrom::Stage(stage) => &runner.done[stage].layers,
+        CopyFrom::Image(image) => runner.world.images[*image].layers(),
     }
 }
 
 fn select_from_context(
-    world: &World<'_>,
+    context: &Context,
     source: &str,
     step: &CopyStep,
+    runner: &Runner<'_>,
 ) -> Result<Vec<Pick>, StepError> {
-    select::select(world.context, source, choice(step)).map_err(|error| match error {
+    select::select(context, source, choice(step)).map_err(|error| match error {
         StepError::NoSource { source_path, .. } => {
             let path = TreePath::clean(source_path.as_bytes()).unwrap_or_default();
-            StepError::NoSource {
-                ignored_by: world.context.ignored_by(&path),
-                source_path,
+            let ignored_by = context.ignored_by(&path);
+            match step.from {
+                CopyFrom::Named(_) if ignored_by.is_none() => StepError::NoSourceFrom {
+                    source_path,
+                    from: from_label(runner, &step.from),
+                },
+                _ => StepError::NoSource {
+                    source_path,
+                    ignored_by,
+                },
             }
         }
         error => error,
@@ -136,6 +146,8 @@ fn choice(step: &CopyStep) -> Choice<'_> {
 pub(super) fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
     match from {
         CopyFrom::Context => "the build context".to_owned(),
+        CopyFrom::Named(at) => format!("context `{}`", runner.world.request.contexts[*at].name()),
+        CopyFrom::Nothing => "scratch".to_owned(),
         CopyFrom::Stage(stage) => format!("stage `{}`", runner.plan.stages[*stage].label),
         CopyFrom::Image(image) => format!("image `{}`", runner.world.images[*image].reference()),
     }
@@ -161,6 +173,12 @@ pub(in crate::build) struct Copied {
     _held: Vec<Checkout>,
 }
 
+/// Where files are copied from.
+enum From<'a> {
+    Context(&'a Context),
+    Layers(Stack),
+}
+
 /// Returns what the copy adds on top of the layers so far.
 pub(in crate::build) fn changes(
     runner: &Runner<'_>,
@@ -172,22 +190,22 @@ pub(in crate::build) fn changes(
     let created = created(step, world);
     let rules = Rules {
         owner: owner(step, &below)?,
-        to_root: step.from == CopyFrom::Context,
+        to_root: world.context(&step.from).is_some(),
         chmod: step.chmod.clone(),
         created,
     };
     let mut placer = Placer::new(&below, rules);
-    let from = match layers_of(runner, &step.from) {
-        Some(layers) => Some(stack(world, layers)?),
-        None => None,
+    let from = match world.context(&step.from) {
+        Some(context) => From::Context(context),
+        None => From::Layers(stack(world, layers_of(runner, &step.from))?),
     };
     let mut placed = 0;
     let mut held = Vec::new();
     for source in &step.sources {
         let picks = match source {
             CopySource::Path(path) => match &from {
-                Some(stack) => select_from(stack, path, step, runner)?,
-                None => select_from_context(world, path, step)?,
+                From::Layers(stack) => select_from(stack, path, step, runner)?,
+                From::Context(context) => select_from_context(context, path, step, runner)?,
             },
             CopySource::Inline { name, text } => vec![inline(name, text, created)],
             CopySource::Url { url, checksum } => {

@@ -28,6 +28,7 @@ use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
 use super::super::cdi;
+use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
@@ -110,13 +111,13 @@ pub(super) fn inputs(
 /// What `source` is in `from`, with all below it.
 fn pick(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Pick, StepError> {
     let world = runner.world;
-    let Some(layers) = layers_of(runner, from) else {
-        return select::pick(world.context, source)?.ok_or_else(|| StepError::NoSource {
-            ignored_by: world.context.ignored_by(source),
+    if let Some(context) = world.context(from) {
+        return select::pick(context, source)?.ok_or_else(|| StepError::NoSource {
+            ignored_by: context.ignored_by(source),
             source_path: source.to_string(),
         });
-    };
-    let stack = stack(world, layers)?;
+    }
+    let stack = stack(world, layers_of(runner, from))?;
     select::pick(&stack, source)?.ok_or_else(|| StepError::NoSourceFrom {
         source_path: source.to_string(),
         from: from_label(runner, from),
@@ -126,10 +127,11 @@ fn pick(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Pick,
 /// Digest of what `source` is in `from`.
 fn content(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Digest, StepError> {
     let world = runner.world;
-    let Some(layers) = layers_of(runner, from) else {
+    if let Some(context) = world.context(from) {
         let picked = [pick(runner, from, source)?];
-        return fingerprint(&picked, &mut |file| world.context.content(file));
-    };
+        return fingerprint(&picked, &mut |file| context.content(file));
+    }
+    let layers = layers_of(runner, from);
     // Layers never change: what is in them is hashed once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
@@ -237,16 +239,15 @@ impl Mounted {
     }
 
     fn bind(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
-        match layers_of(runner, &bind.from) {
-            Some(_) => self.bind_layers(runner, bind),
-            None => self.bind_context(runner, bind),
+        match runner.world.context(&bind.from) {
+            None => self.bind_layers(runner, bind),
+            Some(context) => self.bind_context(runner, bind, context),
         }
     }
 
     fn bind_layers(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
         let world = runner.world;
-        let layers = layers_of(runner, &bind.from).unwrap_or_default();
-        let (lowers, below) = lowers(world, layers)?;
+        let (lowers, below) = lowers(world, layers_of(runner, &bind.from))?;
         let scratch = world.store.scratch()?;
         take_over_root(&scratch.dir("upper")?, &below)?;
         scratch.dir("work")?;
@@ -268,8 +269,12 @@ impl Mounted {
         Ok(())
     }
 
-    fn bind_context(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
-        let context = runner.world.context;
+    fn bind_context(
+        &mut self,
+        runner: &Runner<'_>,
+        bind: &BindMount,
+        context: &Context,
+    ) -> Result<(), StepError> {
         let access = Access {
             nodev: true,
             ..access(!bind.writable)

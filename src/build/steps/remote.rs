@@ -122,7 +122,7 @@ fn download(world: &World<'_>, url: &str) -> Result<Fetched, StepError> {
 
 /// The `Authorization` that secrets hold for the URL's host, by the names that BuildKit gives
 /// them: `HTTP_AUTH_HEADER_HOST`, or `HTTP_AUTH_TOKEN_HOST` for a bearer token.
-fn authorization(secrets: &[Secret], url: &str) -> Option<transfer::Secret> {
+pub(in crate::build) fn authorization(secrets: &[Secret], url: &str) -> Option<transfer::Secret> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;

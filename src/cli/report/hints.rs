@@ -16,6 +16,10 @@ use crate::sandbox::{self, LimitError};
 use crate::store;
 use crate::transfer;
 
+/// What to do where programs of another platform can't run.
+const CROSS: &str = "`FROM --platform=$BUILDPLATFORM …` runs a stage here, where `ARG TARGETARCH` tells it what to \
+     make; or give the kernel a binfmt_misc handler with flag F, as qemu-user-static does";
+
 /// Makes the report of an error and of all it came from.
 pub(super) fn report(error: &(dyn Error + 'static)) -> Report {
     match error.downcast_ref::<build::Error>() {
@@ -270,6 +274,7 @@ fn of_step(error: &StepError) -> Option<String> {
         StepError::NoSecret { id } => {
             format!("`--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")
         }
+        StepError::NoEmulation { .. } => CROSS.to_owned(),
         StepError::NoAgent { id } if id == "default" => "`--ssh default`".to_owned(),
         StepError::NoAgent { id } => format!("`--ssh {id}=SOCKET`"),
         StepError::SecretInLayer { .. } => {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::cli::args::Registry;
 use crate::cli::report::Report;
 use crate::cli::{Session, files, ui};
-use crate::image::{Compression, Platform};
+use crate::image::{Compression, Digest, Document, Index, Platform, Raw};
+use crate::store::Store;
 use crate::transfer::{self, Network, Options, PushOptions, Target};
 
 /// Send an image somewhere
@@ -28,7 +29,7 @@ pub(crate) struct Push {
     #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
     compression: Option<(Compression, Option<i32>)>,
 
-    /// Which image of a name that stands for several
+    /// Which image of a name that stands for several [default: all, if all are here]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
 
@@ -90,7 +91,10 @@ impl Push {
             }
         };
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let image = store.image(&target.descriptor.digest, &platform)?;
+        let index = match self.platform {
+            None => whole_index(&store, &target.descriptor.digest)?,
+            Some(_) => None,
+        };
         let (compression, level) = match self.compression {
             Some((compression, level)) => (Some(compression), level),
             None => (None, None),
@@ -105,15 +109,37 @@ impl Push {
             transfer,
             compression,
             level,
+            by_digest: false,
         };
         let shown = session.modest(self.quiet);
-        let digest = transfer::push(&store, &image, &to, &options, &shown)?;
+        let digest = match (&index, &to) {
+            (Some(index), Target::Registry(name)) => {
+                transfer::push_index(&store, index, name, &options, &shown)?
+            }
+            _ => {
+                let image = store.image(&target.descriptor.digest, &platform)?;
+                transfer::push(&store, &image, &to, &options, &shown)?
+            }
+        };
         drop(shown);
         if let Some(path) = &self.digestfile {
             files::write(path, digest.as_str().as_bytes())?;
         }
         ui::data(&digest)
     }
+}
+
+/// Returns the index that the name means, if all its images are in the store.
+fn whole_index(store: &Store, digest: &Digest) -> Result<Option<Raw<Index>>, Report> {
+    let Document::Index(index) = store.document(digest)? else {
+        return Ok(None);
+    };
+    for child in &index.value().manifests {
+        if store.blob(&child.digest)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(index))
 }
 
 #[cfg(test)]

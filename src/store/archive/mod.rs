@@ -21,7 +21,7 @@ use super::Store;
 use super::error::{ArchiveFlaw, Error};
 use super::images::Image;
 use crate::event::Sink;
-use crate::image::{Descriptor, Digest, Reference};
+use crate::image::{Descriptor, Digest, Index, Raw, Reference};
 
 use source::{DirSource, Source, TarSource};
 
@@ -32,6 +32,19 @@ pub struct Named<'a> {
     pub image: &'a Image,
     /// Its names.
     pub names: Vec<Reference>,
+}
+
+/// What is written as it is: images in their final form, and what names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a> {
+    /// The images.
+    pub images: &'a [Image],
+    /// The index over them, where there is one.
+    pub index: Option<&'a Raw<Index>>,
+    /// What the names lead to: the index, or the only image.
+    pub descriptor: &'a Descriptor,
+    /// The names.
+    pub names: &'a [Reference],
 }
 
 /// Which images of an archive are wanted.
@@ -147,6 +160,20 @@ pub fn write_oci_archive(
 ) -> Result<(), Error> {
     let entries = write::entries(store, images, sink)?;
     write::oci_tar(store, &entries, out)
+}
+
+/// Writes images and their index into an OCI layout directory, as [`write_oci_layout`] does.
+pub fn write_whole_layout(store: &Store, whole: &Whole<'_>, dir: &Path) -> Result<(), Error> {
+    write::layout_dir(store, &[write::whole(whole)], dir)
+}
+
+/// Writes images and their index as a tar of an OCI layout.
+pub fn write_whole_archive(
+    store: &Store,
+    whole: &Whole<'_>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    write::oci_tar(store, &[write::whole(whole)], out)
 }
 
 /// Writes one image as a tar of an OCI layout under a tag that need not be a name.

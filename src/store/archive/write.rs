@@ -1,7 +1,7 @@
 //! Writes layouts and archives. What is written depends on the images alone: times are 0, owners
 //! 0:0, the order is fixed and each blob stands once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,16 +15,51 @@ use super::super::Store;
 use super::super::disk;
 use super::super::error::{ArchiveFlaw, Error};
 use super::super::images::{self, Image, LayerRef};
-use super::Named;
 use super::oci::{IMAGE_NAME, REF_NAME};
 use super::take::path_of;
+use super::{Named, Whole};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// An image in the form it is written in, and its entries in the index.
+/// Images in the form they are written in, the index over them if they have one, and their entries
+/// in the layout.
 pub(super) struct Entry {
-    image: Image,
+    images: Vec<Image>,
+    over: Option<Raw<Index>>,
     index: Vec<Descriptor>,
+}
+
+impl Entry {
+    fn of(image: Image, index: Vec<Descriptor>) -> Self {
+        Self {
+            images: vec![image],
+            over: None,
+            index,
+        }
+    }
+
+    /// Writes all but the entries.
+    fn put(&self, files: &mut dyn Files, store: &Store) -> Result<(), Error> {
+        for image in &self.images {
+            put_image(files, store, image)?;
+        }
+        if let Some(index) = &self.over {
+            let name = path_of(index.digest());
+            if !files.has(&name) {
+                put_bytes(files, &name, index.bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes images as they are.
+pub(super) fn whole(whole: &Whole<'_>) -> Entry {
+    Entry {
+        images: whole.images.to_vec(),
+        over: whole.index.cloned(),
+        index: named(whole.descriptor, whole.names),
+    }
 }
 
 /// Prepares images for an OCI layout.
@@ -37,7 +72,7 @@ pub(super) fn entries(
     for named in images {
         let image = store.recompress(named.image, None, None, sink)?;
         let index = index_of(&image, &named.names);
-        entries.push(Entry { image, index });
+        entries.push(Entry::of(image, index));
     }
     Ok(entries)
 }
@@ -56,10 +91,7 @@ pub(super) fn entry_as(
             .annotations
             .insert(REF_NAME.to_owned(), tag.to_owned());
     }
-    Ok(Entry {
-        image,
-        index: vec![descriptor],
-    })
+    Ok(Entry::of(image, vec![descriptor]))
 }
 
 fn described(image: &Image) -> Descriptor {
@@ -70,20 +102,21 @@ fn described(image: &Image) -> Descriptor {
 
 /// Returns the entries of an image in an index: one for each name, one without when it has none.
 fn index_of(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    let bare = described(image);
+    named(&described(image), names)
+}
+
+fn named(bare: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
-        return vec![bare];
+        return vec![bare.clone()];
     }
     let named = names.iter().map(|name| {
         let tag = name.tag().unwrap_or("latest").to_owned();
-        let annotations = [
+        let mut named = bare.clone();
+        named.annotations.extend([
             (IMAGE_NAME.to_owned(), name.full()),
             (REF_NAME.to_owned(), tag),
-        ];
-        Descriptor {
-            annotations: BTreeMap::from(annotations),
-            ..bare.clone()
-        }
+        ]);
+        named
     });
     named.collect()
 }
@@ -199,7 +232,7 @@ pub(super) fn layout_dir(store: &Store, entries: &[Entry], dir: &Path) -> Result
         })?,
     };
     for entry in entries {
-        put_image(&mut files, store, &entry.image)?;
+        entry.put(&mut files, store)?;
         for descriptor in &entry.index {
             let tag = descriptor.annotations.get(REF_NAME);
             let name = descriptor.annotations.get(IMAGE_NAME);
@@ -249,7 +282,7 @@ pub(super) fn oci_tar(store: &Store, entries: &[Entry], out: &mut dyn Write) -> 
     let mut files = TarFiles::new(out);
     put_bytes(&mut files, "oci-layout", LAYOUT)?;
     for entry in entries {
-        put_image(&mut files, store, &entry.image)?;
+        entry.put(&mut files, store)?;
     }
     let all = entries.iter().flat_map(|entry| entry.index.clone());
     let index = Raw::of(Index::oci(all.collect()));

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::Build;
-use crate::build::{ContextSource, DockerfileSource, GitUrl, Request};
+use crate::build::{ContextSource, DockerfileSource, GitUrl, NamedSource, Request};
 use crate::cli::env;
 use crate::cli::report::Report;
 use crate::dockerfile::{self, SourceKind};
@@ -39,10 +39,19 @@ pub(super) fn resolve(
     request.context = context(args.context())?;
     if let ContextSource::Git(url) = &mut request.context {
         keep_git_dir(url, &request.build_args)?;
-        // As with buildx, naming such a repository is leave enough.
-        if url.is_ssh() && request.git.ssh_agent.is_none() {
-            request.git.ssh_agent = env::path("SSH_AUTH_SOCK");
-        }
+    }
+    let named = request
+        .contexts
+        .iter()
+        .filter_map(|named| match &named.source {
+            NamedSource::Files(files) => Some(files),
+            _ => None,
+        });
+    let over_ssh =
+        |context: &ContextSource| matches!(context, ContextSource::Git(url) if url.is_ssh());
+    // As with buildx, naming such a repository is leave enough.
+    if named.chain([&request.context]).any(over_ssh) && request.git.ssh_agent.is_none() {
+        request.git.ssh_agent = env::path("SSH_AUTH_SOCK");
     }
     request.dockerfile = match &args.file {
         None => DockerfileSource::Default,
@@ -64,19 +73,18 @@ fn in_either(file: &Path, context: &Path) -> PathBuf {
     }
 }
 
-fn context(path: &Path) -> Result<ContextSource, Report> {
-    let text = path.to_string_lossy();
-    let is_git = dockerfile::source_kind(&text) == SourceKind::Git;
-    if is_git || text.starts_with("github.com/") {
-        return git(&text).map(ContextSource::Git);
+/// Reads a context that is not on this machine; `None` for one that is.
+pub(super) fn remote(text: &str) -> Result<Option<ContextSource>, String> {
+    match dockerfile::source_kind(text) {
+        SourceKind::Path if !text.starts_with("github.com/") => Ok(None),
+        SourceKind::Url => Ok(Some(ContextSource::Url(text.to_owned()))),
+        SourceKind::Path | SourceKind::Git => git(text).map(|url| Some(ContextSource::Git(url))),
     }
-    if ["http://", "https://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
-    {
-        return Err(Report::wrong_use(format!(
-            "`{text}` is not on this machine: a context is a directory, a tar or `-`"
-        )));
+}
+
+fn context(path: &Path) -> Result<ContextSource, Report> {
+    if let Some(remote) = remote(&path.to_string_lossy()).map_err(Report::wrong_use)? {
+        return Ok(remote);
     }
     let meta = fs::metadata(path).map_err(|error| {
         Report::failed(format!("cannot open the build context {}", path.display())).because(&error)
@@ -88,11 +96,9 @@ fn context(path: &Path) -> Result<ContextSource, Report> {
 }
 
 /// Reads the address of a repository.
-pub(super) fn git(text: &str) -> Result<GitUrl, Report> {
-    GitUrl::parse(text).map_err(|flaw| {
-        let text = format!("`{text}` is no address of a git repository: {flaw}");
-        Report::wrong_use(text)
-    })
+pub(super) fn git(text: &str) -> Result<GitUrl, String> {
+    GitUrl::parse(text)
+        .map_err(|flaw| format!("`{text}` is no address of a git repository: {flaw}"))
 }
 
 /// `--build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1` says what `?keep-git-dir=1` says.

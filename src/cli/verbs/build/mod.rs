@@ -1,8 +1,10 @@
 //! `build`: arguments to a [`build::Request`](crate::build::Request), and its result to files
 //! and standard output.
 
+mod annotation;
 mod context;
 mod grants;
+mod named;
 mod output;
 mod secrets;
 
@@ -14,7 +16,7 @@ use std::time::{Instant, SystemTime};
 use clap::builder::BoolishValueParser;
 use serde_json::json;
 
-use crate::build::{self, Cancel, GitTools, Outcome, Output, Pull, Request};
+use crate::build::{self, Cancel, GitTools, NamedContext, Outcome, Pull, Request};
 use crate::cli::args::{self, IsolationArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
@@ -45,6 +47,11 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
+    /// Files or an image under a name for FROM and `--from`: a directory, a git or http(s) URL,
+    /// `docker-image://IMAGE` or `oci-layout://DIR[:TAG|@DIGEST]`
+    #[arg(long = "build-context", value_name = "NAME=SOURCE", value_parser = named::parse)]
+    contexts: Vec<NamedContext>,
+
     /// Name for the result; may be given several times
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<Reference>,
@@ -61,10 +68,8 @@ pub(crate) struct Build {
     #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
     platforms: Vec<Platform>,
 
-    /// Where the result goes: `type=local|tar|oci|docker|image|registry`, with `dest=`, `name=`,
-    /// `push=`; a directory; or `-` for a tar on standard output
-    #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
-    outputs: Vec<output::Parsed>,
+    #[command(flatten)]
+    output: OutputArgs,
 
     #[command(flatten)]
     cache: CacheArgs,
@@ -87,9 +92,10 @@ pub(crate) struct Build {
     #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = args::label)]
     labels: Vec<(String, String)>,
 
-    /// Annotation of the manifest
-    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
-    annotations: Vec<(String, String)>,
+    /// Annotation, of the manifest or, as `LEVEL:`, of `index`, `manifest-descriptor` or
+    /// `index-descriptor`; `LEVEL[PLATFORM]:` is for one image of several
+    #[arg(long = "annotation", value_name = "[LEVEL:]KEY=VALUE", value_parser = annotation::parse)]
+    annotations: Vec<Annotations>,
 
     /// Network of RUN steps: host or none
     #[arg(
@@ -176,6 +182,41 @@ struct CacheArgs {
     no_cache_filter: Vec<String>,
 }
 
+/// One value of `--annotation`, which may name several levels.
+type Annotations = Vec<build::Annotation>;
+
+/// Where the result goes.
+#[derive(Debug, clap::Args)]
+struct OutputArgs {
+    /// Where the result goes: `type=local|tar|oci|docker|image|registry`, with `dest=`, `name=`,
+    /// `push=` and more; a directory; or `-` for a tar on standard output. May be given several
+    /// times
+    #[arg(short, long = "output", value_name = "OUTPUT", value_parser = output::parse)]
+    outputs: Vec<output::Parsed>,
+
+    /// Put the image into the store: `-o type=image`
+    #[arg(long)]
+    load: bool,
+
+    /// Push the image under its names: `-o type=registry`
+    #[arg(long)]
+    push: bool,
+}
+
+impl OutputArgs {
+    /// Returns all that were asked for, the short forms last.
+    fn all(&self) -> Vec<output::Parsed> {
+        let load = self.load.then(output::load);
+        let push = self.push.then(output::push);
+        self.outputs
+            .iter()
+            .cloned()
+            .chain(load)
+            .chain(push)
+            .collect()
+    }
+}
+
 /// How the result is told.
 #[derive(Debug, clap::Args)]
 struct ResultArgs {
@@ -208,23 +249,6 @@ fn pull_policy(text: &str) -> Result<Pull, String> {
         "never" => Ok(Pull::Never),
         "newer" => Ok(Pull::Newer),
         _ => Err("expected always, missing, never or newer".to_owned()),
-    }
-}
-
-/// `manifest:` before the key is how buildx says what is meant here anyway.
-fn annotation(text: &str) -> Result<(String, String), String> {
-    let text = text.strip_prefix("manifest:").unwrap_or(text);
-    for other in ["index", "index-descriptor", "manifest-descriptor"] {
-        if text
-            .strip_prefix(other)
-            .is_some_and(|rest| rest.starts_with(':'))
-        {
-            return Err(format!("`{other}:` is not annotated, only the manifest is"));
-        }
-    }
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected `KEY=VALUE`".to_owned()),
     }
 }
 
@@ -265,8 +289,11 @@ impl Build {
         self.write_files(&outcome)?;
         if !quiet {
             self.summary(session, &outcome, began);
-        } else if let Some(image) = outcome.image.as_ref().filter(|_| !self.uses_stdout()) {
-            ui::data(&image)?;
+        } else if !self.uses_stdout() {
+            match &outcome.image {
+                Some(image) => ui::data(image)?,
+                None => ui::data(&outcome.descriptor.digest)?,
+            }
         }
         session.cap(&store);
         Ok(ExitCode::SUCCESS)
@@ -298,15 +325,8 @@ impl Build {
     }
 
     fn uses_stdout(&self) -> bool {
-        let to_stdout = |parsed: &output::Parsed| {
-            matches!(
-                parsed.output,
-                Output::Tar { dest: None }
-                    | Output::Oci { dest: None, .. }
-                    | Output::Docker { dest: None, .. }
-            )
-        };
-        self.outputs.iter().any(to_stdout)
+        let outputs = &self.output.outputs;
+        outputs.iter().any(|parsed| parsed.output.is_stdout())
     }
 
     /// Resolves everything that needs no store. The context follows in [`context::resolve`].
@@ -315,20 +335,24 @@ impl Build {
             return Err(Report::wrong_use("an archive is not written to a terminal")
                 .hint("`-o type=…,dest=FILE`, or a pipe behind the command"));
         }
+        if self.platforms.len() > 1 && self.results.iidfile.is_some() {
+            let text = "`--iidfile` holds the id of one image, and several platforms give several";
+            return Err(Report::wrong_use(text).hint("`--metadata-file` has the index's digest"));
+        }
         let network = match self.network {
             args::Network::Host => build::Network::Host,
             args::Network::None => build::Network::None,
         };
         let build_args = self.build_args()?;
-        let epoch = self.epoch(&build_args)?;
-        let asked = self
-            .outputs
-            .iter()
-            .find_map(|output| output.rewrite_timestamp);
-        let more = self
-            .outputs
-            .iter()
-            .flat_map(|output| output.annotations.iter().cloned());
+        let outputs = self.output.all();
+        let own_epoch = outputs.iter().find_map(|output| output.epoch.as_deref());
+        let epoch = self.epoch(own_epoch, &build_args)?;
+        let annotations = self.annotations.iter().flatten();
+        let more = outputs.iter().flat_map(|output| &output.annotations);
+        let mut registry = self.registry.options()?;
+        if outputs.iter().any(|output| output.insecure) {
+            registry.tls_verify = Some(false);
+        }
         let agents = self.secrets.agents()?;
         // Of one name the last counts.
         let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
@@ -336,6 +360,7 @@ impl Build {
         Ok(Request {
             dockerfile: build::DockerfileSource::Default,
             context: build::ContextSource::Empty,
+            contexts: self.contexts.clone(),
             tags: self.tags.clone(),
             build_args,
             target: self.target.clone(),
@@ -344,12 +369,10 @@ impl Build {
             no_cache_filter: self.cache.no_cache_filter.clone(),
             pull: self.pull,
             labels: self.labels.clone(),
-            annotations: self.annotations.iter().cloned().chain(more).collect(),
-            outputs: self
-                .outputs
-                .iter()
-                .map(|parsed| parsed.output.clone())
-                .collect(),
+            annotations: annotations.chain(more).cloned().collect(),
+            rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
+            epoch_from_file: epoch.is_none() && own_epoch.is_none(),
+            outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
             network,
             allow: self.grants.allow.clone(),
             secrets: self.secrets.secrets()?,
@@ -359,13 +382,11 @@ impl Build {
             add_hosts: self.add_hosts.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,
-            // The same inputs are to give the same layers, so their times may not differ.
-            rewrite_timestamp: asked.unwrap_or(epoch.is_some()),
             now: SystemTime::now(),
             jobs: self.jobs.filter(|&jobs| jobs > 0),
             squash: self.squash,
             transfer: transfer::Options {
-                network: Network::new(self.registry.options()?),
+                network: Network::new(registry),
                 ..transfer::Options::default()
             },
             git: GitTools {
@@ -399,13 +420,18 @@ impl Build {
         Ok(out)
     }
 
-    /// Finds the time to build with: `--timestamp`, or the build argument.
-    fn epoch(&self, build_args: &[(String, String)]) -> Result<Option<i64>, Report> {
-        if self.timestamp.is_some() {
+    /// Finds the time to build with: that of an output, `--timestamp`, or the build argument.
+    fn epoch(
+        &self,
+        own: Option<&str>,
+        build_args: &[(String, String)],
+    ) -> Result<Option<i64>, Report> {
+        if own.is_none() && self.timestamp.is_some() {
             return Ok(self.timestamp);
         }
         let given = build_args.iter().rfind(|(key, _)| key == EPOCH);
-        match given.map(|(_, value)| value.trim()) {
+        let given = own.or(given.map(|(_, value)| value.as_str()));
+        match given.map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
                 Report::wrong_use(format!(
@@ -428,11 +454,8 @@ impl Build {
 
     /// All names the result was to get, in full.
     fn names(&self) -> Vec<String> {
-        let more = self.outputs.iter().flat_map(|parsed| match &parsed.output {
-            Output::Oci { names, .. } | Output::Docker { names, .. } => names.as_slice(),
-            Output::Image { names, .. } => names.as_slice(),
-            Output::Local { .. } | Output::Tar { .. } => &[],
-        });
+        let outputs = &self.output.outputs;
+        let more = outputs.iter().flat_map(|parsed| parsed.output.names());
         self.tags.iter().chain(more).map(Reference::full).collect()
     }
 
@@ -444,7 +467,10 @@ impl Build {
         let steps = format!("{} steps run, {} cached", outcome.ran, outcome.cached);
         match &outcome.image {
             Some(image) => session.say(&format!("built {image} in {took}: {steps}")),
-            None => session.say(&format!("done in {took}: {steps}")),
+            None => {
+                let index = &outcome.descriptor.digest;
+                session.say(&format!("built index {index} in {took}: {steps}"));
+            }
         }
         for tag in &outcome.tags {
             session.say(&format!("tagged {tag}"));
@@ -471,17 +497,15 @@ fn warnings(found: &[Warning]) -> String {
 /// Returns what docker's `--metadata-file` holds, as far as there is something to say.
 fn metadata(outcome: &Outcome, names: &str) -> String {
     let mut fields = serde_json::Map::new();
+    let mut add = |key: &str, value| fields.insert(key.to_owned(), value);
     if let Some(image) = &outcome.image {
-        fields.insert(
-            "containerimage.config.digest".to_owned(),
-            json!(image.to_string()),
-        );
+        add("containerimage.config.digest", json!(image.to_string()));
     }
-    if let Some(manifest) = &outcome.manifest {
-        fields.insert("containerimage.digest".to_owned(), json!(manifest.as_str()));
-    }
+    let descriptor = &outcome.descriptor;
+    add("containerimage.descriptor", json!(descriptor));
+    add("containerimage.digest", json!(descriptor.digest.as_str()));
     if !names.is_empty() {
-        fields.insert("image.name".to_owned(), json!(names));
+        add("image.name", json!(names));
     }
     let value = serde_json::Value::Object(fields);
     format!("{value:#}\n")

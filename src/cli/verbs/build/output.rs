@@ -5,8 +5,9 @@
 
 use std::path::PathBuf;
 
-use crate::build::Output;
-use crate::image::Reference;
+use super::annotation;
+use crate::build::{Annotation, Form, Output};
+use crate::image::{Compression, Reference};
 
 /// One `-o`.
 #[derive(Debug, Clone)]
@@ -15,21 +16,35 @@ pub(super) struct Parsed {
     pub(super) output: Output,
     /// `rewrite-timestamp=`.
     pub(super) rewrite_timestamp: Option<bool>,
-    /// `annotation.KEY=`.
-    pub(super) annotations: Vec<(String, String)>,
+    /// `source-date-epoch=`: empty for none, whatever the environment says.
+    pub(super) epoch: Option<String>,
+    /// `registry.insecure=`.
+    pub(super) insecure: bool,
+    /// `annotation.KEY=` and its like.
+    pub(super) annotations: Vec<Annotation>,
 }
+
+const ALL: &[&str] = &["local", "tar", "oci", "docker", "image", "registry"];
+const IMAGES: &[&str] = &["oci", "image", "registry"];
+const PUSHED: &[&str] = &["image", "registry"];
 
 /// The keys of every type, and which types take them.
 const KEYS: &[(&str, &[&str])] = &[
     ("dest", &["local", "tar", "oci", "docker"]),
+    ("mode", &["local"]),
+    ("platform-split", &["local", "tar"]),
     ("name", &["oci", "docker", "image", "registry"]),
-    ("push", &["image"]),
+    ("push", PUSHED),
+    ("push-by-digest", PUSHED),
+    ("registry.insecure", PUSHED),
     ("tar", &["oci"]),
-    (
-        "rewrite-timestamp",
-        &["local", "tar", "oci", "docker", "image", "registry"],
-    ),
-    ("annotation.KEY", &["oci", "image", "registry"]),
+    ("compression", IMAGES),
+    ("compression-level", IMAGES),
+    ("force-compression", IMAGES),
+    ("oci-mediatypes", IMAGES),
+    ("source-date-epoch", ALL),
+    ("rewrite-timestamp", ALL),
+    ("annotation.KEY", IMAGES),
 ];
 
 /// Parses the value of `-o`.
@@ -38,17 +53,14 @@ pub(super) fn parse(text: &str) -> Result<Parsed, String> {
         return Err("expected `type=…`, a directory or `-`".to_owned());
     }
     if !text.contains('=') {
-        let output = match text {
-            "-" => Output::Tar { dest: None },
-            dir => Output::Local {
-                dest: PathBuf::from(dir),
+        let short = match text {
+            "-" => Fields::of("tar"),
+            dir => Fields {
+                dest: Some(PathBuf::from(dir)),
+                ..Fields::of("local")
             },
         };
-        return Ok(Parsed {
-            output,
-            rewrite_timestamp: None,
-            annotations: Vec::new(),
-        });
+        return short.finish();
     }
     let mut fields = Fields::default();
     for field in csv(text)? {
@@ -60,30 +72,62 @@ pub(super) fn parse(text: &str) -> Result<Parsed, String> {
     fields.finish()
 }
 
+/// `--load`: the image in the store.
+pub(super) fn load() -> Parsed {
+    Fields::of("image").finish().expect("an image needs no key")
+}
+
+/// `--push`: every name pushed.
+pub(super) fn push() -> Parsed {
+    Fields::of("registry")
+        .finish()
+        .expect("a registry needs no key")
+}
+
 #[derive(Default)]
 struct Fields {
     kind: Option<String>,
     dest: Option<PathBuf>,
+    delete: bool,
+    split: Option<bool>,
     names: Vec<Reference>,
     push: Option<bool>,
+    by_digest: bool,
+    insecure: bool,
     tar: Option<bool>,
+    form: Form,
+    epoch: Option<String>,
     rewrite_timestamp: Option<bool>,
-    annotations: Vec<(String, String)>,
+    annotations: Vec<Annotation>,
     /// Every key that was given, for the check against the type.
     given: Vec<String>,
 }
 
 impl Fields {
+    fn of(kind: &str) -> Self {
+        Self {
+            kind: Some(kind.to_owned()),
+            ..Self::default()
+        }
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let flag = || match value {
-            "true" | "1" => Ok(Some(true)),
-            "false" | "0" => Ok(Some(false)),
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
             _ => Err(format!("`{key}={value}`: expected `true` or `false`")),
         };
         match key {
             "type" => self.kind = Some(value.to_owned()),
             // `-` is standard output, which is what no destination means.
             "dest" => self.dest = (value != "-").then(|| PathBuf::from(value)),
+            "mode" => {
+                self.delete = match value {
+                    "copy" => false,
+                    "delete" => true,
+                    _ => return Err(format!("`mode={value}`: expected `copy` or `delete`")),
+                }
+            }
             "name" => {
                 let names = value
                     .split(',')
@@ -91,24 +135,34 @@ impl Fields {
                 let names: Result<Vec<_>, _> = names.collect();
                 self.names.extend(names.map_err(|error| error.to_string())?);
             }
-            "push" => self.push = flag()?,
-            "tar" => self.tar = flag()?,
-            "rewrite-timestamp" => self.rewrite_timestamp = flag()?,
-            _ => match key.strip_prefix("annotation.") {
-                Some(name) if !name.is_empty() => {
-                    self.annotations.push((name.to_owned(), value.to_owned()));
-                }
-                _ => return Err(format!("there is no key `{key}`, only {}", known(None))),
+            "platform-split" => self.split = Some(flag()?),
+            "push" => self.push = Some(flag()?),
+            "push-by-digest" => self.by_digest = flag()?,
+            "registry.insecure" => self.insecure = flag()?,
+            "tar" => self.tar = Some(flag()?),
+            "compression" => self.form.compression = Some(compression(value)?),
+            "compression-level" => {
+                let level = value.parse();
+                self.form.level =
+                    Some(level.map_err(|_| format!("`{key}={value}`: expected a number"))?);
+            }
+            "force-compression" => self.form.force = flag()?,
+            "oci-mediatypes" => self.form.docker_types = !flag()?,
+            "source-date-epoch" => self.epoch = Some(value.to_owned()),
+            "rewrite-timestamp" => self.rewrite_timestamp = Some(flag()?),
+            _ => match annotation::of_output(key, value) {
+                Some(annotation) => self.annotations.push(annotation?),
+                None => return Err(format!("there is no key `{key}`, only {}", known(None))),
             },
         }
         self.given.push(key.to_owned());
         Ok(())
     }
 
-    fn finish(self) -> Result<Parsed, String> {
-        let kind = self.kind.as_deref().ok_or("`type=` is missing")?;
+    /// Refuses keys that the type does not take.
+    fn check(&self, kind: &str) -> Result<(), String> {
         for key in self.given.iter().filter(|key| *key != "type") {
-            let name = if key.starts_with("annotation.") {
+            let name = if key.starts_with("annotation") {
                 "annotation.KEY"
             } else {
                 key
@@ -121,34 +175,62 @@ impl Fields {
                 ));
             }
         }
-        let (dest, names) = (self.dest, self.names);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Parsed, String> {
+        let kind = self.kind.as_deref().ok_or("`type=` is missing")?;
+        self.check(kind)?;
+        let (dest, names, form) = (self.dest, self.names, self.form);
         let output = match kind {
             "local" => match dest {
-                Some(dest) => Output::Local { dest },
+                Some(dest) => Output::Local {
+                    dest,
+                    split: self.split,
+                    delete: self.delete,
+                },
                 None => return Err("`type=local` needs `dest=DIR`".to_owned()),
             },
-            "tar" => Output::Tar { dest },
+            "tar" => Output::Tar {
+                dest,
+                split: self.split,
+            },
             "oci" => Output::Oci {
                 dest,
                 tar: self.tar.unwrap_or(true),
                 names,
+                form,
             },
             "docker" => Output::Docker { dest, names },
-            "image" => Output::Image {
+            "image" | "registry" => Output::Image {
                 names,
-                push: self.push.unwrap_or(false),
+                push: self.push.unwrap_or(kind == "registry"),
+                by_digest: self.by_digest,
+                form,
             },
-            "registry" => Output::Image { names, push: true },
             other => {
-                let all = "local, tar, oci, docker, image, registry";
+                let all = ALL.join(", ");
                 return Err(format!("there is no type `{other}`, only {all}"));
             }
         };
         Ok(Parsed {
             output,
             rewrite_timestamp: self.rewrite_timestamp,
+            epoch: self.epoch,
+            insecure: self.insecure,
             annotations: self.annotations,
         })
+    }
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "uncompressed" => Ok(Compression::None),
+        _ => Err(format!(
+            "`compression={text}`: expected `gzip`, `zstd` or `uncompressed`"
+        )),
     }
 }
 
@@ -224,38 +306,59 @@ mod tests {
     #[test]
     fn outputs_are_read_as_docker_writes_them() {
         for (text, want) in [
-            ("out", r#"Local { dest: "out" }"#),
-            ("-", "Tar { dest: None }"),
-            ("type=local,dest=a b", r#"Local { dest: "a b" }"#),
-            ("type=tar", "Tar { dest: None }"),
-            ("type=tar,dest=-", "Tar { dest: None }"),
-            (r#"type=tar,"dest=a,b""#, r#"Tar { dest: Some("a,b") }"#),
             (
-                "type=oci,dest=o.tar",
-                r#"Oci { dest: Some("o.tar"), tar: true, names: [] }"#,
+                "out",
+                r#"Local { dest: "out", split: None, delete: false }"#,
             ),
+            ("-", "Tar { dest: None, split: None }"),
             (
-                "type=oci,tar=false,dest=o",
-                r#"Oci { dest: Some("o"), tar: false, names: [] }"#,
+                "type=local,dest=a b,mode=delete,platform-split=false",
+                r#"Local { dest: "a b", split: Some(false), delete: true }"#,
+            ),
+            ("type=tar,dest=-", "Tar { dest: None, split: None }"),
+            (
+                r#"type=tar,"dest=a,b""#,
+                r#"Tar { dest: Some("a,b"), split: None }"#,
             ),
             (
                 "type=docker,dest=d.tar",
                 r#"Docker { dest: Some("d.tar"), names: [] }"#,
             ),
-            ("type=image,push=true", "Image { names: [], push: true }"),
-            ("type=registry", "Image { names: [], push: true }"),
         ] {
             assert_eq!(shown(text), want, "{text}");
         }
+        let pushed = |text| match parse(text).unwrap().output {
+            Output::Image { push, .. } => push,
+            _ => panic!("an image"),
+        };
+        assert!(pushed("type=registry") && pushed("type=image,push=true"));
+        assert!(!pushed("type=image") && !pushed("type=registry,push=false"));
         let parsed =
             parse(r#"type=image,"name=a,b:1",annotation.k=v,rewrite-timestamp=true"#).unwrap();
-        let Output::Image { names, .. } = parsed.output else {
-            panic!("an image")
-        };
-        let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+        let names: Vec<String> = parsed
+            .output
+            .names()
+            .iter()
+            .map(Reference::familiar)
+            .collect();
         assert_eq!(names, ["a:latest", "b:1"]);
-        assert_eq!(parsed.annotations, [("k".to_owned(), "v".to_owned())]);
+        assert_eq!(parsed.annotations[0].key, "k");
         assert_eq!(parsed.rewrite_timestamp, Some(true));
+    }
+
+    #[test]
+    fn the_form_of_an_image_is_read() {
+        let text = "type=oci,dest=o,tar=false,compression=zstd,compression-level=7,force-compression=true,oci-mediatypes=false";
+        let Output::Oci { tar, form, .. } = parse(text).unwrap().output else {
+            panic!("a layout")
+        };
+        let want = Form {
+            compression: Some(Compression::Zstd),
+            level: Some(7),
+            force: true,
+            docker_types: true,
+        };
+        assert_eq!((tar, form), (false, want));
     }
 
     #[test]
@@ -270,7 +373,7 @@ mod tests {
             ),
             (
                 "type=local,dest=x,name=y",
-                "`type=local` takes no `name`, only dest, rewrite-timestamp",
+                "`type=local` takes no `name`, only dest, mode, platform-split, source-date-epoch, rewrite-timestamp",
             ),
             (
                 "type=oci,tar=maybe",
@@ -285,6 +388,6 @@ mod tests {
         ] {
             assert_eq!(shown(text), want, "{text}");
         }
-        assert!(shown("type=tar,dst=x").starts_with("there is no key `dst`, only dest, name"));
+        assert!(shown("type=tar,dst=x").starts_with("there is no key `dst`, only dest, mode"));
     }
 }

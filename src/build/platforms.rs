@@ -1,0 +1,258 @@
+//! A build for each platform: all are planned before any runs, and all are done before any is
+//! named.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use crate::dockerfile::{self, Dockerfile, Warning};
+use crate::event::Sink;
+use crate::image::{Digest, Index, Platform, Raw};
+use crate::layer::{EncodeOptions, Stack, Time};
+use crate::store::{Image, Store};
+
+use super::annotations::{self, Level};
+use super::check::{self, Linter};
+use super::commit::{self, Built};
+use super::epoch;
+use super::error::Error;
+use super::eval::{self, Input, Numbers};
+use super::exec::{self, Cancel};
+use super::images::{self, BaseImage};
+use super::request::Request;
+use super::scope::BuildArgs;
+use super::secret::Guard;
+use super::sources::Sources;
+use super::squash::squash;
+use super::stage::{Counts, World, layer_refs};
+use super::step::{ImageNeed, Plan};
+use super::steps::remote::Fetches;
+
+/// The plan for one platform.
+pub(super) struct Target {
+    platform: Platform,
+    pub(super) plan: Plan,
+    images: Vec<BaseImage>,
+}
+
+/// What all platforms of a build share.
+pub(super) struct Shared<'a> {
+    pub(super) store: &'a Store,
+    pub(super) request: &'a Request,
+    pub(super) sources: &'a Sources,
+    pub(super) named: &'a BTreeMap<usize, super::sources::Files>,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) cancel: &'a Cancel,
+    pub(super) counts: &'a Mutex<Counts>,
+    pub(super) fetches: &'a Fetches,
+    pub(super) guard: &'a Guard,
+    /// Caches that this build has used.
+    pub(super) caches: &'a Mutex<BTreeSet<Digest>>,
+    /// The caller's `/etc/resolv.conf`.
+    pub(super) resolv_conf: &'a [u8],
+}
+
+/// An image that was made, for one platform.
+pub(super) struct Made {
+    pub(super) image: Image,
+    pub(super) platform: Platform,
+    built: Arc<Built>,
+}
+
+impl Made {
+    /// Returns its file system.
+    pub(super) fn files(&self, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
+        let trees = store.trees(&layer_refs(&self.built.layers), sink)?;
+        let trees = trees.iter().map(|tree| tree.fd()).collect();
+        Ok(Stack::new(trees, store.marks()))
+    }
+}
+
+/// What there is to do, and what the linter says about it.
+pub(super) struct Planned<'r> {
+    /// The request, with the epoch that the Dockerfile names.
+    pub(super) request: Cow<'r, Request>,
+    pub(super) targets: Vec<Target>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Reads the Dockerfile and plans the build for every platform that was asked for.
+pub(super) fn plan<'r>(
+    store: &Store,
+    request: &'r Request,
+    sources: &Sources,
+    sink: &dyn Sink,
+) -> Result<Planned<'r>, Error> {
+    let file = &sources.file;
+    let options = check::options(&BuildArgs::new(&request.build_args), file)?;
+    let mut found = Vec::new();
+    let parsed = dockerfile::parse_reporting(file, &mut found);
+    let linter = Linter::new(found);
+    let planned = match &parsed {
+        Ok(parsed) => epoch::settle(request, parsed, file).and_then(|request| {
+            let targets = evaluate(store, &request, parsed, sources, &linter, sink)?;
+            Ok((request, targets))
+        }),
+        Err(error) => Err(Error::Dockerfile {
+            file: Arc::clone(file),
+            error: error.clone(),
+        }),
+    };
+    let warnings = linter.findings(&options, parsed.as_ref().ok());
+    check::report(&warnings, sink);
+    let (request, targets) = planned?;
+    match check::violation(&options, &warnings) {
+        Some(error) => Err(error),
+        None => Ok(Planned {
+            request,
+            targets,
+            warnings,
+        }),
+    }
+}
+
+fn evaluate(
+    store: &Store,
+    request: &Request,
+    parsed: &Dockerfile,
+    sources: &Sources,
+    linter: &Linter,
+    sink: &dyn Sink,
+) -> Result<Vec<Target>, Error> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in request.platforms.iter().map(Platform::normalised) {
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    let mut numbers = Numbers::new(platforms.len());
+    // What the first platform's evaluation finds is not told again.
+    let unheard = Linter::new(Vec::new());
+    for platform in platforms.iter().filter(|_| platforms.len() > 1) {
+        let input = Input {
+            dockerfile: parsed,
+            file: &sources.file,
+            request,
+            platform,
+            ignore: sources.files.context.ignore(),
+            lint: &unheard,
+        };
+        eval::check_programs(&input)?;
+    }
+    let mut targets: Vec<Target> = Vec::new();
+    for platform in platforms {
+        let mut images = Vec::new();
+        let mut resolve = |need: &ImageNeed| {
+            let image = images::resolve(store, request, need, sink)?;
+            let config = image.config().clone();
+            images.push(image);
+            Ok(Some(config))
+        };
+        let input = Input {
+            dockerfile: parsed,
+            file: &sources.file,
+            request,
+            platform: &platform,
+            ignore: sources.files.context.ignore(),
+            lint: if targets.is_empty() { linter } else { &unheard },
+        };
+        let plan = eval::evaluate(&input, &mut numbers, &mut resolve)?;
+        targets.push(Target {
+            platform,
+            plan,
+            images,
+        });
+    }
+    Ok(targets)
+}
+
+/// Returns the named contexts that the plans read.
+pub(super) fn contexts(targets: &[Target]) -> BTreeSet<usize> {
+    let used = targets.iter().flat_map(|target| &target.plan.contexts);
+    used.copied().collect()
+}
+
+/// Runs one plan, and commits what came of it.
+pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
+    let Shared {
+        store,
+        request,
+        sink,
+        ..
+    } = *shared;
+    let world = World {
+        store,
+        request,
+        file: &shared.sources.file,
+        images: &target.images,
+        context: &shared.sources.files.context,
+        named: shared.named,
+        sink,
+        cancel: shared.cancel,
+        counts: shared.counts,
+        fetches: shared.fetches,
+        guard: shared.guard,
+        caches: shared.caches,
+        resolv_conf: shared.resolv_conf,
+    };
+    let built = exec::run(&target.plan, &world)?;
+    let mut built = Arc::clone(&built[&target.plan.target]);
+    if request.squash {
+        let options = EncodeOptions {
+            clamp: world.clamp(),
+        };
+        let created = commit::rfc3339(request.created());
+        built = Arc::new(squash(store, &built, &options, &created, sink)?);
+    }
+    let stage = &target.plan.stages[target.plan.target];
+    // A stage that says its platform makes an image for that one, whatever was asked for.
+    let platform = stage.platform.clone();
+    let epoch = request.source_date_epoch.map(Time::from_secs);
+    let author = stage.author.as_deref();
+    let config = commit::config(
+        &built,
+        &stage.config,
+        author,
+        &platform,
+        &request.labels,
+        epoch,
+    );
+    let own = annotations::of(
+        &request.annotations,
+        Level::Manifest,
+        Some(&target.platform),
+    );
+    let manifest = commit::manifest(&built, &config, own);
+    let image = store.put_image(&manifest, &config)?;
+    Ok(Made {
+        image,
+        platform,
+        built,
+    })
+}
+
+/// Makes the index over the images of several platforms, and stores it.
+pub(super) fn index(
+    store: &Store,
+    request: &Request,
+    made: &[Made],
+) -> Result<Option<Raw<Index>>, Error> {
+    if !wants_index(request, made.len()) {
+        return Ok(None);
+    }
+    let images = made.iter().map(|made| (&made.image, &made.platform));
+    let index = annotations::index(images, &request.annotations);
+    store.put(index.bytes())?;
+    Ok(Some(index))
+}
+
+/// Whether the result is an index: for several platforms, or where the caller insists.
+pub(super) fn wants_index(request: &Request, platforms: usize) -> bool {
+    let insists = |(key, value): &(String, String)| {
+        key == "BUILDKIT_MULTI_PLATFORM" && matches!(value.as_str(), "1" | "true")
+    };
+    platforms > 1 || request.build_args.iter().any(insists)
+}

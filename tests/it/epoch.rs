@@ -1,0 +1,171 @@
+//! The time a build is made with: in the config, in the layers, in files that are written.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::Value;
+
+use crate::support::TestEnv;
+
+const EPOCH: &str = "1600000000";
+const SHOWN: &str = "2020-09-13T12:26:40Z";
+
+fn context() -> TestEnv {
+    TestEnv::new()
+        .dockerfile("FROM scratch\nWORKDIR /w\nCOPY a a\nLABEL a=b\n")
+        .file("a", "a")
+}
+
+/// The config of the image `name`.
+fn config(t: &TestEnv, name: &str) -> Value {
+    t.cooper(&["save", "-o", "../saved.tar", name]).ok();
+    let mut tar = tar::Archive::new(fs::File::open(t.beside("saved.tar")).unwrap());
+    let mut files = std::collections::HashMap::new();
+    for entry in tar.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        files.insert(path, bytes);
+    }
+    let listed: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    serde_json::from_slice(&files[listed[0]["Config"].as_str().unwrap()]).unwrap()
+}
+
+fn times(config: &Value) -> Vec<&str> {
+    let history = config["history"].as_array().unwrap().iter();
+    let all = history.chain([config]);
+    all.map(|entry| entry["created"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_epoch_dates_image_and_history() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    t.build_with(&["-t", "x"]).ok();
+    assert_eq!(times(&config(&t, "x")), [SHOWN; 4]);
+    let t = context();
+    t.build_with(&[
+        "-t",
+        "x",
+        "--build-arg",
+        &format!("SOURCE_DATE_EPOCH={EPOCH}"),
+    ])
+    .ok();
+    assert_eq!(times(&config(&t, "x")), [SHOWN; 4]);
+    t.build_with(&["-t", "y", "--timestamp", EPOCH]).ok();
+    assert_eq!(times(&config(&t, "y")), [SHOWN; 4]);
+}
+
+#[test]
+fn a_global_arg_of_the_dockerfile_is_the_epoch_of_nobody_else() {
+    let t = context();
+    t.write(
+        "Dockerfile",
+        format!("ARG SOURCE_DATE_EPOCH={EPOCH}\nFROM scratch\nCOPY a /a\n"),
+    );
+    t.build_with(&["-t", "x"]).ok();
+    assert_eq!(times(&config(&t, "x")), [SHOWN; 2]);
+    t.build_with(&["-t", "x", "--build-arg", "SOURCE_DATE_EPOCH=0"])
+        .ok();
+    assert_eq!(times(&config(&t, "x")), ["1970-01-01T00:00:00Z"; 2]);
+    t.write(
+        "Dockerfile",
+        "ARG SOURCE_DATE_EPOCH=soon\nFROM scratch\nCOPY a /a\n",
+    );
+    t.build().fails(1).says("expected seconds since 1970");
+}
+
+#[test]
+fn an_output_has_the_last_word_about_the_epoch() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    t.build_with(&["-o", "type=image,name=x,source-date-epoch=0"])
+        .ok();
+    assert_eq!(times(&config(&t, "x")), ["1970-01-01T00:00:00Z"; 4]);
+    t.build_with(&["-o", "type=image,name=y,source-date-epoch="])
+        .ok();
+    assert!(times(&config(&t, "y")).iter().all(|time| *time != SHOWN));
+}
+
+#[test]
+fn files_that_are_written_are_not_later_than_the_epoch() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    t.build_with(&["-o", "out", "-o", "type=tar,dest=../x.tar"])
+        .ok();
+    let epoch: i64 = EPOCH.parse().unwrap();
+    for name in ["out/w", "out/w/a"] {
+        assert_eq!(fs::metadata(t.path(name)).unwrap().mtime(), epoch, "{name}");
+    }
+    let mut tar = tar::Archive::new(fs::File::open(t.beside("x.tar")).unwrap());
+    for entry in tar.entries().unwrap() {
+        let time = entry.unwrap().header().mtime().unwrap();
+        assert_eq!(i64::try_from(time).unwrap(), epoch);
+    }
+}
+
+#[test]
+fn times_that_are_early_enough_stay() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::options().write(true).open(t.path("a")).unwrap();
+    file.set_modified(old).unwrap();
+    t.build_with(&["-o", "out"]).ok();
+    assert_eq!(
+        fs::metadata(t.path("out/w/a")).unwrap().mtime(),
+        1_000_000_000
+    );
+}
+
+#[test]
+fn two_cold_builds_with_an_epoch_give_one_digest() {
+    let digest = || {
+        let t = TestEnv::new().var("SOURCE_DATE_EPOCH", EPOCH);
+        t.busybox("localhost/busybox");
+        t.write(
+            "Dockerfile",
+            "FROM localhost/busybox\nRUN mkdir /d && echo a > /d/a && rm /bin/ls\nCOPY . /c\n",
+        );
+        t.build_with(&["-o", "type=oci,dest=../x.oci", "--metadata-file", "../meta"])
+            .ok();
+        let meta: Value = serde_json::from_slice(&fs::read(t.beside("meta")).unwrap()).unwrap();
+        meta["containerimage.digest"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest(), digest());
+}
+
+#[test]
+fn layers_and_history_of_the_base_stay_as_they_are() {
+    let t = context();
+    t.build_with(&["-t", "localhost/base"]).ok();
+    let base = config(&t, "localhost/base");
+    t.write("Dockerfile", "FROM localhost/base\nCOPY a /b\n");
+    t.build_with(&["-t", "x", "--timestamp", "1"]).ok();
+    let made = config(&t, "x");
+    let old = base["rootfs"]["diff_ids"].as_array().unwrap();
+    assert_eq!(
+        &made["rootfs"]["diff_ids"].as_array().unwrap()[..old.len()],
+        old.as_slice()
+    );
+    let old = base["history"].as_array().unwrap();
+    assert_eq!(
+        &made["history"].as_array().unwrap()[..old.len()],
+        old.as_slice()
+    );
+    assert_eq!(
+        made["history"][old.len()]["created"],
+        "1970-01-01T00:00:01Z"
+    );
+}
+
+#[test]
+fn without_rewriting_layers_keep_their_times() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    t.build_with(&["-o", "type=image,name=x,rewrite-timestamp=false"])
+        .ok();
+    let kept = config(&t, "x");
+    t.build_with(&["-o", "type=image,name=x,rewrite-timestamp=true"])
+        .ok();
+    let clamped = config(&t, "x");
+    assert_eq!(times(&kept), times(&clamped));
+    assert_ne!(kept["rootfs"]["diff_ids"], clamped["rootfs"]["diff_ids"]);
+}
