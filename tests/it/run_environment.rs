@@ -34,6 +34,7 @@ fn users_and_groups_are_those_of_the_image() {
         "USER app:staff\nRUN test \"$(id -u):$(id -g):$(id -G)\" = '1000:50:50'\n",
         "USER 1000:4\nRUN test \"$(id -u):$(id -g):$(id -G)\" = '1000:4:4'\n",
         "USER 4321\nRUN test \"$(id -u):$(id -g):$(id -G)\" = '4321:0:0'\n",
+        "RUN test \"$(sed -n 's/^Groups:\t//p' /proc/self/status)\" = '0 '\n",
         "USER 4321:9\nRUN test \"$(id -u):$(id -g):$(id -G)\" = '4321:9:9'\n",
     ))
     .build()

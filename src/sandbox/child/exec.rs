@@ -137,7 +137,11 @@ fn set_limit(limit: &Rlimit) -> Result<(), Errno> {
 fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
     drop_bounding(plan.caps).at(Stage::Capabilities, "the program")?;
     let ids = || {
-        let groups: Vec<Gid> = who.groups.iter().copied().map(Gid::from_raw).collect();
+        // The own group is among them, as with Docker: a program that changed its group could
+        // else get past permissions that shut the first one out (CVE-2022-36109).
+        let own = (!who.groups.contains(&who.gid)).then_some(who.gid);
+        let groups = own.into_iter().chain(who.groups.iter().copied());
+        let groups: Vec<Gid> = groups.map(Gid::from_raw).collect();
         rustix::thread::set_thread_groups(&groups)?;
         let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
