@@ -254,13 +254,13 @@ fn t_mnt_6_nothing_of_the_caller_is_seen_inside() {
             "Dockerfile",
             concat!(
                 "FROM busybox\n",
-                "RUN env | sort | sed 's/=.*//' | tr '\\n' ' '; echo; echo fds $(ls /proc/self/fd | tr '\\n' ' '); cat /proc/keys 2>&1 | grep -c sentinel; true\n",
+                "RUN env | sort | sed 's/=.*//' | tr '\\n' ' '; echo; echo fds $(ls /proc/self/fd | tr '\\n' ' ')\n",
                 "RUN ! tr '\\0' '\\n' < /proc/1/environ 2>/dev/null | grep -i sentinel; ! grep -ra caller- /proc/*/environ 2>/dev/null\n",
             ),
         );
         // Descriptors 3 to 50 are open and inherited.
-        let script = "i=3; while [ $i -le 9 ]; do eval \"exec $i</etc/hostname\"; i=$((i+1)); done; \
-                      keyctl add user sentinel x @s >/dev/null 2>&1; exec \"$0\" build --progress=plain .";
+        let script = "for i in $(seq 3 50); do eval \"exec $i</etc/hostname\"; done; \
+                      exec \"$0\" build --progress=plain .";
         let out = t
             .command("/bin/bash")
             .args(["-c", script, env!("CARGO_BIN_EXE_cooper")])

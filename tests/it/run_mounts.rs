@@ -262,6 +262,7 @@ fn a_tmpfs_is_empty_hides_what_is_below_and_has_the_size_asked_for() {
         "RUN --mount=type=tmpfs,target=/t test -z \"$(ls -A /t)\" && touch /t/f\n",
         "RUN test -e /t/below && test ! -e /t/f\n",
         "RUN --mount=type=tmpfs,target=/t,size=64k dd if=/dev/zero of=/t/f bs=1k count=60 && ! dd if=/dev/zero of=/t/g bs=1k count=60\n",
+        "RUN --mount=type=tmpfs,target=/t test \"$(stat -c %a:%u:%g /t)\" = 1777:0:0 && grep -q ' /t tmpfs rw,nosuid,relatime' /proc/mounts\n",
         "RUN --mount=type=bind,from=scratch,target=/e,rw touch /e/f\n",
     ));
 }

@@ -186,7 +186,11 @@ pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepEr
                     size: *size,
                     mode: 0o1777,
                 };
-                mounted.add(target, kind, access(*read_only));
+                let access = Access {
+                    nosuid: true,
+                    ..access(*read_only)
+                };
+                mounted.add(target, kind, access);
             }
             StepMount::Secret(secret) => mounted.secret(runner, secret)?,
             StepMount::Ssh(ssh) => {
