@@ -214,6 +214,11 @@ impl Drop for Group {
     }
 }
 
+/// Whether memory, processors and processes could be limited here.
+pub(super) fn probe() -> Result<(), LimitError> {
+    delegated(&["memory", "cpu", "pids"]).map(drop)
+}
+
 /// The group to make groups in, with `needed` switched on for them.
 fn delegated(needed: &[&'static str]) -> Result<PathBuf, LimitError> {
     let what = || words(needed);

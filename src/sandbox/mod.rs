@@ -24,6 +24,7 @@ mod exe;
 mod isolation;
 mod parent;
 mod plan;
+pub mod probe;
 mod remember;
 mod report;
 mod seccomp;

@@ -190,6 +190,16 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Moves this process into a new mount namespace and its next child into a new pid namespace
+/// (unshare(2)).
+pub fn unshare_mounts_and_pids() -> io::Result<()> {
+    // SAFETY: integers only; neither namespace changes memory or descriptors of the process.
+    check(i64::from(unsafe {
+        libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID)
+    }))
+    .map(drop)
+}
+
 /// Moves this process into a new cgroup namespace, whose root is the group it is in
 /// (unshare(2)).
 pub fn unshare_cgroup() -> io::Result<()> {

@@ -23,3 +23,12 @@ pub fn install(program: &[Instruction]) -> io::Result<()> {
     // instructions and writes nothing through the pointer.
     check(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const filter) }).map(drop)
 }
+
+/// Whether the kernel can ask another process about a call (seccomp(2),
+/// SECCOMP_GET_ACTION_AVAIL with SECCOMP_RET_USER_NOTIF): ok, or its refusal.
+pub fn has_notify() -> io::Result<()> {
+    let action: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    let (question, flags) = (libc::SECCOMP_GET_ACTION_AVAIL, 0);
+    // SAFETY: the kernel reads one u32 through the pointer, and writes nothing.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, question, flags, &raw const action) }).map(drop)
+}

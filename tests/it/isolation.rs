@@ -138,3 +138,50 @@ fn a_container_can_be_opened_and_closed() {
         .fails(125)
         .says("`--memory-swap` goes with `--memory`");
 }
+
+#[test]
+fn doctor_tries_each_gate_and_names_the_way_that_is_taken() {
+    let out = TestEnv::new().cooper(&["doctor"]).ok().stdout();
+    assert!(out.starts_with("rung:           root"), "{out}");
+    for gate in [
+        "overlay",
+        "fresh /proc",
+        "pivot_root",
+        "seccomp",
+        "seccomp notify",
+    ] {
+        assert!(
+            out.lines().any(|line| line == format!("ok   {gate}")),
+            "{out}"
+        );
+    }
+    let rung = |user: &str| {
+        let args = ["doctor", "--format", "{{.Rung}}"];
+        TestEnv::as_user(user).cooper(&args).ok().stdout()
+    };
+    assert_eq!(
+        (rung("sub").as_str(), rung("nosub").as_str()),
+        ("subid", "single-id")
+    );
+    let out = TestEnv::as_user("nosub").cooper(&["doctor"]).ok().stdout();
+    assert!(
+        out.contains("no   id maps: /etc/subuid has no range for `nosub`"),
+        "{out}"
+    );
+    assert!(out.contains("fix: usermod --add-subuids"), "{out}");
+}
+
+#[test]
+fn t_rt_15_the_store_is_for_its_owner_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let t = TestEnv::new();
+    let script = "umask 0; exec \"$0\" --root \"$1\" images";
+    let ran = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_cooper")])
+        .arg(t.root())
+        .status()
+        .unwrap();
+    assert!(ran.success());
+    let mode = std::fs::metadata(t.root()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+}

@@ -317,3 +317,13 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
         assert!(ran > 0, "no run ever succeeded");
     });
 }
+
+#[test]
+fn t_rt_9_control_groups_can_not_be_changed_from_inside() {
+    let t = fixture();
+    let script = "cd /sys/fs/cgroup && for d in . *; do \
+            mkdir $d/x 2>/dev/null && echo made $d/x; \
+            (echo $$ > $d/cgroup.procs) 2>/dev/null && echo entered $d; \
+        done; true";
+    assert_eq!(run(&t.sh(script)).ok(), "");
+}

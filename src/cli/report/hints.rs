@@ -229,6 +229,11 @@ fn of_namespace(error: &EnterError) -> Option<String> {
     })
 }
 
+/// What to do about a limit that can't be kept.
+pub(crate) fn limit_hint(error: &LimitError) -> String {
+    of_limit(error).unwrap_or_default()
+}
+
 fn of_limit(error: &LimitError) -> Option<String> {
     Some(match error {
         LimitError::NotDelegated { .. } => {

@@ -16,6 +16,8 @@
 
 mod hints;
 
+pub(crate) use hints::limit_hint;
+
 use std::error::Error;
 use std::ops::Range;
 

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod df;
+mod doctor;
 mod fsck;
 mod history;
 mod images;
@@ -43,6 +44,7 @@ pub(crate) enum Verb {
     History(history::History),
     Prune(prune::Prune),
     Df(df::Df),
+    Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
     Import(import::Import),
     Save(save::Save),
@@ -61,6 +63,7 @@ impl Verb {
             Self::Build(verb) => return verb.run(session),
             Self::Fsck(verb) => return verb.run(session),
             Self::Check(verb) => return verb.run(session),
+            Self::Doctor(verb) => return verb.run(),
             Self::Images(verb) => verb.run(session),
             Self::Rmi(verb) => verb.run(session),
             Self::Tag(verb) => verb.run(session),
