@@ -314,6 +314,12 @@ pub enum StepError {
         /// The limit.
         limit: u64,
     },
+    /// Programs can't be shut in here, so none is run.
+    #[error("RUN can't be isolated here")]
+    NoIsolation {
+        /// What is in the way.
+        source: sandbox::userns::Refusal,
+    },
     /// The sandbox did not start.
     #[error("cannot start \"{command}\"")]
     Sandbox {

@@ -7,6 +7,7 @@ use crate::dockerfile::Warning;
 use crate::image::{Compression, Descriptor, ImageId, Platform, Reference};
 use crate::layer::Time;
 use crate::sandbox::Isolation;
+use crate::sandbox::userns::Refusal;
 use crate::transfer;
 
 use super::annotations::Annotation;
@@ -187,6 +188,8 @@ pub struct Request {
     pub ssh: Vec<SshAgent>,
     /// How far RUN steps are shut in.
     pub isolation: Isolation,
+    /// Why no program can be run on this machine, if that is so. All else is done without.
+    pub no_isolation: Option<Refusal>,
     /// `--add-host`, as `(host, address)`.
     pub add_hosts: Vec<(String, String)>,
     /// Proxy variables of the caller that predefined ARGs pass on to RUN.

@@ -24,7 +24,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", hide_default_value = true)]
     pub(crate) root: Option<PathBuf>,
 
-    /// How privileges are come by: root, subid, outer-userns, single-id or chroot;
+    /// How privileges are come by: root, subid, outer-userns, single-id or chroot (no RUN);
     /// `COOPER_ISOLATION` names another default [default: the best there is]
     #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
     pub(crate) isolation: Option<Isolation>,

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::ui::{self, Level, Progress, Shown};
 use crate::event::{Event, Sink};
 use crate::layer::Ownership;
-use crate::sandbox::userns::{self, Footing, HostInfo, Isolation};
+use crate::sandbox::userns::{self, Footing, HostInfo, Isolation, Refusal};
 use crate::store::{self, Store};
 
 /// One run of a command.
@@ -153,7 +153,7 @@ impl Rung {
             userns::Rung::SubIds => "user namespace, ids mapped by newuidmap",
             userns::Rung::Outer => "user namespace inside a container, ids mapped by itself",
             userns::Rung::SingleId => "user namespace with a single id, owners are remembered",
-            userns::Rung::Chroot => "no user namespace, chroot where that is allowed",
+            userns::Rung::Chroot => "none, RUN is refused",
         };
         let why = match &self.0.refusal {
             Some(refusal) => format!("{text}: {refusal}"),
@@ -163,6 +163,11 @@ impl Rung {
             what: "isolation",
             text: &why,
         });
+    }
+
+    /// Returns why no program can be run, if that is so.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.0.refusal.as_ref()
     }
 }
 

@@ -35,6 +35,7 @@ mod run_grants;
 mod run_mounts;
 mod run_secrets;
 mod rungs_files;
+mod rungs_none;
 mod rungs_run;
 mod running;
 mod space;

@@ -176,6 +176,10 @@ pub(in crate::build) fn make(
     built: &Built,
 ) -> Result<Made, StepError> {
     let world = runner.world;
+    if let Some(refusal) = &world.request.no_isolation {
+        let source = refusal.clone();
+        return Err(StepError::NoIsolation { source });
+    }
     let (lowers, below) = lowers(world, &built.layers)?;
     let mounted = mounts::make(runner, run)?;
     let scratch = world.store.scratch()?;

@@ -313,6 +313,10 @@ impl NewContainer {
             return Err(Report::failed(format!("{} exists already", path.display())));
         }
         let (store, rung) = session.store_with_power()?;
+        if let Some(refusal) = rung.refusal() {
+            let report = Report::failed("a container can't be isolated here");
+            return Err(report.because(refusal));
+        }
         // Threads of a pull must not take the signals that are the program's.
         let held = signals::Held::new()?;
         let shown = session.modest(self.quiet);

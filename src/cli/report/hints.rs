@@ -93,6 +93,9 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<store::Error>() {
         return of_store(error);
     }
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return of_refusal(refusal);
+    }
     if let Some(error) = error.downcast_ref::<EnterError>() {
         return of_namespace(error);
     }
@@ -208,23 +211,33 @@ fn of_git(error: &GitError) -> Option<String> {
 }
 
 fn of_namespace(error: &EnterError) -> Option<String> {
-    Some(match error {
-        EnterError::Refused(Refusal::NoRange { user, .. } | Refusal::SmallRange { user, .. }) => {
-            format!(
-                "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, as root"
-            )
+    match error {
+        EnterError::Refused(refusal) => of_refusal(refusal),
+        EnterError::Kernel { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+            Some(APPARMOR.to_owned())
         }
-        EnterError::Refused(Refusal::NoHelper { .. }) => {
-            "`apt-get install uidmap`, as root".to_owned()
-        }
-        EnterError::Refused(Refusal::NamespacesOff { .. }) => {
+        _ => None,
+    }
+}
+
+/// What lets user namespaces be made.
+const APPARMOR: &str = "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, as root, where \
+     AppArmor forbids user namespaces; `--security-opt seccomp=unconfined` for the container \
+     around, where its filter does";
+
+fn of_refusal(refusal: &Refusal) -> Option<String> {
+    Some(match refusal {
+        Refusal::NoRange { user, .. } | Refusal::SmallRange { user, .. } => format!(
+            "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, as root"
+        ),
+        Refusal::NoHelper { .. } => "`apt-get install uidmap`, as root".to_owned(),
+        Refusal::NamespacesOff { .. } => {
             "`sysctl user.max_user_namespaces=15000`, as root".to_owned()
         }
-        EnterError::Kernel { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
-            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, as root, where AppArmor \
-             forbids user namespaces"
-                .to_owned()
-        }
+        Refusal::NamespacesForbidden { .. } => APPARMOR.to_owned(),
+        Refusal::AskedFor => "leave `--isolation=chroot` out: the best there is will be taken, or \
+             `--isolation=single-id`, which needs no privilege"
+            .to_owned(),
         _ => return None,
     })
 }

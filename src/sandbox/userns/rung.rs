@@ -29,8 +29,8 @@ pub enum Rung {
     Outer,
     /// A user namespace with one id, or with too few; owners are remembered.
     SingleId,
-    /// No user namespace. Programs run by chroot where CAP_SYS_CHROOT allows it, else not at all;
-    /// everything else works. Owners are remembered unless this is root.
+    /// No user namespace. No program is run; everything else works. Owners are remembered unless
+    /// this is root.
     Chroot,
 }
 

@@ -266,6 +266,7 @@ impl Build {
         let began = Instant::now();
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
+        request.no_isolation = rung.refusal().cloned();
         let spool = context::resolve(&self, &store, &mut request)?;
         let cancel = Cancel::default();
         let stop = signals::Stop::on({
@@ -379,6 +380,7 @@ impl Build {
             secret_guard: self.secrets.guard(),
             ssh: agents,
             isolation: self.isolation.resolve()?,
+            no_isolation: None,
             add_hosts: self.add_hosts.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,
