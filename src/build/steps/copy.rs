@@ -220,16 +220,7 @@ pub(in crate::build) fn changes(
         for pick in picks {
             placed += 1;
             check_destination(&placer, step, placed)?;
-            let unpacks = match step.unpack {
-                Unpack::Never => false,
-                Unpack::LocalArchives => matches!(source, CopySource::Path(_)),
-                Unpack::Always => true,
-            };
-            match unpacks
-                .then(|| archive::open(world, &pick))
-                .transpose()?
-                .flatten()
-            {
+            match archive_in(world, step, source, &pick)? {
                 Some(archive) => archive::place(&mut placer, archive, step)?,
                 None => placer.place(pick, &step.to)?,
             }
@@ -239,6 +230,24 @@ pub(in crate::build) fn changes(
         changes: placer.finish()?,
         _held: held,
     })
+}
+
+/// The archive that a source is, where it is one and is to be unpacked.
+fn archive_in(
+    world: &World<'_>,
+    step: &CopyStep,
+    source: &CopySource,
+    pick: &Pick,
+) -> Result<Option<Changes>, StepError> {
+    let unpacks = match step.unpack {
+        Unpack::Never => false,
+        Unpack::LocalArchives => matches!(source, CopySource::Path(_)),
+        Unpack::Always => true,
+    };
+    match unpacks {
+        true => archive::open(world, pick),
+        false => Ok(None),
+    }
 }
 
 /// The layers that a copy stands on: none for `--link`.
