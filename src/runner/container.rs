@@ -16,6 +16,7 @@ use crate::transfer::{self, Source};
 
 use super::control;
 use super::error::Error;
+use super::events;
 use super::name;
 use super::spec::{self, LogDriver, Request};
 use super::start;
@@ -124,7 +125,10 @@ pub fn create(
         config,
     };
     match container.write_files() {
-        Ok(()) => Ok(container),
+        Ok(()) => {
+            container.tell("create", &[]);
+            Ok(container)
+        }
         Err(error) => {
             // What went wrong first is what counts.
             let _ = store.remove_container(&container.id);
@@ -331,11 +335,18 @@ impl Container {
         }
     }
 
+    /// Records an event.
+    fn tell(&self, action: &str, more: &[(&str, String)]) {
+        events::emit(self.store.root(), action, &self.id, &self.config, more);
+    }
+
     /// Gives it another name.
     pub fn rename(&mut self, name: &str) -> Result<(), Error> {
         let name = pick_name(&self.store, Some(name))?;
-        self.config.name = name;
-        self.write_json("config.json", &self.config)
+        let old = std::mem::replace(&mut self.config.name, name);
+        self.write_json("config.json", &self.config)?;
+        self.tell("rename", &[("oldName", old)]);
+        Ok(())
     }
 
     /// Changes what was asked for, and lets the monitor know if there is one.
@@ -515,11 +526,16 @@ pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<(), E
 
 /// Removes the container with this id, whose lock the caller holds.
 pub(super) fn erase(store: &Store, id: &str, volumes: bool) -> Result<(), Error> {
-    let own: Vec<VolumeMount> = match load(store, id.to_owned())? {
-        Some(container) if volumes => container.config.mounts,
-        _ => Vec::new(),
-    };
+    let known = load(store, id.to_owned())?;
     store.remove_container(id)?;
+    let Some(container) = known else {
+        return Ok(());
+    };
+    container.tell("destroy", &[]);
+    let own = match volumes {
+        true => container.config.mounts,
+        false => Vec::new(),
+    };
     for mount in own.into_iter().filter(|mount| mount.anonymous) {
         if let VolumeSource::Named(name) = mount.source
             && volumes::users_of_volume(store, &name)?.is_empty()

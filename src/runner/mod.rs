@@ -9,6 +9,7 @@
 //!   log.1 log.2 … what the program wrote (`logs`)
 //!   upper/ work/  the writable layer: stays over stop and start, goes with `rm`
 //! volumes/<name>/ (`volumes`)
+//! events events.old (`events`)
 //! ```
 //!
 //! ```text
@@ -32,6 +33,7 @@ mod container;
 mod control;
 mod copy;
 mod error;
+mod events;
 mod exec;
 mod files;
 mod health;
@@ -53,6 +55,7 @@ pub use container::{Choice, Config, Container, create, find, list, remove, signa
 pub use control::{Stopped, Until, kill, pause, restart, stop, top, unpause, wait};
 pub use copy::{Bundle, Place, take_in, take_out, take_tar};
 pub use error::{Error, Told};
+pub use events::{Events, Happened};
 pub use exec::{ExecRequest, exec};
 pub use files::{Changed, changed, export};
 pub use keys::DetachKeys;
@@ -64,6 +67,6 @@ pub use spec::{Log, LogDriver, Network, Publish, Request};
 pub use start::{Attach, start};
 pub use state::{Checked, Health, State, Status, Wellness};
 pub use volumes::{
-    Volume, VolumeMount, VolumeSource, create_volume, data_dir, find_volume, list_volumes,
-    remove_volume, users_of_volume,
+    Volume, VolumeMount, VolumeSource, create_volume, data_dir, export_volume, find_volume,
+    import_volume, list_volumes, remove_volume, users_of_volume,
 };

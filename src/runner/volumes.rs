@@ -15,16 +15,20 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 
-use crate::layer::{Follow, Stack, Tree, TreeForm, TreePath, flatten, write_tree};
+use crate::layer::{
+    Dir, EncodeOptions, Follow, Stack, Tree, TreeForm, TreePath, encode, flatten, write_tree,
+};
 use crate::store::Store;
 
 use super::container::{self, now};
+use super::copy;
 use super::error::Error;
-use super::files::Subtree;
+use super::files::{Subtree, open_dir};
 use super::name;
 
 /// What a container mounts.
@@ -219,6 +223,21 @@ pub fn remove_volume(store: &Store, name: &str) -> Result<(), Error> {
         });
     }
     erase(store, name)
+}
+
+/// Writes the files of a volume as a tar.
+pub fn export_volume(store: &Store, volume: &Volume, out: &mut dyn io::Write) -> Result<(), Error> {
+    let path = data_dir(store, &volume.name);
+    let dir = open_dir(&path).map_err(|errno| io_error("open", &path)(errno.into()))?;
+    let tree = Dir::new(Arc::new(dir));
+    encode(&flatten(&tree)?, &EncodeOptions::default(), out)?;
+    Ok(())
+}
+
+/// Puts the files of a tar into a volume.
+pub fn import_volume(store: &Store, volume: &Volume, from: &mut dyn io::Read) -> Result<(), Error> {
+    let tar = copy::take_tar(from, store)?;
+    tar.put_contents(&copy::Place::here(), &data_dir(store, &volume.name))
 }
 
 /// Removes a volume whatever uses it.

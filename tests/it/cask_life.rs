@@ -360,6 +360,68 @@ fn health_is_what_the_checks_find() {
     t.cask(&["rm", "-f", "box"]).ok();
 }
 
+#[test]
+fn events_tell_the_whole_life() {
+    let t = env();
+    let run = [
+        "run", "--name", "box", "-l", "team=a", "busybox", "sh", "-c", "exit 3",
+    ];
+    t.cask(&run).fails(3);
+    t.cask(&["rm", "box"]).ok();
+    let ask = ["events", "--since", "1h", "--until", "0s"];
+    let format = ["--format", "{{.Action}} {{.Actor.Attributes.name}}"];
+    let told = t.cask(&[&ask[..], &format].concat()).ok().stdout();
+    assert_eq!(told, "create box\nstart box\ndie box\ndestroy box");
+    let died = ["--filter", "event=die", "--filter", "label=team=a"];
+    let line = t.cask(&[&ask[..], &died].concat()).ok().stdout();
+    assert!(
+        line.contains(" container die ") && line.contains("exitCode=3"),
+        "{line}"
+    );
+    let none = t.cask(&[&ask[..], &["--filter", "container=other"]].concat());
+    assert_eq!(none.ok().stdout(), "");
+}
+
+#[test]
+fn use_is_shown_once_or_for_ever() {
+    let t = env();
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    let format = [
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.Name}} {{.PIDs}} {{.MemUsage}}",
+    ];
+    let shown = t.cask(&format).ok().stdout();
+    assert!(
+        shown.starts_with("box 2 ") && shown.contains(" / "),
+        "{shown}"
+    );
+    t.cask(&["rm", "-f", "box"]).ok();
+    t.cask(&["stats", "--no-stream", "box"])
+        .fails(1)
+        .says("no container `box`");
+}
+
+#[test]
+fn pruning_takes_what_does_not_run() {
+    let t = env();
+    t.cask(&["run", "--name", "done", "-v", "/data", "busybox", "true"])
+        .ok();
+    t.cask(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"])
+        .ok();
+    t.cask(&["system", "prune", "--volumes"]).ok();
+    let left = t
+        .cask(&["ps", "-a", "--format", "{{.Names}}"])
+        .ok()
+        .stdout();
+    assert_eq!(left, "up");
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+    t.cask(&["rm", "-f", "up"]).ok();
+    t.cask(&["system", "df"]).ok();
+}
+
 /// The pids of a container's monitor and of its pid 1.
 fn pids(t: &TestEnv, name: &str) -> (i32, i32) {
     let id = field(t, name, "{{.Id}}");

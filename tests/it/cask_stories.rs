@@ -200,6 +200,32 @@ fn a_new_volume_gets_what_the_image_has_there() {
 }
 
 #[test]
+fn a_volume_moves_as_a_tar() {
+    both(|t| {
+        let write = "echo kept > /v/a; chown 33 /v/a";
+        t.cask(&["run", "--rm", "-v", "one:/v", "busybox", "sh", "-c", write])
+            .ok();
+        let tar = t.cask(&["volume", "export", "one"]).ok().bytes().to_vec();
+        t.cask(&["volume", "create", "two"]).ok();
+        t.cask_reading(&tar, &["volume", "import", "two"]).ok();
+        let read = [
+            "run",
+            "--rm",
+            "-v",
+            "two:/v",
+            "busybox",
+            "sh",
+            "-c",
+            "cat /v/a; stat -c %u /v/a",
+        ];
+        assert_eq!(t.cask(&read).ok().stdout(), "kept\n33");
+        t.cask(&["volume", "import", "three"])
+            .fails(1)
+            .says("no volume `three`");
+    });
+}
+
+#[test]
 fn a_shell_that_is_not_there_is_named() {
     both(|t| {
         let busybox = std::fs::read("/bin/busybox").unwrap();

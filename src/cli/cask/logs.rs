@@ -190,7 +190,8 @@ fn now() -> u64 {
     )
 }
 
-fn stamp(time: u64) -> String {
+/// A moment as docker writes it.
+pub(super) fn stamp(time: u64) -> String {
     let secs = i64::try_from(time / 1_000_000_000).unwrap_or(i64::MAX);
     let nanos = u32::try_from(time % 1_000_000_000).unwrap_or(0);
     let time = DateTime::<Utc>::from_timestamp(secs, nanos).unwrap_or_default();

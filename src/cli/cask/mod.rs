@@ -1,6 +1,7 @@
 //! The command line of `cask`.
 
 mod each;
+mod events;
 mod exec;
 mod files;
 mod logs;
@@ -11,6 +12,7 @@ mod ports;
 mod ps;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod units;
 mod volume;
@@ -22,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
-use super::verbs::Verb;
+use super::verbs::{Df, Verb};
 use super::{Session, finish, misuse};
 
 /// Runs OCI images, without a daemon and without root
@@ -58,6 +60,8 @@ enum Command {
     Attach(start::AttachVerb),
     Wait(stop::Wait),
     Top(look::Top),
+    Stats(stats::Stats),
+    Events(events::EventsVerb),
     Port(look::Port),
     Rename(stop::Rename),
     Update(stop::Update),
@@ -87,6 +91,9 @@ enum ContainerVerb {
 #[derive(Debug, Subcommand)]
 enum SystemVerb {
     Boot(start::Boot),
+    Df(Df),
+    Prune(stop::PruneSystem),
+    Events(events::EventsVerb),
 }
 
 /// Runs `cask` with the program's arguments, the first being its name.
@@ -121,6 +128,8 @@ impl Command {
             Self::Attach(verb) => verb.run(session),
             Self::Wait(verb) => verb.run(session),
             Self::Top(verb) => verb.run(session),
+            Self::Stats(verb) => verb.run(session),
+            Self::Events(verb) => verb.run(session),
             Self::Port(verb) => verb.run(session),
             Self::Rename(verb) => verb.run(session),
             Self::Update(verb) => verb.run(session),
@@ -133,7 +142,12 @@ impl Command {
                 ContainerVerb::Prune(verb) => verb.run(session),
             },
             Self::Volume(verb) => verb.run(session),
-            Self::System(SystemVerb::Boot(verb)) => verb.run(session),
+            Self::System(verb) => match verb {
+                SystemVerb::Boot(verb) => verb.run(session),
+                SystemVerb::Df(verb) => verb.run(session).map(|()| ExitCode::SUCCESS),
+                SystemVerb::Prune(verb) => verb.run(session),
+                SystemVerb::Events(verb) => verb.run(session),
+            },
             Self::Image(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
                     inspect.look_first(look::value);

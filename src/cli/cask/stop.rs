@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::each::{each, each_container};
 use crate::cli::report::Report;
+use crate::cli::verbs::Prune;
 use crate::cli::{Session, ui};
 use crate::runner::{self, Error, Stopped, Until};
 use crate::store::Store;
@@ -242,6 +243,34 @@ impl Rm {
             }
             Err(error) => Err(error.into()),
         })
+    }
+}
+
+/// Remove all containers that do not run, and what no image or container needs
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneSystem {
+    /// Also the volumes that no container mounts and that have no name
+    #[arg(long)]
+    volumes: bool,
+
+    /// Also images with a name, unless a container uses them
+    #[arg(short, long)]
+    all: bool,
+
+    /// Do not ask (nothing is ever asked)
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl PruneSystem {
+    /// Removes them, containers first, for they hold images.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        PruneContainers { force: self.force }.run(session)?;
+        if self.volumes {
+            super::volume::prune(&session.store()?, false)?;
+        }
+        Prune::of(self.all).run(session)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

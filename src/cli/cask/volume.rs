@@ -1,5 +1,7 @@
 //! `cask volume`: directories that outlive containers.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -10,7 +12,7 @@ use crate::cli::args;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::template::Template;
-use crate::cli::{Session, ui};
+use crate::cli::{Session, files, ui};
 use crate::runner::{self, Volume};
 use crate::store::Store;
 
@@ -29,6 +31,8 @@ pub(super) enum VolumeVerb {
     #[command(visible_alias = "remove")]
     Rm(Rm),
     Prune(Prune),
+    Export(Export),
+    Import(Import),
 }
 
 impl VolumeVerb {
@@ -41,6 +45,8 @@ impl VolumeVerb {
             Self::Inspect(verb) => verb.run(&store),
             Self::Rm(verb) => verb.run(&store),
             Self::Prune(verb) => verb.run(&store),
+            Self::Export(verb) => verb.run(&store),
+            Self::Import(verb) => verb.run(&store),
         }
     }
 }
@@ -238,16 +244,73 @@ pub(super) struct Prune {
 
 impl Prune {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        let mut names = Vec::new();
-        for volume in runner::list_volumes(store)? {
-            let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
-            if !used && (self.all || volume.anonymous) {
-                names.push(volume.name);
+        prune(store, self.all)
+    }
+}
+
+/// Removes volumes that no container mounts; those with a name only if `all`.
+pub(super) fn prune(store: &Store, all: bool) -> Result<ExitCode, Report> {
+    let mut names = Vec::new();
+    for volume in runner::list_volumes(store)? {
+        let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
+        if !used && (all || volume.anonymous) {
+            names.push(volume.name);
+        }
+    }
+    if !names.is_empty() {
+        ui::data(&"Deleted Volumes:")?;
+    }
+    each(&names, |name| Ok(runner::remove_volume(store, name)?))
+}
+
+/// Write the files of a volume as a tar
+#[derive(Debug, clap::Args)]
+pub(super) struct Export {
+    /// Name of the volume
+    #[arg(value_name = "VOLUME")]
+    volume: String,
+
+    /// File to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Export {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let volume = runner::find_volume(store, &self.volume)?;
+        match &self.output {
+            Some(path) => {
+                files::write_with(path, |out| runner::export_volume(store, &volume, out))?;
             }
+            None => runner::export_volume(store, &volume, &mut std::io::stdout().lock())?,
         }
-        if !names.is_empty() {
-            ui::data(&"Deleted Volumes:")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Put the files of a tar into a volume, over those that are there
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// Name of the volume
+    #[arg(value_name = "VOLUME")]
+    volume: String,
+
+    /// The tar, `-` for standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+impl Import {
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        let volume = runner::find_volume(store, &self.volume)?;
+        if self.file == Path::new("-") {
+            runner::import_volume(store, &volume, &mut std::io::stdin().lock())?;
+        } else {
+            let mut file = File::open(&self.file).map_err(|error| {
+                Report::failed(format!("cannot open {}", self.file.display())).because(&error)
+            })?;
+            runner::import_volume(store, &volume, &mut file)?;
         }
-        each(&names, |name| Ok(runner::remove_volume(store, name)?))
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -21,6 +21,8 @@ mod tag;
 mod untag;
 mod version;
 
+pub(crate) use df::Df;
+pub(crate) use prune::Prune;
 pub(crate) use tag::tagged;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use crate::dockerfile::go_duration;
 use crate::store::Prune as What;
 
 /// Remove images without a name, and layers that nothing needs
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Prune {
     /// Also images with a name, unless a container uses them
     #[arg(short, long)]
@@ -58,6 +58,14 @@ fn until(text: &str) -> Result<SystemTime, String> {
 }
 
 impl Prune {
+    /// What `system prune` asks for; `all` takes images with a name as well.
+    pub(crate) fn of(all: bool) -> Self {
+        Self {
+            all,
+            ..Self::default()
+        }
+    }
+
     /// Removes it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         let store = session.store()?;

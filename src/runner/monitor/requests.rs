@@ -138,6 +138,7 @@ impl Monitor {
             return Answer::Refused(Refusal::NotRunning);
         };
         let sent = run.child.kill(signal);
+        self.tell("kill", &[("signal", signal.to_string())]);
         if self.state.status == Status::Paused && (stopping || signal == libc::SIGKILL) {
             // A halted program can't take the signal.
             let _ = self.unpause();
@@ -161,6 +162,7 @@ impl Monitor {
         }
         self.state.status = Status::Paused;
         self.write_state();
+        self.tell("pause", &[]);
         Answer::Done
     }
 
@@ -173,6 +175,7 @@ impl Monitor {
         }
         self.state.status = Status::Running;
         self.write_state();
+        self.tell("unpause", &[]);
         Answer::Done
     }
 

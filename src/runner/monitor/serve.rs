@@ -15,6 +15,7 @@ use crate::store::{self, Store};
 
 use super::super::container::{self, exit_code, now};
 use super::super::error::Error;
+use super::super::events;
 use super::super::health::{self, Checker};
 use super::super::logs::Writer;
 use super::super::restart::Backoff;
@@ -155,6 +156,7 @@ impl Monitor {
                 self.checker = check.map(|check| Checker::new(check, Instant::now()));
                 self.run = Some(run);
                 self.write_state();
+                self.tell("start", &[]);
                 self.tell_started(&Answer::Done);
             }
             Err(error) => {
@@ -190,6 +192,14 @@ impl Monitor {
                 Part::Attached { .. } if client.awaits_start() => client.answer(answer.clone()),
                 _ => {}
             }
+        }
+    }
+
+    /// Records an event.
+    pub(super) fn tell(&self, action: &str, more: &[(&str, String)]) {
+        // A config that can't be read has no name to tell.
+        if let Ok(config) = container::read_config(&self.job.dir) {
+            events::emit(&self.job.root, action, &self.job.id, &config, more);
         }
     }
 
@@ -372,6 +382,7 @@ impl Monitor {
         self.state.exit_code = Some(code);
         self.state.finished = Some(now());
         self.state.pid = None;
+        self.tell("die", &[("exitCode", code.to_string())]);
         let again = !self.state.stopped && self.job.restart.again(code, self.state.restarts);
         if self.restart_asked {
             self.dismiss(code);
@@ -408,6 +419,9 @@ impl Monitor {
     pub(super) fn over(&mut self) {
         self.restart_at = None;
         self.state.monitor = None;
+        if self.state.stopped {
+            self.tell("stop", &[]);
+        }
         self.write_state();
         // The next monitor makes its own.
         let _ = fs::remove_file(self.job.dir.join(SOCKET));
@@ -450,7 +464,7 @@ impl Monitor {
 
     fn check(&mut self) {
         let (Some(checker), Some(run), Some(health)) =
-            (&mut self.checker, &self.run, &self.state.health)
+            (&mut self.checker, &self.run, &mut self.state.health)
         else {
             return;
         };
@@ -459,8 +473,13 @@ impl Monitor {
         }
         let found = checker.step(Instant::now(), &self.job.plan, &run.child, health);
         if let Some(found) = found {
+            let was = std::mem::replace(&mut health.status, found.status);
+            let is = found.status;
             self.state.health = Some(found);
             self.write_state();
+            if is != was {
+                self.tell(&format!("health_status: {}", is.word()), &[]);
+            }
         }
     }
 

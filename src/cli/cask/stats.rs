@@ -1,0 +1,145 @@
+//! `cask stats`: what containers use right now.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cli::report::{Report, wrong_format};
+use crate::cli::ui::human;
+use crate::cli::ui::listing::{Format, Listing};
+use crate::cli::{Session, ui};
+use crate::runner::{self, Container, Error};
+use crate::store::Store;
+
+const STATS: Listing = Listing {
+    columns: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "PIDs"],
+    heads: &[
+        ("ID", "CONTAINER ID"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("PIDs", "PIDS"),
+    ],
+};
+
+/// Time between two looks.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Show what containers use, time and again
+///
+/// The figures are sums over the processes there are: resident memory, and the processor time
+/// since the last look.
+#[derive(Debug, clap::Args)]
+pub(super) struct Stats {
+    /// Names or ids of containers [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+
+    /// Show once
+    #[arg(long)]
+    no_stream: bool,
+
+    /// Also containers that do not run
+    #[arg(short, long)]
+    all: bool,
+
+    /// `table`, `json` (one object a line), or a template of ID, Name, Container, CPUPerc,
+    /// MemUsage, MemPerc, PIDs
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true
+    )]
+    format: Format,
+}
+
+/// What a container had used at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    ticks: u64,
+    memory: u64,
+    pids: u64,
+}
+
+impl Stats {
+    /// Shows it until the reader goes away or the process is ended.
+    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
+        let mut before = (Instant::now(), self.look(&store)?);
+        loop {
+            std::thread::sleep(STEP);
+            let now = (Instant::now(), self.look(&store)?);
+            let took = now.0.duration_since(before.0);
+            let rows: Vec<Value> = now
+                .1
+                .iter()
+                .map(|(container, used)| {
+                    let old = before.1.iter().find(|(c, _)| c.id == container.id);
+                    row(container, *used, old.map(|(_, used)| *used), took)
+                })
+                .collect();
+            let text = STATS.render(&self.format, &rows).map_err(wrong_format)?;
+            if !ui::open_data(text.as_bytes())? || self.no_stream {
+                return Ok(ExitCode::SUCCESS);
+            }
+            before = now;
+        }
+    }
+
+    fn look(&self, store: &Store) -> Result<Vec<(Container, Use)>, Report> {
+        let wanted = match self.containers.is_empty() {
+            true => {
+                let all = runner::list(store)?.into_iter();
+                let up = all.filter(|(_, state)| self.all || state.status.is_up());
+                up.map(|(container, _)| container).collect()
+            }
+            false => {
+                let found = self.containers.iter().map(|name| runner::find(store, name));
+                found.collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        let mut looked = Vec::new();
+        for container in wanted {
+            let used = match runner::top(&container) {
+                Ok(processes) => {
+                    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+                    Use {
+                        ticks: processes.iter().map(|p| p.ticks).sum(),
+                        memory: processes.iter().map(|p| p.pages * page).sum(),
+                        pids: processes.iter().map(|p| p.threads).sum(),
+                    }
+                }
+                Err(Error::NotRunning { .. }) => Use::default(),
+                Err(error) => return Err(error.into()),
+            };
+            looked.push((container, used));
+        }
+        Ok(looked)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn row(container: &Container, used: Use, old: Option<Use>, took: Duration) -> Value {
+    let hertz = rustix::param::clock_ticks_per_second() as f64;
+    let ticks = old.map_or(0, |old| used.ticks.saturating_sub(old.ticks)) as f64;
+    let limit = memory();
+    json!({
+        "ID": container.short_id(),
+        "Container": container.short_id(),
+        "Name": container.config.name,
+        "CPUPerc": format!("{:.2}%", 100.0 * ticks / hertz / took.as_secs_f64()),
+        "MemUsage": format!("{} / {}", human::size(used.memory), human::size(limit)),
+        "MemPerc": format!("{:.2}%", 100.0 * used.memory as f64 / limit.max(1) as f64),
+        "PIDs": used.pids.to_string(),
+    })
+}
+
+/// The memory of the machine.
+fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
