@@ -460,12 +460,6 @@ pub enum StepError {
         /// Their platform.
         platform: Box<Platform>,
     },
-    /// Something that is not done yet.
-    #[error("{what} is not supported yet")]
-    Unsupported {
-        /// What.
-        what: String,
-    },
     /// The store's side.
     #[error(transparent)]
     Store(#[from] store::Error),
