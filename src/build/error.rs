@@ -53,7 +53,7 @@ pub enum Error {
         source: dockerfile::ignore::IgnoreError,
     },
     /// No stage has the name or number of `--target`.
-    #[error("target stage `{target}` is not in the Dockerfile")]
+    #[error("target stage {target:?} could not be found")]
     NoTarget {
         /// What was asked for.
         target: String,
@@ -328,6 +328,18 @@ pub enum StepError {
         /// The reason.
         source: sandbox::Error,
     },
+    /// STOPSIGNAL names no signal.
+    #[error("invalid signal: {signal}")]
+    Signal {
+        /// What it names.
+        signal: String,
+    },
+    /// EXPOSE names no port.
+    #[error(transparent)]
+    Port(#[from] dockerfile::PortError),
+    /// VOLUME expands to nothing.
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
     /// A FROM names nothing.
     #[error("base name ({written}) should not be blank")]
     BlankBase {
@@ -508,15 +520,6 @@ pub enum ValueError {
     /// It is a directory where an image must be.
     #[error("expected an image, and this context is files: copy them with `--from`")]
     FilesAsBase,
-    /// It is empty.
-    #[error("expected a value, and it expands to nothing")]
-    Empty,
-    /// It is no signal.
-    #[error("expected a signal name such as `SIGTERM`, or a number")]
-    Signal,
-    /// It is no port.
-    #[error("expected `port[/tcp|udp|sctp]` or `first-last[/tcp|udp|sctp]`")]
-    Port,
     /// It is no checksum.
     #[error("invalid checksum digest format: expected `sha256:` and 64 lower-case hex digits")]
     Checksum,

@@ -138,6 +138,8 @@ pub(super) struct Evaluator<'a, 'r> {
     pub(super) build_args: BuildArgs,
     pub(super) ignore: &'a Ignore,
     pub(super) lint: &'a Linter,
+    /// Where the stages of a name stand.
+    places: BTreeMap<String, Vec<usize>>,
     /// Which names the default of a global ARG takes up.
     pub(super) global_deps: BTreeMap<String, BTreeSet<String>>,
     /// What each FROM says, once [`Evaluator::prepare`] has read them.
@@ -161,6 +163,7 @@ impl<'a, 'r> Evaluator<'a, 'r> {
             build_args: BuildArgs::new(&input.request.build_args),
             ignore: input.ignore,
             lint: input.lint,
+            places: places(input.dockerfile),
             global_deps: BTreeMap::new(),
             froms: Vec::new(),
             resolve,
@@ -170,6 +173,16 @@ impl<'a, 'r> Evaluator<'a, 'r> {
             stages: BTreeMap::new(),
         }
     }
+}
+
+fn places(dockerfile: &Dockerfile) -> BTreeMap<String, Vec<usize>> {
+    let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, stage) in dockerfile.stages.iter().enumerate() {
+        if let Some(name) = stage.name() {
+            places.entry(name.to_owned()).or_default().push(index);
+        }
+    }
+    places
 }
 
 impl Evaluator<'_, '_> {
@@ -254,14 +267,15 @@ impl Evaluator<'_, '_> {
                 false,
             )?;
         }
+        let is_image = matches!(base, Base::Image(_));
+        let from = is_image.then(|| (StepId(0), format!("FROM {base_name}")));
         let filter = &self.request.no_cache_filter;
         let plan = StagePlan {
             no_cache: self.request.no_cache
                 || filter.iter().any(|name| name.eq_ignore_ascii_case(&label)),
             label,
             base,
-            from: StepId(0),
-            from_name: format!("FROM {base_name}"),
+            from,
             steps: state.steps,
             needs: state.needs,
             platform,
@@ -321,9 +335,9 @@ impl Evaluator<'_, '_> {
     /// The last stage before `index` that has this name.
     pub(super) fn earlier_stage(&self, index: usize, name: &str) -> Option<usize> {
         let wanted = name.to_lowercase();
-        self.dockerfile.stages[..index]
-            .iter()
-            .rposition(|stage| stage.name() == Some(&wanted))
+        let places = self.places.get(&wanted)?;
+        let before = places.partition_point(|place| *place < index);
+        before.checked_sub(1).map(|last| places[last])
     }
 
     /// Gets an image's place in the list of needed ones, fetching its config the first time.
@@ -524,12 +538,9 @@ fn number(
         for need in &mut stage.needs {
             *need = place[need];
         }
-        let total = 1 + stage
-            .steps
-            .iter()
-            .filter(|step| step.shown.is_some())
-            .count();
-        let mut label = if in_file == 1 && stage.label == "stage-0" {
+        let total = stage.shown();
+        let width = total.to_string().len();
+        let mut label = if in_file == 1 {
             String::new()
         } else {
             format!("{} ", stage.label)
@@ -541,9 +552,14 @@ fn number(
         let mut name = |text: &str| {
             at += 1;
             *next += 1;
-            (StepId(*next), format!("[{label}{at}/{total}] {text}"))
+            (
+                StepId(*next),
+                format!("[{label}{at:>width$}/{total}] {text}"),
+            )
         };
-        (stage.from, stage.from_name) = name(&stage.from_name);
+        if let Some(from) = &mut stage.from {
+            *from = name(&from.1);
+        }
         for step in &mut stage.steps {
             if let Some(shown) = &mut step.shown {
                 *shown = name(&shown.1);

@@ -1,13 +1,14 @@
 //! What each instruction does to the stage it stands in.
 
 use crate::dockerfile::{
-    Arg, Command, Healthcheck as CheckForm, Instruction, Kind, Pairs, Span, Word, port_specs,
+    Arg, Command, Expander, Healthcheck as CheckForm, Instruction, Kind, Pairs, Span, Word,
+    port_specs,
 };
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Empty, Healthcheck};
 use crate::layer::TreePath;
 
-use super::error::{StepError, ValueError};
+use super::error::StepError;
 use super::eval::{Evaluator, expand};
 use super::place::destination;
 use super::scope::Scope;
@@ -73,11 +74,10 @@ impl Evaluator<'_, '_> {
         span: Span,
         triggered: bool,
     ) -> Result<(), StepError> {
-        let original = if triggered {
-            format!("ONBUILD {}", instruction.origin.original)
-        } else {
-            instruction.origin.original.clone()
-        };
+        let mut original = self.shown(state, instruction);
+        if triggered {
+            original.insert_str(0, "ONBUILD ");
+        }
         let at = At {
             index,
             span,
@@ -143,6 +143,21 @@ impl Evaluator<'_, '_> {
                 state.config.on_build.push(onbuild.text.clone());
                 Ok(())
             }
+        }
+    }
+
+    /// The name of a step as it is shown: of those that look at files with variables expanded.
+    fn shown(&self, state: &StageState, instruction: &Instruction) -> String {
+        let original = &instruction.origin.original;
+        let looks = matches!(
+            &instruction.kind,
+            Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_)
+        );
+        let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
+        let escape = self.dockerfile.directives.escape;
+        match Expander::new(escape, &look_up).word(original) {
+            Ok(text) if looks => text,
+            _ => original.clone(),
         }
     }
 
@@ -222,13 +237,9 @@ impl Evaluator<'_, '_> {
         for word in words {
             for text in self.expand(state, word)?.split_whitespace() {
                 self.check_port(text);
-                let specs = port_specs(text)
-                    .map_err(|_| StepError::Value(text.to_owned(), ValueError::Port))?;
-                ports.extend(specs.iter().map(ToString::to_string));
+                ports.extend(port_specs(text)?.iter().map(ToString::to_string));
             }
         }
-        ports.sort();
-        ports.dedup();
         state.config_step(at, format!("EXPOSE [{}]", ports.join(" ")));
         state
             .config
@@ -242,7 +253,7 @@ impl Evaluator<'_, '_> {
         for word in words {
             let path = self.expand(state, word)?;
             if path.is_empty() {
-                return Err(StepError::Value(word.text.clone(), ValueError::Empty));
+                return Err(StepError::EmptyVolume);
             }
             paths.push(path);
         }
@@ -262,7 +273,7 @@ impl Evaluator<'_, '_> {
     ) -> Result<(), StepError> {
         let signal = self.expand(state, word)?;
         if !is_signal(&signal) {
-            return Err(StepError::Value(signal, ValueError::Signal));
+            return Err(StepError::Signal { signal });
         }
         state.config_step(at, format!("STOPSIGNAL {signal}"));
         state.config.stop_signal = Some(signal);
@@ -316,7 +327,6 @@ fn join_pairs(pairs: &[(String, String)]) -> String {
 fn words_of(config: &ContainerConfig, command: &Command) -> Vec<String> {
     match command {
         Command::Exec(words) => words.clone(),
-        Command::Shell(text) if text.text.is_empty() => Vec::new(),
         Command::Shell(text) => with_shell(config, &text.text),
     }
 }

@@ -115,10 +115,9 @@ pub(super) fn run(
 ) -> Result<Built, Error> {
     let stage = &plan.stages[index];
     let mut built = base(stage, done, world);
-    world.sink.emit(Event::StepCached {
-        step: stage.from,
-        name: &stage.from_name,
-    });
+    if let Some((step, name)) = &stage.from {
+        world.sink.emit(Event::StepCached { step: *step, name });
+    }
     for (at, step) in stage.steps.iter().enumerate() {
         if world.cancel.is_cancelled() {
             return Err(Error::Cancelled);

@@ -36,10 +36,8 @@ pub(super) struct StagePlan {
     pub(super) label: String,
     /// What it starts from.
     pub(super) base: Base,
-    /// The step that stands for its FROM.
-    pub(super) from: StepId,
-    /// Its shown name.
-    pub(super) from_name: String,
+    /// The step that stands for its FROM, with its shown name, where that is an image.
+    pub(super) from: Option<(StepId, String)>,
     /// The steps, in order.
     pub(super) steps: Vec<Step>,
     /// Stages of the plan whose files its steps read.
@@ -96,17 +94,19 @@ impl Step {
     }
 }
 
+impl StagePlan {
+    /// Returns how many of its steps are shown, that of its FROM included.
+    pub(super) fn shown(&self) -> usize {
+        let shown = self.steps.iter().filter(|step| step.shown.is_some());
+        usize::from(self.from.is_some()) + shown.count()
+    }
+}
+
 impl Plan {
     /// Returns how many steps are shown.
     pub(super) fn step_count(&self) -> u32 {
-        let shown = |stage: &StagePlan| {
-            1 + stage
-                .steps
-                .iter()
-                .filter(|step| step.shown.is_some())
-                .count()
-        };
-        u32::try_from(self.stages.iter().map(shown).sum::<usize>()).unwrap_or(u32::MAX)
+        let shown = self.stages.iter().map(StagePlan::shown);
+        u32::try_from(shown.sum::<usize>()).unwrap_or(u32::MAX)
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) fn check(file: &Dockerfile, warnings: &mut Vec<Warning>) {
         warnings.extend(described(&global.origin, names, None));
     }
     let mut shells: Vec<bool> = Vec::new();
+    // The stage a name means so far.
+    let mut names = BTreeMap::new();
     for (index, stage) in file.stages.iter().enumerate() {
         let mut report = |rule, text, origin: &Origin, span| {
             warnings.push(Warning {
@@ -57,8 +59,12 @@ pub(super) fn check(file: &Dockerfile, warnings: &mut Vec<Warning>) {
                 stage: Some(index),
             });
         };
-        stage_names(file, index, &mut report);
-        let inherited = parent(file, index).is_some_and(|parent| shells[parent]);
+        let base = stage.from.base.text.to_lowercase();
+        let inherited = names
+            .get(base.as_str())
+            .is_some_and(|at: &usize| shells[*at]);
+        let taken = stage.name().and_then(|name| names.insert(name, index));
+        stage_names(stage, taken.is_some(), &mut report);
         shells.push(commands(stage, inherited, &mut report));
         repeated(stage, &mut report);
         for instruction in &stage.instructions {
@@ -104,19 +110,10 @@ fn described<'a>(
     })
 }
 
-/// Returns the earlier stage that a stage is built on.
-fn parent(file: &Dockerfile, index: usize) -> Option<usize> {
-    let base = file.stages[index].from.base.text.to_lowercase();
-    file.stages[..index]
-        .iter()
-        .rposition(|stage| stage.name() == Some(&base))
-}
-
 trait Report: FnMut(Rule, String, &Origin, Span) {}
 impl<F: FnMut(Rule, String, &Origin, Span)> Report for F {}
 
-fn stage_names(file: &Dockerfile, index: usize, report: &mut impl Report) {
-    let stage = &file.stages[index];
+fn stage_names(stage: &Stage, taken: bool, report: &mut impl Report) {
     let Some(name) = &stage.from.name else { return };
     let typed = &name.word;
     if typed.text != name.name {
@@ -130,10 +127,7 @@ fn stage_names(file: &Dockerfile, index: usize, report: &mut impl Report) {
         );
         report(Rule::ReservedStageName, text, &stage.origin, typed.span);
     }
-    if file.stages[..index]
-        .iter()
-        .any(|other| other.name() == Some(&name.name))
-    {
+    if taken {
         let text = format!(
             "Duplicate stage name {:?}, stage names should be unique",
             name.name

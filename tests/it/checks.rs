@@ -222,7 +222,7 @@ fn a_check_covers_every_stage_unless_a_target_is_given() {
     assert_eq!(lines(&["--target=b"]), 1);
     t.cooper(&["check", "--target=c"])
         .fails(1)
-        .says("target stage `c`");
+        .says("target stage \"c\" could not be found");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod full_disk;
 mod git_sources;
 mod images;
 mod isolation;
+mod language;
 mod mount_escapes;
 mod moving;
 mod outputs;

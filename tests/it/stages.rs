@@ -111,8 +111,8 @@ fn a_target_is_found_by_name_or_number_and_else_the_nearest_is_named() {
     }
     t.build_with(&["--target", "biuld"])
         .fails(1)
-        .says("`biuld`")
-        .says("build");
+        .says("target stage \"biuld\" could not be found")
+        .says("`--target build`");
 }
 
 #[test]
