@@ -121,6 +121,14 @@ pub enum PlanError {
     /// Docker's profile can't be translated for this processor.
     #[error("there is no table of system calls for {0}, so only an unconfined program can run")]
     NoSyscallTable(&'static str),
+    /// The network refers to a descriptor that was not handed over.
+    #[error("it joins the network of descriptor {index} of {given}")]
+    Namespace {
+        /// The index in the plan.
+        index: usize,
+        /// How many were handed over.
+        given: usize,
+    },
     /// A directory as standard input, output or error would be a door to the host.
     #[error("{0} is a directory")]
     DirectoryAsStdio(&'static str),
@@ -175,6 +183,18 @@ pub enum Stage {
     /// Bringing up the loopback interface.
     #[error("bring up the network interface")]
     Loopback,
+    /// Making a network namespace.
+    #[error("make a network namespace for")]
+    NetworkNamespace,
+    /// Making a network interface.
+    #[error("make a network interface with")]
+    Tun,
+    /// Giving an interface its addresses and routes.
+    #[error("give addresses to the network interface")]
+    Address,
+    /// Joining a network namespace.
+    #[error("join the network namespace of")]
+    JoinNetwork,
     /// Reading the user database.
     #[error("read the user database")]
     UserDatabase,

@@ -22,6 +22,7 @@ pub mod child;
 mod error;
 mod exe;
 mod isolation;
+pub mod network;
 mod parent;
 mod plan;
 pub mod probe;

@@ -82,16 +82,27 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
     })?;
     let (mut further, mount_fds) = detach(plan, &stdio.fds)?;
     let group = group(&plan.limits)?;
+    let mut hand_over = |fd: OwnedFd| {
+        further.push(fd);
+        FIRST_MOUNT_FD + further.len() as i32 - 1
+    };
     let group_fd = match &group {
-        Some(group) => {
-            further.push(group.door().map_err(Error::Limit)?);
-            Some(FIRST_MOUNT_FD + further.len() as i32 - 1)
-        }
+        Some(group) => Some(hand_over(group.door().map_err(Error::Limit)?)),
         None => None,
+    };
+    let network_fd = match plan.network {
+        Network::Join(index) => Some(hand_over(stdio.fds[index].try_clone().map_err(
+            |source| Error::Parent {
+                doing: "hand the network over",
+                source,
+            },
+        )?)),
+        Network::Host | Network::None => None,
     };
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds,
+        network_fd,
         filters: filters(plan)?,
         group_fd,
     };
@@ -120,6 +131,14 @@ fn join_by(
     door: Option<OwnedFd>,
     stdio: Stdio,
 ) -> Result<Child, Error> {
+    // The sandbox's namespace is entered by way of the sandbox; no descriptor comes along.
+    let plan = &Plan {
+        network: match plan.network {
+            Network::Join(_) => Network::None,
+            network => network,
+        },
+        ..plan.clone()
+    };
     plan.check(0).map_err(Error::Plan)?;
     let inside = inside
         .try_clone_to_owned()
@@ -130,6 +149,7 @@ fn join_by(
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds: Vec::new(),
+        network_fd: None,
         filters: filters(plan)?,
         group_fd: door.is_some().then_some(FIRST_MOUNT_FD + 1),
     };
@@ -391,7 +411,7 @@ fn namespaces(plan: &Plan) -> i32 {
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
     match plan.network {
-        Network::Host => own,
+        Network::Host | Network::Join(_) => own,
         Network::None => own | libc::CLONE_NEWNET,
     }
 }

@@ -156,6 +156,11 @@ impl Plan {
                 return Err(PlanError::Descriptor { index, given });
             }
         }
+        if let Network::Join(index) = self.network
+            && index >= given
+        {
+            return Err(PlanError::Namespace { index, given });
+        }
         let mut lists = self.masked_paths.iter().chain(&self.read_only_paths);
         lists.try_for_each(|path| absolute("masked or read-only path", path))
     }
@@ -387,6 +392,9 @@ pub enum Network {
     Host,
     /// Only itself: an own network namespace with a loopback interface.
     None,
+    /// What the network namespace behind [`super::Stdio::fds`] at this index reaches, such as
+    /// that of a [`super::network::Lease`].
+    Join(usize),
 }
 
 /// A resource limit (getrlimit(2)).
@@ -529,6 +537,10 @@ mod tests {
         assert_eq!(
             refuse(&|plan| plan.mounts.push(Mount::bind(Source::Fd(1), "/x"))),
             "it mounts descriptor 1 of 1"
+        );
+        assert_eq!(
+            refuse(&|plan| plan.network = Network::Join(1)),
+            "it joins the network of descriptor 1 of 1"
         );
         assert_eq!(
             refuse(&|plan| {

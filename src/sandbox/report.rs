@@ -13,6 +13,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
@@ -41,6 +42,8 @@ pub(super) struct Envelope {
     pub(super) plan: Plan,
     /// For each mount of the plan the child's descriptor it comes from, if it comes from one.
     pub(super) mount_fds: Vec<Option<i32>>,
+    /// The child's descriptor of the network namespace to join, if there is one.
+    pub(super) network_fd: Option<i32>,
     /// Filters for the program's system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
     /// The descriptor that lets the child enter its control group.
@@ -63,7 +66,11 @@ pub(super) enum Message {
 const LIMIT: usize = 128 << 10;
 
 /// Sends `message`, and `fd` with it.
-pub(super) fn send(to: impl AsFd, message: &Message, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub(super) fn send<M: Serialize>(
+    to: impl AsFd,
+    message: &M,
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -81,7 +88,9 @@ pub(super) fn send(to: impl AsFd, message: &Message, fd: Option<BorrowedFd<'_>>)
 }
 
 /// The next message and the descriptor that came with it; `None` at the end.
-pub(super) fn receive(from: impl AsFd) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+pub(super) fn receive<M: DeserializeOwned>(
+    from: impl AsFd,
+) -> io::Result<Option<(M, Option<OwnedFd>)>> {
     let mut bytes = vec![0; LIMIT];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

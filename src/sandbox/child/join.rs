@@ -31,7 +31,7 @@ use super::{At, FIRST_MOUNT_FD, Session, exec, identity, init, isolate, place, r
 const DEVPTS: rustix::fs::FsWord = 0x1cd1;
 
 pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
-    isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
+    isolate(&session.lifeline, c"cooper-init").at(Stage::Plan, "the parent")?;
     let Envelope {
         plan,
         filters,

@@ -3,7 +3,7 @@
 //! The order, and why each step stands where it does:
 //!
 //! 1. end with the parent; no core, no ptrace, own session; read the plan; enter the control
-//!    group, if there is one;
+//!    group, if there is one; join a network that was handed over, which `/sys` in step 4 shows;
 //! 2. mount propagation off, so that nothing below reaches the host;
 //! 3. a scratch tmpfs and the root on it, aside: absolute paths still mean the host;
 //! 4. `/proc`, `/dev`, `/sys`, each its own file system, on directories that are no links;
@@ -40,6 +40,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use crate::sys;
 
 use super::error::{Failure, Stage};
+use super::network::NETWORK_ARGV0;
 use super::plan::{Network, Plan};
 use super::report::{Envelope, Message, Note, send};
 
@@ -84,6 +85,9 @@ pub fn run_if_child(roles: &[Role]) {
     }
     if is(JOIN_ARGV0) {
         serve(join::run)
+    }
+    if is(NETWORK_ARGV0) {
+        super::network::serve()
     }
     // Whoever started us may ignore SIGCHLD, and we would inherit that our children leave no
     // status behind.
@@ -142,14 +146,18 @@ fn serve(run: fn(&mut Session) -> Result<std::convert::Infallible, Failure>) -> 
 }
 
 fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failure> {
-    isolate(&session.lifeline).at(Stage::Plan, "the parent")?;
+    isolate(&session.lifeline, c"cooper-init").at(Stage::Plan, "the parent")?;
     let Envelope {
         plan,
         mount_fds,
+        network_fd,
         filters,
         group_fd,
     } = read_plan().at(Stage::Plan, "memfd")?;
     enter_group(group_fd).at(Stage::Limits, "the sandbox")?;
+    network_fd
+        .map_or(Ok(()), enter_network)
+        .at(Stage::JoinNetwork, "the program")?;
     let mut notes = Vec::new();
     let root = root::mount(&plan)?;
     let places = session.places.insert(place::Places::new(&root, &plan)?);
@@ -202,8 +210,17 @@ fn ready(
     Ok(tty.map(|tty| tty.slave))
 }
 
-/// Ends with the parent, hides from ptrace and `/proc`, leaves the caller's terminal.
-fn isolate(lifeline: &OwnedFd) -> io::Result<()> {
+/// Enters the network namespace that was handed over.
+fn enter_network(number: i32) -> io::Result<()> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let namespace = sys::fd::inherited(number)?;
+    let kind = Some(LinkNameSpaceType::Network);
+    Ok(move_into_link_name_space(namespace.as_fd(), kind)?)
+}
+
+/// Ends with the parent, hides from ptrace and `/proc`, leaves the caller's terminal, and is
+/// `name` to ps.
+pub(super) fn isolate(lifeline: &OwnedFd, name: &CStr) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -221,8 +238,8 @@ fn isolate(lifeline: &OwnedFd) -> io::Result<()> {
     }
     rustix::process::setsid()?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    // Only the name that ps shows; it may stay what it is.
-    let _ = rustix::thread::set_name(c"cooper-init");
+    // It may stay what it is.
+    let _ = rustix::thread::set_name(name);
     Ok(())
 }
 

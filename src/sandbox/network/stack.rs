@@ -1,0 +1,437 @@
+//! One namespace's traffic: which flow a packet belongs to, which flows there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use smoltcp::time::Instant;
+
+use super::flows::{self, Kind};
+use super::link::Link;
+use super::namespace::Namespace;
+use super::packet::{self, Ends, Packet, Unreachable};
+use super::reach::{Reach, Target, name_servers};
+use super::tcp::{self, After};
+
+/// Most connections of a namespace, and most other flows.
+const MOST: usize = 1024;
+/// Connections that get large buffers, each in both directions; 48 MiB in all if they fill up.
+const FAST: usize = 48;
+const LARGE: usize = 512 << 10;
+/// The buffers of all others, 122 MiB in all; what one packet can hold.
+const SMALL: usize = 64 << 10;
+/// Packets taken from an interface before others have their turn.
+const BATCH: usize = 64;
+
+/// What epoll hands back: which namespace, and which of its descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Token {
+    pub(super) network: u16,
+    pub(super) what: What,
+}
+
+/// A descriptor of a namespace. Flows are numbered and no number comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum What {
+    Lease,
+    Link,
+    Tcp(u32),
+    Datagrams(u32),
+}
+
+impl From<Token> for EventData {
+    fn from(token: Token) -> Self {
+        let (kind, number) = match token.what {
+            What::Lease => (0, 0),
+            What::Link => (1, 0),
+            What::Tcp(number) => (2, number),
+            What::Datagrams(number) => (3, number),
+        };
+        Self::new_u64(u64::from(token.network) << 48 | kind << 40 | u64::from(number))
+    }
+}
+
+impl From<EventData> for Token {
+    fn from(data: EventData) -> Self {
+        let bits = data.u64();
+        let number = bits as u32;
+        let what = match (bits >> 40) as u8 {
+            0 => What::Lease,
+            1 => What::Link,
+            2 => What::Tcp(number),
+            _ => What::Datagrams(number),
+        };
+        let network = (bits >> 48) as u16;
+        Self { network, what }
+    }
+}
+
+/// One namespace and all that goes through it.
+#[derive(Debug)]
+pub(super) struct Network {
+    number: u16,
+    reach: Reach,
+    /// The other end of the lease; none while nobody uses the namespace.
+    lease: Option<OwnedFd>,
+    namespace: OwnedFd,
+    link: Link,
+    connections: HashMap<u32, tcp::Flow>,
+    by_ends: HashMap<Ends, u32>,
+    others: HashMap<u32, flows::Flow>,
+    by_key: HashMap<(Kind, Ends), u32>,
+    next: u32,
+    wakes: BTreeSet<(Instant, What)>,
+    wake_of: HashMap<What, Instant>,
+}
+
+/// What all namespaces share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) epoll: OwnedFd,
+    /// Room for a packet and its header.
+    pub(super) room: Vec<u8>,
+    pub(super) now: Instant,
+}
+
+impl Shared {
+    pub(super) fn watch(
+        &self,
+        fd: impl AsFd,
+        token: Token,
+        events: EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, token.into(), events)
+    }
+}
+
+impl Network {
+    /// Takes charge of a namespace that nobody uses yet.
+    pub(super) fn new(number: u16, made: Namespace, shared: &Shared) -> Result<Self, Errno> {
+        let link = Link::new(made.tun);
+        let what = What::Link;
+        let token = Token {
+            network: number,
+            what,
+        };
+        shared.watch(&link, token, EventFlags::IN)?;
+        Ok(Self {
+            number,
+            reach: Reach::default(),
+            lease: None,
+            namespace: made.fd,
+            link,
+            connections: HashMap::new(),
+            by_ends: HashMap::new(),
+            others: HashMap::new(),
+            by_key: HashMap::new(),
+            next: 0,
+            wakes: BTreeSet::new(),
+            wake_of: HashMap::new(),
+        })
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    pub(super) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
+    /// Belongs to whoever holds the other end of `lease` from now on.
+    pub(super) fn lease(
+        &mut self,
+        lease: OwnedFd,
+        reach: Reach,
+        shared: &Shared,
+    ) -> Result<(), Errno> {
+        let token = self.token(What::Lease);
+        // Only its end is of interest, which needs no asking for.
+        shared.watch(&lease, token, EventFlags::empty())?;
+        self.reach = reach;
+        self.lease = Some(lease);
+        Ok(())
+    }
+
+    /// Ends everything that is under way, the lease too.
+    fn release(&mut self) {
+        self.lease = None;
+        self.connections.clear();
+        self.by_ends.clear();
+        self.others.clear();
+        self.by_key.clear();
+        self.wakes.clear();
+        self.wake_of.clear();
+    }
+
+    fn token(&self, what: What) -> Token {
+        Token {
+            network: self.number,
+            what,
+        }
+    }
+
+    /// When [`Network::wake`] is to be called.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Looks after all flows whose time has come.
+    pub(super) fn wake(&mut self, shared: &mut Shared) {
+        let now = shared.now;
+        while let Some(&(at, what)) = self.wakes.first()
+            && at <= now
+        {
+            self.forget_wake(what);
+            match what {
+                What::Tcp(number) => {
+                    let Some(flow) = self.connections.get_mut(&number) else {
+                        continue;
+                    };
+                    let after = flow.wake(&mut self.link, now);
+                    self.settle(number, after);
+                }
+                What::Datagrams(number) => {
+                    match self.others.get(&number).map(flows::Flow::patience) {
+                        Some(later) if later > now => self.wake_at(what, later),
+                        _ => self.drop_datagrams(number),
+                    }
+                }
+                What::Lease | What::Link => (),
+            }
+        }
+    }
+
+    fn wake_at(&mut self, what: What, at: Instant) {
+        if let Some(before) = self.wake_of.insert(what, at) {
+            if before == at {
+                return;
+            }
+            self.wakes.remove(&(before, what));
+        }
+        self.wakes.insert((at, what));
+    }
+
+    fn forget_wake(&mut self, what: What) {
+        if let Some(at) = self.wake_of.remove(&what) {
+            self.wakes.remove(&(at, what));
+        }
+    }
+
+    fn settle(&mut self, number: u32, after: After) {
+        match after {
+            After::Wake(at) => self.wake_at(What::Tcp(number), at),
+            After::Gone => {
+                if let Some(flow) = self.connections.remove(&number) {
+                    self.by_ends.remove(&flow.ends());
+                }
+                self.forget_wake(What::Tcp(number));
+            }
+        }
+    }
+
+    fn drop_datagrams(&mut self, number: u32) {
+        if let Some(flow) = self.others.remove(&number) {
+            self.by_key.remove(&flow.key());
+        }
+        self.forget_wake(What::Datagrams(number));
+    }
+
+    /// Something happened to one of its descriptors.
+    pub(super) fn ready(&mut self, what: What, events: EventFlags, shared: &mut Shared) {
+        match what {
+            What::Lease => self.release(),
+            What::Link => self.packets(shared),
+            What::Tcp(number) => {
+                let buffer = if self.connections.len() <= FAST {
+                    LARGE
+                } else {
+                    SMALL
+                };
+                let Some(flow) = self.connections.get_mut(&number) else {
+                    return;
+                };
+                match flow.ready(&mut self.link, events, buffer, shared.now) {
+                    Ok(after) => self.settle(number, after),
+                    Err(other) => {
+                        let syn = other.syn().to_vec();
+                        self.settle(number, After::Gone);
+                        self.keep_connection(other, &syn, shared);
+                    }
+                }
+            }
+            What::Datagrams(number) => {
+                if let Some(flow) = self.others.get_mut(&number) {
+                    flow.ready(&mut self.link, &mut shared.room, shared.now);
+                }
+            }
+        }
+    }
+
+    /// Takes packets from the interface.
+    fn packets(&mut self, shared: &mut Shared) {
+        let mut room = std::mem::take(&mut shared.room);
+        for _ in 0..BATCH {
+            match self.link.read(&mut room) {
+                Ok(Some(bytes)) => self.packet(bytes, shared),
+                Ok(None) => break,
+                Err(_) => {
+                    // The interface is gone, and would be ready for ever.
+                    let _ = epoll::delete(&shared.epoll, &self.link);
+                    self.release();
+                    break;
+                }
+            }
+        }
+        shared.room = room;
+    }
+
+    fn packet(&mut self, bytes: &[u8], shared: &Shared) {
+        match packet::parse(bytes) {
+            Some(Packet::Tcp {
+                ends,
+                opens,
+                resets,
+            }) => {
+                if let Some(&number) = self.by_ends.get(&ends) {
+                    let Some(flow) = self.connections.get_mut(&number) else {
+                        return;
+                    };
+                    let after = flow.packet(&mut self.link, bytes, shared.now);
+                    self.settle(number, after);
+                } else if opens {
+                    self.open(ends, bytes, shared);
+                } else if !resets {
+                    packet::reset(&mut self.link, bytes);
+                }
+            }
+            Some(Packet::Udp { ends, payload }) => {
+                let kind = Kind::Udp;
+                if let Some(flow) = self.datagrams(kind, ends, bytes, shared)
+                    && let Some(flow) = self.others.get_mut(&flow)
+                {
+                    flow.send(&mut self.link, bytes, payload, shared.now);
+                }
+            }
+            Some(Packet::Echo {
+                ends,
+                sequence,
+                payload,
+            }) => self.echo(ends, bytes, (sequence, payload), shared),
+            None => (),
+        }
+    }
+
+    fn open(&mut self, ends: Ends, syn: &[u8], shared: &Shared) {
+        let remotes = match self.reach.target(ends.remote) {
+            Target::Outside(remote) => vec![remote],
+            Target::Dns => servers(),
+            Target::Gateway | Target::Closed => Vec::new(),
+        };
+        if remotes.is_empty() || self.connections.len() >= MOST {
+            return packet::reset(&mut self.link, syn);
+        }
+        match tcp::Flow::open(ends, syn, &remotes, shared.now) {
+            Ok(flow) => self.keep_connection(flow, syn, shared),
+            Err(errno) => tcp::refuse(&mut self.link, syn, errno),
+        }
+    }
+
+    fn keep_connection(&mut self, flow: tcp::Flow, syn: &[u8], shared: &Shared) {
+        self.next = self.next.wrapping_add(1);
+        let (number, what) = (self.next, What::Tcp(self.next));
+        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if shared.watch(flow.fd(), self.token(what), events).is_err() {
+            return packet::reset(&mut self.link, syn);
+        }
+        self.wake_at(what, flow.patience());
+        self.by_ends.insert(flow.ends(), number);
+        self.connections.insert(number, flow);
+    }
+
+    /// The number of the flow that a datagram belongs to, a new one if there is none.
+    fn datagrams(&mut self, kind: Kind, ends: Ends, packet: &[u8], shared: &Shared) -> Option<u32> {
+        if let Some(number) = self.by_key.get(&(kind, ends)) {
+            return Some(*number);
+        }
+        let remotes = match self.reach.target(ends.remote) {
+            Target::Outside(remote) => vec![remote],
+            Target::Dns if kind == Kind::Udp => servers(),
+            _ if kind == Kind::Udp => {
+                packet::unreachable(&mut self.link, packet, Unreachable::Port);
+                return None;
+            }
+            _ => return None,
+        };
+        if self.others.len() >= MOST {
+            self.drop_oldest();
+        }
+        let flow = match flows::Flow::open(kind, ends, remotes, shared.now) {
+            Ok(flow) => flow,
+            Err(Errno::NETUNREACH | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                packet::unreachable(&mut self.link, packet, Unreachable::Network);
+                return None;
+            }
+            // No ping sockets for us, or no descriptors left: lost, as datagrams can be.
+            Err(_) => return None,
+        };
+        self.next = self.next.wrapping_add(1);
+        let (number, what) = (self.next, What::Datagrams(self.next));
+        shared
+            .watch(flow.fd(), self.token(what), EventFlags::IN)
+            .ok()?;
+        self.wake_at(what, flow.patience());
+        self.by_key.insert((kind, ends), number);
+        self.others.insert(number, flow);
+        Some(number)
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.others.iter().min_by_key(|(_, flow)| flow.patience());
+        if let Some((&number, _)) = oldest {
+            self.drop_datagrams(number);
+        }
+    }
+
+    fn echo(&mut self, ends: Ends, packet: &[u8], message: (u16, &[u8]), shared: &Shared) {
+        // An address without a port is what an echo request is for.
+        let address = SocketAddr::new(ends.remote.ip(), 0);
+        if self.reach.target(address) == Target::Gateway {
+            return packet::echo(&mut self.link, ends, message.0, message.1);
+        }
+        if let Some(flow) = self.datagrams(Kind::Echo, ends, packet, shared)
+            && let Some(flow) = self.others.get_mut(&flow)
+        {
+            flow.ask(&mut self.link, packet, message, shared.now);
+        }
+    }
+}
+
+/// The caller's name servers of this moment.
+fn servers() -> Vec<SocketAddr> {
+    // Without the file the resolver asks the local machine, and so do we.
+    name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back_as_they_were() {
+        for what in [
+            What::Lease,
+            What::Link,
+            What::Tcp(u32::MAX),
+            What::Datagrams(7),
+        ] {
+            let token = Token {
+                network: u16::MAX,
+                what,
+            };
+            assert_eq!(Token::from(EventData::from(token)), token);
+        }
+    }
+}
