@@ -9,9 +9,11 @@
 //! the results of the steps that were done serve the next one.
 
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use crate::event::{Event, Sink};
+use crate::sandbox::network::PrivateNetwork;
 use crate::store::Store;
 
 mod annotations;
@@ -106,6 +108,8 @@ pub fn build(
         fetches: &steps::remote::Fetches::default(),
         // A host without the file has no names to resolve.
         resolv_conf: &std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+        private: &PrivateNetwork::default(),
+        network_told: &AtomicBool::new(false),
     };
     let run = |target| platforms::run(target, &shared);
     let made: Result<Vec<_>, Error> = targets.iter().map(run).collect();

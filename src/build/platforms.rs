@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::dockerfile::{self, Dockerfile, Warning};
 use crate::event::Sink;
 use crate::image::{Digest, Index, Platform, Raw};
 use crate::layer::{EncodeOptions, Stack, Time};
+use crate::sandbox::network::PrivateNetwork;
 use crate::store::{Image, Store};
 
 use super::annotations::{self, Level};
@@ -50,6 +52,10 @@ pub(super) struct Shared<'a> {
     pub(super) caches: &'a Mutex<BTreeSet<Digest>>,
     /// The caller's `/etc/resolv.conf`.
     pub(super) resolv_conf: &'a [u8],
+    /// Where private networks come from.
+    pub(super) private: &'a PrivateNetwork,
+    /// Becomes true when the caller has been told what network there is.
+    pub(super) network_told: &'a AtomicBool,
 }
 
 /// An image that was made, for one platform.
@@ -197,6 +203,8 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         guard: shared.guard,
         caches: shared.caches,
         resolv_conf: shared.resolv_conf,
+        private: shared.private,
+        network_told: shared.network_told,
     };
     let built = exec::run(&target.plan, &world)?;
     let mut built = Arc::clone(&built[&target.plan.target]);

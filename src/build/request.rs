@@ -1,5 +1,6 @@
 //! What a caller asks of a build, as plain data.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -58,6 +59,8 @@ pub enum Pull {
 /// The network of RUN steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
+    /// One of the step's own that reaches the world through the caller's.
+    Private,
     /// The caller's network.
     Host,
     /// A loopback interface of the step's own and nothing else.
@@ -180,6 +183,9 @@ pub struct Request {
     pub network: Network,
     /// `--allow`.
     pub allow: Vec<Grant>,
+    /// Why [`Request::network`] is not the private one that it would be elsewhere; told when the
+    /// first step that uses it runs.
+    pub network_note: Option<String>,
     /// `--secret`; of one id the last counts.
     pub secrets: Vec<Secret>,
     /// Whether a layer that holds the value of a secret fails the build (`--secret-guard`).
@@ -190,8 +196,10 @@ pub struct Request {
     pub isolation: Isolation,
     /// Why no program can be run on this machine, if that is so. All else is done without.
     pub no_isolation: Option<Refusal>,
-    /// `--add-host`, as `(host, address)`.
+    /// `--add-host`, as `(host, address)`; an address may be `host-gateway`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--dns`; empty is the caller's.
+    pub dns: Vec<IpAddr>,
     /// Proxy variables of the caller that predefined ARGs pass on to RUN.
     pub proxies: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH` of the caller's environment or `--timestamp`, in seconds since 1970:

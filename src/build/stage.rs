@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ use crate::event::{Event, Sink, StepId};
 use crate::image::{ChainId, DiffId, Digest};
 use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode_behind};
 use crate::store::{LayerRef, Scratch, Store};
+
+use crate::sandbox::network::PrivateNetwork;
 
 use super::cache::{self, Made};
 use super::commit::{Built, Layer, rfc3339};
@@ -44,8 +47,12 @@ pub(super) struct World<'a> {
     pub(super) guard: &'a Guard,
     /// Caches that this build has used.
     pub(super) caches: &'a Mutex<BTreeSet<Digest>>,
-    /// The caller's `/etc/resolv.conf`, for steps on the host network.
+    /// The caller's `/etc/resolv.conf`.
     pub(super) resolv_conf: &'a [u8],
+    /// Where private networks come from.
+    pub(super) private: &'a PrivateNetwork,
+    /// Becomes true when the caller has been told what network there is.
+    pub(super) network_told: &'a AtomicBool,
 }
 
 /// How many steps ran and how many did not need to.

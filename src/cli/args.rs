@@ -13,6 +13,8 @@ use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
 use crate::registry::{Credentials, Options, Proxies, Secret};
+use crate::sandbox::network;
+use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Isolation;
 
 /// Options of every subcommand.
@@ -155,25 +157,50 @@ pub(crate) fn password_from(input: &mut dyn Read) -> Result<String, Report> {
 /// Network of RUN steps and containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
+    /// A private one where it can be made, else the machine's.
+    Default,
+    /// One of its own that reaches the world through the machine's.
+    Private,
     /// The machine's.
     Host,
     /// A loopback interface and nothing else.
     None,
 }
 
-/// Parses `--network`. The private one that docker makes is not there yet, and giving the
-/// machine's to someone who asked for a private one would be a lie.
+/// Parses `--network`. `bridge` is docker's name for what is private here.
 pub(crate) fn network(text: &str) -> Result<Network, String> {
     match text {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        "private" | "default" | "bridge" => Err(
-            "a private network is not there yet: `host` is the machine's, `none` is loopback only"
-                .to_owned(),
-        ),
-        _ => Err("expected `host` or `none`".to_owned()),
+        "private" | "bridge" => Ok(Network::Private),
+        "default" => Ok(Network::Default),
+        _ => Err("expected `default`, `private`, `host` or `none`".to_owned()),
     }
 }
+
+impl Network {
+    /// Settles what is the default here. The error of a private network that can't be made is
+    /// returned where that was asked for, and is the second value where the machine's takes its
+    /// place. Must come after [`super::Session::store_with_power`], whose rights count.
+    pub(crate) fn settle(self) -> Result<(Self, Option<String>), Report> {
+        let (asked, refused) = match (self, network::probe()) {
+            (Self::Host | Self::None, _) => return Ok((self, None)),
+            (Self::Default | Self::Private, Ok(())) => return Ok((Self::Private, None)),
+            (asked, Err(refused)) => (asked, refused),
+        };
+        if asked == Self::Private {
+            return Err(Report::failed("cannot make a private network")
+                .because(&refused)
+                .hint(TUN_HINT));
+        }
+        let why = format!("no private network ({refused}): the machine's is used; {TUN_HINT}");
+        Ok((Self::Host, Some(why)))
+    }
+}
+
+/// How `/dev/net/tun` can be opened by everyone; the kernel checks what may be done with it.
+const TUN_HINT: &str = "`modprobe tun` makes /dev/net/tun, `chmod 0666 /dev/net/tun` opens it to \
+    everyone; `--network=host` needs neither";
 
 /// Parses `KEY=VALUE`; `KEY` alone has an empty value, as docker's `--label` reads it.
 pub(crate) fn label(text: &str) -> Result<(String, String), String> {
@@ -184,7 +211,8 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Parses `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+/// Parses `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets, and `host-gateway` in
+/// place of an address is the machine.
 pub(crate) fn host_address(text: &str) -> Result<(String, String), String> {
     let bad = || "expected `HOST:IP`, such as `db:10.0.0.5`".to_owned();
     let (host, address) = text
@@ -194,11 +222,17 @@ pub(crate) fn host_address(text: &str) -> Result<(String, String), String> {
     let bare = address
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    let address: std::net::IpAddr = bare.unwrap_or(address).parse().map_err(|_| bad())?;
+    let address = match address {
+        HOST_GATEWAY => HOST_GATEWAY.to_owned(),
+        _ => {
+            let address: std::net::IpAddr = bare.unwrap_or(address).parse().map_err(|_| bad())?;
+            address.to_string()
+        }
+    };
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(bad());
     }
-    Ok((host.to_owned(), address.to_string()))
+    Ok((host.to_owned(), address))
 }
 
 #[cfg(test)]
@@ -213,6 +247,7 @@ mod tests {
         assert_eq!(host("db=::1"), pair("db", "::1"));
         assert_eq!(host("db:[::1]"), pair("db", "::1"));
         assert_eq!(host("db:fe80::1"), pair("db", "fe80::1"));
+        assert_eq!(host("db:host-gateway"), pair("db", "host-gateway"));
         for bad in [
             "db",
             "db:",

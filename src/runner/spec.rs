@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::image::{ContainerConfig, Healthcheck};
+use crate::sandbox::network::{Reach, addresses};
 use crate::sandbox::{
     self, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize, WorkDir,
 };
@@ -23,6 +25,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
+    /// What the caller can reach, from a network of its own.
+    Private,
     /// What the caller can reach.
     Host,
     /// A loopback interface of its own.
@@ -129,6 +133,8 @@ pub struct Request {
     pub publish_all: bool,
     /// `--add-host`: names and their addresses.
     pub hosts: Vec<(String, String)>,
+    /// `--dns`; empty is the caller's.
+    pub dns: Vec<IpAddr>,
 }
 
 impl Request {
@@ -161,6 +167,7 @@ impl Request {
             publish: Vec::new(),
             publish_all: false,
             hosts: Vec::new(),
+            dns: Vec::new(),
         }
     }
 }
@@ -252,7 +259,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     let hostname = match (&request.hostname, request.network) {
         (Some(name), _) => name.clone(),
         (None, Network::Host) => ground.hostname,
-        (None, Network::None) => id[..12].to_owned(),
+        (None, Network::Private | Network::None) => id[..12].to_owned(),
     };
     let argv = command(request, image)?;
     let mut plan = Plan::new(rootfs, argv.iter().map(OsString::from).collect());
@@ -272,6 +279,8 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     };
     plan.user = UserSpec(request.user.clone().unwrap_or_else(|| image.user.clone()));
     plan.network = match request.network {
+        // The one descriptor that comes along.
+        Network::Private => sandbox::Network::Join(0),
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
@@ -285,8 +294,8 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     };
     let files = [
         ("/etc/hostname", format!("{hostname}\n").into_bytes()),
-        ("/etc/hosts", hosts(&hostname, &request.hosts)),
-        ("/etc/resolv.conf", ground.resolv_conf),
+        ("/etc/hosts", hosts(&hostname, request)),
+        ("/etc/resolv.conf", resolv_conf(ground.resolv_conf, request)),
     ];
     for (path, content) in files.into_iter().filter(|(path, _)| !covered(path)) {
         plan.mounts.push(Mount::file(path, content, 0o644));
@@ -317,11 +326,32 @@ fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
     made
 }
 
-fn hosts(hostname: &str, added: &[(String, String)]) -> Vec<u8> {
+/// What a private network reaches besides the world; none for another network.
+pub(super) fn reach(request: &Request) -> Option<Reach> {
+    let mut hosts = request.hosts.iter().map(|(_, address)| address);
+    let host_loopback = hosts.any(|address| address == addresses::HOST_GATEWAY);
+    (request.network == Network::Private).then_some(Reach { host_loopback })
+}
+
+/// The name servers the container asks.
+fn resolv_conf(callers: Vec<u8>, request: &Request) -> Vec<u8> {
+    if request.network != Network::Private && request.dns.is_empty() {
+        return callers;
+    }
+    let callers = String::from_utf8_lossy(&callers);
+    addresses::resolv_conf(&callers, &request.dns).into_bytes()
+}
+
+fn hosts(hostname: &str, request: &Request) -> Vec<u8> {
+    let own = match request.network {
+        Network::Private => addresses::GUEST,
+        Network::Host | Network::None => Ipv4Addr::new(127, 0, 1, 1),
+    };
     let mut text = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{hostname}\n"
     );
-    for (host, address) in added {
+    for (host, address) in &request.hosts {
+        let address = addresses::host_address(address, request.network != Network::Host);
         text.push_str(&format!("{address}\t{host}\n"));
     }
     text.into_bytes()

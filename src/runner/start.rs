@@ -57,6 +57,7 @@ pub fn start(
         user_xattr: store.user_xattr(),
         owners: store.marks().ownership(),
         plan,
+        reach: spec::reach(request),
         interactive: request.interactive,
         // As with docker: a terminal stays open for whoever attaches next.
         stdin_once: request.interactive && attach != Attach::Nobody && !request.tty,

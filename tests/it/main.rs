@@ -29,6 +29,7 @@ mod isolation;
 mod language;
 mod mount_escapes;
 mod moving;
+mod network;
 mod outputs;
 mod platforms;
 mod run_environment;

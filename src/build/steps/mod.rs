@@ -4,6 +4,7 @@ mod agent;
 pub(super) mod archive;
 pub(super) mod copy;
 mod mounts;
+mod network;
 pub(super) mod owner;
 pub(super) mod remote;
 pub(super) mod run;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use super::super::request::Network;
 use super::super::stage::{Runner, World, layer_refs};
 use super::super::step::RunStep;
 use super::mounts::{self, Mounted};
+use super::network;
 
 /// What the sandbox of one RUN stands on.
 struct Ground {
@@ -40,7 +42,9 @@ struct Ground {
     remember_owners: bool,
     /// `--add-host`.
     add_hosts: Vec<(String, String)>,
-    /// The caller's `/etc/resolv.conf`, for the host network.
+    /// `--dns`.
+    dns: Vec<IpAddr>,
+    /// The caller's `/etc/resolv.conf`.
     resolv_conf: Vec<u8>,
 }
 
@@ -64,6 +68,7 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
     if let Some(isolation) = request.isolation.observable() {
         inputs.add("isolation", isolation);
     }
+    network::inputs(request, &mut inputs);
     if let Some(script) = &run.script {
         inputs.add("script", &script.path).add("text", &script.text);
     }
@@ -122,17 +127,14 @@ fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
     plan.user = UserSpec(run.user.clone());
     plan.hostname = Some(run.hostname.clone());
     plan.network = match run.network {
+        Network::Private => sandbox::Network::Join(mounted.fds.len()),
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
-    plan.mounts.push(file(
-        "/etc/hosts",
-        hosts(&run.hostname, &ground.add_hosts),
-        0o644,
-    ));
-    if run.network == Network::Host {
-        plan.mounts
-            .push(file("/etc/resolv.conf", ground.resolv_conf, 0o644));
+    let hosts = network::hosts(&run.hostname, &ground.add_hosts, run.network);
+    plan.mounts.push(file("/etc/hosts", hosts, 0o644));
+    if let Some(text) = network::resolv_conf(run.network, ground.resolv_conf, &ground.dns) {
+        plan.mounts.push(file("/etc/resolv.conf", text, 0o644));
     }
     if let Some(script) = &run.script {
         plan.mounts
@@ -156,16 +158,6 @@ fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
             ..Access::default()
         },
     }
-}
-
-fn hosts(own: &str, added: &[(String, String)]) -> Vec<u8> {
-    let mut text = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{own}\n"
-    );
-    for (host, address) in added {
-        text.push_str(&format!("{address}\t{host}\n"));
-    }
-    text.into_bytes()
 }
 
 /// Runs the step over the layers so far and returns the layer it made.
@@ -193,11 +185,12 @@ pub(in crate::build) fn make(
         user_xattr: world.store.user_xattr(),
         remember_owners: world.store.remembers_owners(),
         add_hosts: world.request.add_hosts.clone(),
+        dns: world.request.dns.clone(),
         resolv_conf: world.resolv_conf.to_vec(),
     };
     let mut plan = plan(run, ground, &mounted);
     isolation(run, &world.request.isolation).apply(&mut plan);
-    execute(&plan, mounted, &run.shown, step, world)?;
+    execute(&plan, mounted, run, step, world)?;
     let changes = diff(&upper, Some(&below), world.store.marks())?;
     runner.keep_upper(&scratch, &upper, changes)
 }
@@ -255,14 +248,15 @@ pub(super) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepE
 fn execute(
     plan: &Plan,
     mut mounted: Mounted,
-    command: &str,
+    run: &RunStep,
     step: StepId,
     world: &World<'_>,
 ) -> Result<(), StepError> {
     let failed = |source| StepError::Sandbox {
-        command: command.to_owned(),
+        command: run.shown.clone(),
         source,
     };
+    let _lease = network::lease(run.network, world, &mut mounted.fds).map_err(failed)?;
     let stdio = Stdio {
         stdin: Input::Null,
         stdout: Output::Pipe,
@@ -289,11 +283,11 @@ fn execute(
     match exit {
         Exit::Code(0) => Ok(()),
         _ if child.killed_for_memory() => Err(StepError::Memory {
-            command: command.to_owned(),
+            command: run.shown.clone(),
             limit: plan.limits.memory.unwrap_or_default(),
         }),
         exit => Err(StepError::Exit {
-            command: command.to_owned(),
+            command: run.shown.clone(),
             exit,
         }),
     }

@@ -165,6 +165,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
 
 fn network(network: Network) -> &'static str {
     match network {
+        Network::Private => "private",
         Network::Host => "host",
         Network::None => "none",
     }

@@ -1,6 +1,7 @@
 //! What `run` and `create` have in common: the options, and the container that comes of them.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::ports;
 use crate::cli::args::{self, IsolationArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::{Session, env, files, signals, ui};
+use crate::event::{Event, Sink};
 use crate::image::Healthcheck;
 use crate::runner::{self, Container, Log, LogDriver, Publish, Request, Restart, VolumeMount};
 use crate::sandbox::Isolation;
@@ -82,7 +84,8 @@ pub(super) struct NewContainer {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
 
-    /// Network: host or none
+    /// Network: `private` reaches the world through the machine's, `host` is the machine's,
+    /// `none` is loopback only, `default` is private where /dev/net/tun can be opened
     #[arg(
         long,
         visible_alias = "net",
@@ -92,9 +95,14 @@ pub(super) struct NewContainer {
     )]
     network: args::Network,
 
-    /// Name and address for `/etc/hosts`
+    /// Name and address for `/etc/hosts`; `host-gateway` as the address is the machine, with what
+    /// listens on its loopback addresses
     #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
     hosts: Vec<(String, String)>,
+
+    /// Name server to ask in place of the machine's
+    #[arg(long, value_name = "IP")]
+    dns: Vec<IpAddr>,
 
     /// Port of the container, and where it is reachable from outside
     #[arg(short, long, value_name = "[[IP:]PORT:]PORT[/PROTOCOL]", value_parser = ports::publish)]
@@ -321,6 +329,15 @@ impl NewContainer {
         let held = signals::Held::new()?;
         let shown = session.modest(self.quiet);
         rung.announce(&shown);
+        let (network, note) = self.network.settle()?;
+        request.network = match network {
+            args::Network::Default | args::Network::Private => runner::Network::Private,
+            args::Network::Host => runner::Network::Host,
+            args::Network::None => runner::Network::None,
+        };
+        if let Some(text) = &note {
+            shown.emit(Event::Warning { text });
+        }
         request.mounts.extend(self.borrowed(&store)?);
         let pull = pull.map(|options| Options {
             network: Network::new(options),
@@ -396,10 +413,7 @@ impl NewContainer {
             user: self.user.clone(),
             hostname: self.hostname.clone(),
             mounts: mounts.into_iter().flatten().cloned().collect(),
-            network: match self.network {
-                args::Network::Host => runner::Network::Host,
-                args::Network::None => runner::Network::None,
-            },
+            dns: self.dns.clone(),
             isolation: self.isolation.over(match self.privileged {
                 true => Isolation::privileged(),
                 false => Isolation::default(),

@@ -170,6 +170,7 @@ impl Filter {
 
 fn network(network: Network) -> &'static str {
     match network {
+        Network::Private => "private",
         Network::Host => "host",
         Network::None => "none",
     }

@@ -16,8 +16,7 @@ use crate::store::Store;
 /// pulled. The exit code is the program's own, 125 when cask itself fails, 126 when the program
 /// can't be executed, 127 when there is none.
 ///
-/// The container uses the network of the machine unless `--network=none` is given; a private
-/// network is not there yet.
+/// The container uses the network of the machine unless `--network` says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "cask run [OPTIONS] IMAGE [ARG]...")]
 pub(super) struct Run {

@@ -33,6 +33,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::Ownership;
+use crate::sandbox::network::Reach;
 use crate::sandbox::{self, Plan, child::Role};
 use crate::store::ContainerLock;
 
@@ -67,6 +68,8 @@ pub(super) struct Job {
     pub(super) user_xattr: bool,
     pub(super) owners: Ownership,
     pub(super) plan: Plan,
+    /// What the program's private network reaches, if it has one.
+    pub(super) reach: Option<Reach>,
     /// Whether the program has an input.
     pub(super) interactive: bool,
     /// Whether the input ends with the first client that gives any.

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::event::Stream;
+use crate::sandbox::network::{Lease, PrivateNetwork, Reach};
 use crate::sandbox::{self, Child, Input, Output, Stdio, WindowSize, tty};
 
 use super::super::health::nonblocking;
@@ -30,6 +31,25 @@ pub(super) struct Run {
     to_input: VecDeque<u8>,
     input_ends: bool,
     tty: bool,
+    /// Ends with the program.
+    _network: Option<Network>,
+}
+
+/// The network that a container has to itself.
+#[derive(Debug)]
+struct Network {
+    lease: Lease,
+    _from: PrivateNetwork,
+}
+
+impl Network {
+    fn new(reach: Reach) -> Result<Self, sandbox::Error> {
+        let from = PrivateNetwork::default();
+        Ok(Self {
+            lease: from.lease(reach)?,
+            _from: from,
+        })
+    }
 }
 
 impl Run {
@@ -50,6 +70,14 @@ impl Run {
                 fds: Vec::new(),
             },
         };
+        let network = job.reach.map(Network::new).transpose()?;
+        let namespace = network.iter().map(|network| network.lease.namespace());
+        let fds = namespace.map(|fd| fd.try_clone_to_owned());
+        let fds = fds.collect::<Result<_, _>>();
+        let stdio = Stdio {
+            fds: fds.map_err(failed("hand the network over"))?,
+            ..stdio
+        };
         let mut child = sandbox::spawn(&job.plan, stdio)?;
         let dup = |fd: Option<&OwnedFd>| fd.map(OwnedFd::try_clone).transpose();
         let mut ends = || -> io::Result<_> {
@@ -63,6 +91,7 @@ impl Run {
         let [stdout, stderr, input] = ends().map_err(failed("take the program's streams"))?;
         Ok(Self {
             child,
+            _network: network,
             began: Instant::now(),
             outputs: [stdout, stderr],
             input: input.filter(|_| job.interactive),

@@ -9,6 +9,7 @@ mod output;
 mod secrets;
 
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
@@ -35,8 +36,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// CONTEXT is a directory, a tar (also compressed), or `-` for a tar or a Dockerfile on standard
 /// input. The result goes to the store, unless `-o` says otherwise.
 ///
-/// RUN steps use the network of the machine unless `--network=none` is given; a private network
-/// is not there yet.
+/// RUN steps use the network of the machine unless `--network` says otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
     /// Directory, tar or `-` with the files that COPY and ADD may take
@@ -97,7 +97,8 @@ pub(crate) struct Build {
     #[arg(long = "annotation", value_name = "[LEVEL:]KEY=VALUE", value_parser = annotation::parse)]
     annotations: Vec<Annotations>,
 
-    /// Network of RUN steps: host or none
+    /// Network of RUN steps: `private` reaches the world through the machine's, `host` is the
+    /// machine's, `none` is loopback only, `default` is private where /dev/net/tun can be opened
     #[arg(
         long,
         value_name = "NETWORK",
@@ -106,9 +107,14 @@ pub(crate) struct Build {
     )]
     network: args::Network,
 
-    /// Line for `/etc/hosts` of RUN steps
+    /// Line for `/etc/hosts` of RUN steps; `host-gateway` as the address is the machine, with
+    /// what listens on its loopback addresses
     #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
     add_hosts: Vec<(String, String)>,
+
+    /// Name server for RUN steps in place of the machine's
+    #[arg(long, value_name = "IP")]
+    dns: Vec<IpAddr>,
 
     /// Stages that are built at the same time [default: number of processors]
     #[arg(long, value_name = "N")]
@@ -267,6 +273,13 @@ impl Build {
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
         request.no_isolation = rung.refusal().cloned();
+        let (network, note) = self.network.settle()?;
+        request.network = match network {
+            args::Network::Default | args::Network::Private => build::Network::Private,
+            args::Network::Host => build::Network::Host,
+            args::Network::None => build::Network::None,
+        };
+        request.network_note = note;
         let spool = context::resolve(&self, &store, &mut request)?;
         let cancel = Cancel::default();
         let stop = signals::Stop::on({
@@ -340,10 +353,6 @@ impl Build {
             let text = "`--iidfile` holds the id of one image, and several platforms give several";
             return Err(Report::wrong_use(text).hint("`--metadata-file` has the index's digest"));
         }
-        let network = match self.network {
-            args::Network::Host => build::Network::Host,
-            args::Network::None => build::Network::None,
-        };
         let build_args = self.build_args()?;
         let outputs = self.output.all();
         let own_epoch = outputs.iter().find_map(|output| output.epoch.as_deref());
@@ -374,7 +383,9 @@ impl Build {
             rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
             epoch_from_file: epoch.is_none() && own_epoch.is_none(),
             outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
-            network,
+            // What it is here is known when rights are.
+            network: build::Network::None,
+            network_note: None,
             allow: self.grants.allow.clone(),
             secrets: self.secrets.secrets()?,
             secret_guard: self.secrets.guard(),
@@ -382,6 +393,7 @@ impl Build {
             isolation: self.isolation.resolve()?,
             no_isolation: None,
             add_hosts: self.add_hosts.clone(),
+            dns: self.dns.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,
             now: SystemTime::now(),
