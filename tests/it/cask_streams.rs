@@ -84,7 +84,9 @@ fn a_followed_log_is_whole_across_rotation_and_restart() {
     let logs = files
         .flatten()
         .filter(|f| f.file_name().to_string_lossy().starts_with("log."));
-    assert!(logs.count() > 5, "it was rotated");
+    // 100 kB in files of 20 kB, each of which may end with one long read of the pipe.
+    let count = logs.count();
+    assert!(count > 1, "it was rotated: {count} files");
 }
 
 #[test]
