@@ -24,13 +24,13 @@ fn t_rt_7_capabilities_are_dockers_and_none_is_inheritable() {
              CapBnd:\t{bnd}\nCapAmb:\t{none}\nNoNewPrivs:\t{nnp}\n"
         )
     };
-    assert_eq!(run(&plan).ok(), status(docker, docker, 0, ""));
+    assert_eq!(run(&plan).ok(), status(docker, docker, 0, "0"));
     plan.user = "www-data".into();
     plan.no_new_privs = true;
-    assert_eq!(run(&plan).ok(), status(none, docker, 1, "4"));
+    assert_eq!(run(&plan).ok(), status(none, docker, 1, "4 33"));
     plan.user = "".into();
     plan.caps = Caps::NONE;
-    assert_eq!(run(&plan).ok(), status(none, none, 1, ""));
+    assert_eq!(run(&plan).ok(), status(none, none, 1, "0"));
 }
 
 #[test]
