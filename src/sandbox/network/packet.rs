@@ -89,7 +89,7 @@ pub(super) fn parse(packet: &[u8]) -> Option<Packet<'_>> {
 }
 
 fn parts(packet: &[u8]) -> Option<(IpAddr, IpAddr, IpProtocol, &[u8])> {
-    match IpVersion::of_packet(packet).ok()? {
+    match version(packet)? {
         IpVersion::Ipv4 => {
             let ip = Ipv4Packet::new_checked(packet).ok()?;
             if ip.more_frags() || ip.frag_offset() != 0 {
@@ -104,6 +104,12 @@ fn parts(packet: &[u8]) -> Option<(IpAddr, IpAddr, IpProtocol, &[u8])> {
             Some((from.into(), to.into(), protocol, ip.payload()))
         }
     }
+}
+
+/// smoltcp takes the first byte for granted.
+fn version(packet: &[u8]) -> Option<IpVersion> {
+    packet.first()?;
+    IpVersion::of_packet(packet).ok()
 }
 
 /// Sends one IP packet with `length` bytes that `fill` writes.
@@ -237,8 +243,8 @@ pub(super) fn unreachable(link: &mut Link, packet: &[u8], why: Unreachable) {
     const HEADER: usize = 8;
     let quoted = &packet[..packet.len().min(QUOTED)];
     let length = HEADER + quoted.len();
-    match IpVersion::of_packet(packet) {
-        Ok(IpVersion::Ipv4) if packet.len() >= 20 => {
+    match version(packet) {
+        Some(IpVersion::Ipv4) if packet.len() >= 20 => {
             let guest = Ipv4Packet::new_unchecked(packet).src_addr();
             let between = (GATEWAY.into(), guest.into());
             send(link, between, IpProtocol::Icmp, length, |room| {
@@ -254,7 +260,7 @@ pub(super) fn unreachable(link: &mut Link, packet: &[u8], why: Unreachable) {
                 message.fill_checksum();
             });
         }
-        Ok(IpVersion::Ipv6) if packet.len() >= 40 => {
+        Some(IpVersion::Ipv6) if packet.len() >= 40 => {
             let guest = Ipv6Packet::new_unchecked(packet).src_addr();
             let between = (GATEWAY6.into(), guest.into());
             send(link, between, IpProtocol::Icmpv6, length, |room| {
