@@ -214,7 +214,10 @@ fn a_terminal_is_left_and_attached_to_again() {
     let mut third = Typist::new(&t, &format!("{CASK} attach --detach-keys=ctrl-a,q box"));
     second.types("stty size; echo se''en\r");
     second.sees("seen");
-    third.sees("seen");
+    // Both are attached only once each has seen what it typed itself.
+    third.types("echo bo''th\r");
+    third.sees("both");
+    second.sees("both");
     third.types("\x01q");
     assert_eq!(third.ends(), 0);
     second.types("exit 5\r");

@@ -379,10 +379,10 @@ fn a_linked_copy_is_cached_by_its_sources_alone() {
         .iter()
         .filter_map(|step| step.rsplit(' ').next())
         .collect();
-    assert_eq!(ends, ["cached", "ran", "cached", "ran"], "{steps:?}");
+    assert_eq!(ends, ["ran", "cached", "ran"], "{steps:?}");
     t.write("f", "changed");
     let steps = t.build().ok().steps();
-    assert!(steps[2].ends_with("ran"), "{steps:?}");
+    assert!(steps[1].ends_with("ran"), "{steps:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn snapshotter(gates: &[Gate]) -> &'static str {
 /// What `--network` can be.
 fn network(gates: &[Gate]) -> &'static str {
     match is_open(gates, GateKind::Tun) {
-        true => "host, none (a tun device is there)",
+        true => "host, private, none",
         false => "host, none",
     }
 }
