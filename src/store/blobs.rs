@@ -142,34 +142,31 @@ impl Store {
 
     /// Hashes a blob; one that is gone is sound.
     pub(super) fn is_sound(&self, digest: &Digest) -> Result<bool, Error> {
-        let path = self.blob_path(digest);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(e) => return Err(Error::io("open", &path, e)),
-        };
-        let mut hashing = Hashing::new(&mut file);
-        disk::drain(&mut hashing).map_err(|e| Error::io("read", &path, e))?;
-        Ok(hashing.finish().1 == *digest)
+        Ok(self.hashes_right(digest)? != Some(false))
     }
 
     /// Hashes a blob that is doubted and removes it when it is not what its name says. Returns
     /// whether it is whole. The lock keeps two judges from removing the good copy that healed it.
     pub(super) fn judge(&self, digest: &Digest) -> Result<bool, Error> {
         let _lock = self.lock(Act::Blob, digest)?;
+        let right = self.hashes_right(digest)?;
+        if right == Some(false) {
+            disk::remove_file(&self.blob_path(digest))?;
+        }
+        Ok(right == Some(true))
+    }
+
+    /// Whether the bytes of a blob are those of its name; `None` when it is gone.
+    fn hashes_right(&self, digest: &Digest) -> Result<Option<bool>, Error> {
         let path = self.blob_path(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("open", &path, e)),
         };
         let mut hashing = Hashing::new(&mut file);
         disk::drain(&mut hashing).map_err(|e| Error::io("read", &path, e))?;
-        if hashing.finish().1 == *digest {
-            return Ok(true);
-        }
-        disk::remove_file(&path)?;
-        Ok(false)
+        Ok(Some(hashing.finish().1 == *digest))
     }
 
     /// Returns where a blob lies or would lie.

@@ -71,10 +71,7 @@ impl Store {
         let mut freed = 0;
         for name in disk::names(&dir)? {
             let path = dir.join(&name);
-            let owner = match name.strip_prefix("layer-") {
-                Some(hex) => format!("sha256:{hex}").parse().ok().map(DiffId),
-                None => owners.get(&name).cloned(),
-            };
+            let owner = trees::layer_of(&name).or_else(|| owners.get(&name).cloned());
             let dead = match &owner {
                 Some(owner) => {
                     !live.layers.contains(owner)

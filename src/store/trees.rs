@@ -62,6 +62,12 @@ pub(super) fn layer_key(diff_id: &DiffId) -> String {
     format!("layer-{}", diff_id.digest().hex())
 }
 
+/// Returns the layer of a tree that says all of it, by the tree's name.
+pub(super) fn layer_of(name: &str) -> Option<DiffId> {
+    let hex = name.strip_prefix("layer-")?;
+    format!("sha256:{hex}").parse().ok().map(DiffId)
+}
+
 /// Name of the tree of a layer that depends on those below.
 pub(super) fn chain_key(chain: &ChainId) -> String {
     format!("chain-{}", chain.digest().hex())

@@ -163,10 +163,7 @@ fn read_trees(store: &Store, facts: &HashMap<DiffId, Facts>) -> Result<Vec<TreeH
     let dir = store.path("trees");
     let mut held = Vec::new();
     for name in disk::names(&dir)? {
-        let owner = match name.strip_prefix("layer-") {
-            Some(hex) => format!("sha256:{hex}").parse().ok().map(DiffId),
-            None => owners.get(&name).cloned(),
-        };
+        let owner = trees::layer_of(&name).or_else(|| owners.get(&name).cloned());
         let bytes = match disk::usage(&dir.join(&name)) {
             Ok(bytes) => bytes,
             // It went while we looked.
@@ -187,11 +184,8 @@ impl Store {
             bytes += held(&dir.join(name))?;
         }
         for name in disk::names(&self.path("trees"))? {
-            let Some(hex) = name.strip_prefix("layer-") else {
-                continue;
-            };
-            if let Ok(digest) = format!("sha256:{hex}").parse() {
-                bytes += self.facts(&DiffId(digest))?.size.unwrap_or(0);
+            if let Some(layer) = trees::layer_of(&name) {
+                bytes += self.facts(&layer)?.size.unwrap_or(0);
             }
         }
         Ok(bytes)
