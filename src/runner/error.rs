@@ -9,6 +9,8 @@ use crate::sandbox;
 use crate::store;
 use crate::transfer;
 
+use super::networks::{RangeError, Subnet};
+
 /// Why a container command did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -106,6 +108,52 @@ pub enum Error {
         name: String,
         /// Names of the containers.
         users: Vec<String>,
+    },
+    /// No network has this name or id.
+    #[error("no network `{text}`")]
+    NoNetwork {
+        /// As it was asked for.
+        text: String,
+        /// Names that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// The name has characters that names can't have, or means something else.
+    #[error(
+        "`{name}` is no name for a network: letters, digits, `_`, `.` and `-`, two at least, the first a letter or digit, and no word that `--network` knows"
+    )]
+    BadNetworkName {
+        /// The name.
+        name: String,
+    },
+    /// The name belongs to another network.
+    #[error("network `{name}` exists already")]
+    NetworkTaken {
+        /// The name.
+        name: String,
+    },
+    /// Running containers use the network.
+    #[error("network `{name}` is used by {}", users.join(", "))]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// Names of the containers.
+        users: Vec<String>,
+    },
+    /// The network can't have these addresses.
+    #[error("cannot give network `{name}` its addresses")]
+    NetworkRange {
+        /// The network.
+        name: String,
+        /// The reason.
+        source: RangeError,
+    },
+    /// Another network has these addresses.
+    #[error("subnet {subnet} overlaps that of network `{other}`")]
+    NetworkOverlap {
+        /// The subnet that was asked for.
+        subnet: Subnet,
+        /// The other network.
+        other: String,
     },
     /// The container's program does not run.
     #[error("container `{name}` is not running")]

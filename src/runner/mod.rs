@@ -9,6 +9,7 @@
 //!   log.1 log.2 … what the program wrote (`logs`)
 //!   upper/ work/  the writable layer: stays over stop and start, goes with `rm`
 //! volumes/<name>/ (`volumes`)
+//! networks/<name>/ (`networks`)
 //! events events.old (`events`)
 //! ```
 //!
@@ -41,6 +42,7 @@ mod keys;
 mod logs;
 mod monitor;
 mod name;
+mod networks;
 mod processes;
 mod restart;
 mod spec;
@@ -61,6 +63,10 @@ pub use files::{Changed, changed, export};
 pub use keys::DetachKeys;
 pub use logs::{Follow, Line, Lines, Reader};
 pub use monitor::MONITOR;
+pub use networks::{
+    Attachment, Lease, NetworkRequest, Range, RangeError, Subnet, UserNetwork, create_network,
+    find_network, leases_of_network, list_networks, remove_network, users_of_network,
+};
 pub use processes::Process;
 pub use restart::Restart;
 pub use spec::{Log, LogDriver, Network, Publish, Request};

@@ -15,6 +15,7 @@ use crate::sandbox::{
 
 use super::container::Config;
 use super::error::Error;
+use super::networks::Attachment;
 use super::restart::Restart;
 use super::volumes::{VolumeMount, VolumeSource};
 
@@ -101,6 +102,8 @@ pub struct Request {
     pub mounts: Vec<VolumeMount>,
     /// `--network`.
     pub network: Network,
+    /// Networks that users defined, the first one the way to the world.
+    pub networks: Vec<Attachment>,
     /// `-t`.
     pub tty: bool,
     /// `-i`.
@@ -151,6 +154,7 @@ impl Request {
             hostname: None,
             mounts: Vec::new(),
             network: Network::Host,
+            networks: Vec::new(),
             tty: false,
             interactive: false,
             isolation: Isolation::default(),

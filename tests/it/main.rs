@@ -12,6 +12,7 @@ mod build_cli;
 mod caching;
 mod cask_files;
 mod cask_life;
+mod cask_networks;
 mod cask_stories;
 mod cask_streams;
 mod checks;

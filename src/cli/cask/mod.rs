@@ -7,6 +7,7 @@ mod files;
 mod logs;
 mod look;
 mod mounts;
+mod network;
 mod options;
 mod ports;
 mod ps;
@@ -73,6 +74,8 @@ enum Command {
     Container(Box<ContainerVerb>),
     #[command(subcommand)]
     Volume(volume::VolumeVerb),
+    #[command(subcommand)]
+    Network(network::NetworkVerb),
     #[command(subcommand)]
     System(SystemVerb),
     #[command(flatten)]
@@ -142,6 +145,7 @@ impl Command {
                 ContainerVerb::Prune(verb) => verb.run(session),
             },
             Self::Volume(verb) => verb.run(session),
+            Self::Network(verb) => verb.run(session),
             Self::System(verb) => match verb {
                 SystemVerb::Boot(verb) => verb.run(session),
                 SystemVerb::Df(verb) => verb.run(session).map(|()| ExitCode::SUCCESS),

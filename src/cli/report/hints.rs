@@ -273,6 +273,12 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::NoVolume { nearest: names, .. } => Some(
             nearest(names).unwrap_or_else(|| "`cask volume ls` lists what is there".to_owned()),
         ),
+        runner::Error::NoNetwork { nearest: names, .. } => Some(
+            nearest(names).unwrap_or_else(|| "`cask network ls` lists what is there".to_owned()),
+        ),
+        runner::Error::NetworkOverlap { .. } => {
+            Some("without `--subnet` a free one is found".to_owned())
+        }
         runner::Error::Running { name } => Some(format!("`cask stop {name}` first, or `rm -f`")),
         runner::Error::NotRunning { name } => Some(format!("`cask start {name}`")),
         runner::Error::Paused { name } => Some(format!("`cask unpause {name}`")),
