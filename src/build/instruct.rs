@@ -106,7 +106,7 @@ impl Evaluator<'_, '_> {
             Kind::Cmd(command) => {
                 let cmd = words_of(&state.config, command);
                 let text = format!("CMD {}", text::quoted_list(&cmd));
-                state.config.cmd = Some(cmd);
+                state.config.cmd = filled(cmd);
                 state.config.args_escaped = true;
                 state.cmd_is_own = true;
                 state.config_step(&at, text);
@@ -115,7 +115,7 @@ impl Evaluator<'_, '_> {
             Kind::Entrypoint(command) => {
                 let entrypoint = words_of(&state.config, command);
                 let text = format!("ENTRYPOINT {}", text::quoted_list(&entrypoint));
-                state.config.entrypoint = Some(entrypoint);
+                state.config.entrypoint = filled(entrypoint);
                 if !state.cmd_is_own {
                     state.config.cmd = None;
                 }
@@ -329,6 +329,11 @@ fn words_of(config: &ContainerConfig, command: &Command) -> Vec<String> {
         Command::Exec(words) => words.clone(),
         Command::Shell(text) => with_shell(config, &text.text),
     }
+}
+
+/// An empty list clears the field, and what is clear is left out of a config.
+fn filled(words: Vec<String>) -> Option<Vec<String>> {
+    (!words.is_empty()).then_some(words)
 }
 
 fn healthcheck(check: &CheckForm) -> Healthcheck {
