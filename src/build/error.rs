@@ -143,6 +143,9 @@ pub enum StepError {
     /// The instruction's text is wrong in a way that shows only when it is evaluated.
     #[error("{0}")]
     Text(dockerfile::Error),
+    /// A trigger of the base image is no instruction. Its text is in no file of the caller's.
+    #[error("{0}")]
+    Trigger(Box<dockerfile::ErrorKind>),
     /// A value is wrong after expansion.
     #[error("{0}")]
     Value(String, #[source] ValueError),

@@ -246,15 +246,10 @@ impl Evaluator<'_, '_> {
         self.check_platform(&base, &base_name, &platform);
         let label = self.stage_label(index);
         for text in &triggers {
-            let source = Arc::new(Source::new(
-                "ONBUILD trigger of the base image",
-                text.as_str(),
-            ));
+            let source = Source::new("trigger", text.as_str());
             let trigger = crate::dockerfile::parse_instruction(&source).map_err(|error| {
-                Error::Dockerfile {
-                    file: source,
-                    error,
-                }
+                let name = format!("ONBUILD {text}");
+                self.at(&name, span, StepError::Trigger(error.kind))
             })?;
             self.instruction(index, &mut state, &trigger, span, true)?;
         }
