@@ -28,6 +28,7 @@ mod git_sources;
 mod images;
 mod isolation;
 mod language;
+mod metadata;
 mod mount_escapes;
 mod moving;
 mod network;
