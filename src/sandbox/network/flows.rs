@@ -1,5 +1,5 @@
 //! Flows without a connection: UDP and echo requests, each a connected socket of the caller's
-//! network.
+//! network, or one client of a published port.
 //!
 //! A flow ends when nothing moved for a while; the next datagram makes a new one. Questions to
 //! the name server go to the caller's name servers, the first one first, the next one when the
@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -34,7 +35,7 @@ pub(super) enum Kind {
 pub(super) struct Flow {
     kind: Kind,
     ends: Ends,
-    outside: OwnedFd,
+    outside: Outside,
     /// Where to send when the one before gave no answer; more than one for name servers only.
     remotes: Vec<SocketAddr>,
     /// How many datagrams were sent since the last answer.
@@ -43,6 +44,26 @@ pub(super) struct Flow {
     sent: Vec<u8>,
     brief: bool,
     last: Instant,
+}
+
+/// The side of the caller's network.
+#[derive(Debug)]
+enum Outside {
+    /// A socket for this flow, connected.
+    Own(OwnedFd),
+    /// The socket of a published port, the number of its door, and the client.
+    Door(Rc<OwnedFd>, u32, SocketAddr),
+}
+
+impl Outside {
+    fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Own(socket) => rustix::net::send(socket, bytes, SendFlags::NOSIGNAL),
+            Self::Door(socket, _, client) => {
+                rustix::net::sendto(socket, bytes, SendFlags::NOSIGNAL, client)
+            }
+        }
+    }
 }
 
 fn connect(kind: Kind, to: SocketAddr) -> Result<OwnedFd, Errno> {
@@ -70,7 +91,7 @@ impl Flow {
         Ok(Self {
             kind,
             ends,
-            outside: connect(kind, first)?,
+            outside: Outside::Own(connect(kind, first)?),
             brief: kind == Kind::Echo || ends.remote.port() == 53,
             remotes,
             unanswered: 0,
@@ -79,9 +100,45 @@ impl Flow {
         })
     }
 
-    /// The socket to watch.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.outside.as_fd()
+    /// What `client` sends to a published port, the door with this number.
+    pub(super) fn of_client(
+        ends: Ends,
+        (door, socket): (u32, Rc<OwnedFd>),
+        client: SocketAddr,
+        now: Instant,
+    ) -> Self {
+        Self {
+            kind: Kind::Udp,
+            ends,
+            outside: Outside::Door(socket, door, client),
+            brief: false,
+            remotes: vec![client],
+            unanswered: 0,
+            sent: Vec::new(),
+            last: now,
+        }
+    }
+
+    /// The socket to watch, if it is the flow's own.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.outside {
+            Outside::Own(socket) => Some(socket.as_fd()),
+            Outside::Door(..) => None,
+        }
+    }
+
+    /// The door and the client, if it has them.
+    pub(super) fn client(&self) -> Option<(u32, SocketAddr)> {
+        match self.outside {
+            Outside::Own(_) => None,
+            Outside::Door(_, door, client) => Some((door, client)),
+        }
+    }
+
+    /// Passes on what its client sent.
+    pub(super) fn of_clients(&mut self, link: &mut Link, bytes: &[u8], now: Instant) {
+        self.last = now;
+        packet::udp(link, self.ends, bytes);
     }
 
     /// What identifies it.
@@ -102,16 +159,19 @@ impl Flow {
         self.sent.clear();
         self.sent.extend(&packet[..packet.len().min(HEAD)]);
         let next = self.remotes[self.unanswered % self.remotes.len()];
-        if self.remotes.len() > 1 && self.unanswered > 0 {
+        if self.remotes.len() > 1
+            && self.unanswered > 0
+            && let Outside::Own(socket) = &self.outside
+        {
             // The socket stays; only the one who is asked changes. If that fails, so does sending.
-            let _ = rustix::net::connect(&self.outside, &next);
+            let _ = rustix::net::connect(socket, &next);
         }
         self.unanswered += 1;
-        let mut sent = rustix::net::send(&self.outside, payload, SendFlags::NOSIGNAL);
+        let mut sent = self.outside.send(payload);
         if sent == Err(Errno::CONNREFUSED) {
             // That was the answer to an earlier one.
             self.refused(link);
-            sent = rustix::net::send(&self.outside, payload, SendFlags::NOSIGNAL);
+            sent = self.outside.send(payload);
         }
         match sent {
             Err(Errno::NETUNREACH) => {
@@ -149,7 +209,10 @@ impl Flow {
     /// Passes on what came, read into `room`.
     pub(super) fn ready(&mut self, link: &mut Link, room: &mut [u8], now: Instant) {
         loop {
-            match rustix::net::recv(&self.outside, &mut *room, RecvFlags::empty()) {
+            let Outside::Own(socket) = &self.outside else {
+                return;
+            };
+            match rustix::net::recv(socket, &mut *room, RecvFlags::empty()) {
                 Ok((length, _)) => {
                     self.last = now;
                     self.unanswered = 0;

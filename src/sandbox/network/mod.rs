@@ -15,15 +15,15 @@
 //! program sees.
 //!
 //! The promise: the host's loopback addresses can't be reached, except through the gateway's
-//! address and only where [`Reach::host_loopback`] was asked for; nothing outside can reach in;
-//! all of it ends with the lease, with the [`PrivateNetwork`] and with the calling process.
+//! address and only where [`Reach::host_loopback`] was asked for; nothing outside can reach in
+//! but through the sockets of [`Lease::publish`], and then never from a loopback address; all of
+//! it ends with the lease, with the [`PrivateNetwork`] and with the calling process.
 //!
 //! The limits: `/dev/net/tun` must be there and open for the caller ([`probe`]); IPv6 is there
 //! if the kernel has it; 1024 TCP connections and 1024 UDP and echo flows a namespace; one small
 //! range of each address family is taken ([`addresses`]).
 //!
-//! What is to come fits in here: published ports are listening sockets of the stack that connect
-//! to the guest's address, and networks that users define are namespaces that several containers
+//! What is to come fits in here: networks that users define are namespaces that several containers
 //! lease, since a plan only joins a namespace it is handed ([`super::Network::Join`]).
 
 pub mod addresses;
@@ -32,6 +32,7 @@ mod link;
 mod namespace;
 mod packet;
 mod process;
+mod published;
 mod reach;
 mod stack;
 mod tcp;
@@ -44,6 +45,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+pub use self::published::{Protocol, Published};
 pub use self::reach::Reach;
 
 pub(super) use self::process::{NETWORK_ARGV0, serve};
@@ -77,14 +79,23 @@ pub struct PrivateNetwork {
 #[derive(Debug)]
 pub struct Lease {
     namespace: OwnedFd,
-    /// The stack sees the end of it.
-    _hold: OwnedFd,
+    /// The stack listens to it and sees the end of it.
+    hold: OwnedFd,
 }
 
 impl Lease {
     /// The network namespace to join.
     pub fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
+    }
+
+    /// Lets `socket`, which is bound (and listens, if that is what it is for) and does not wait,
+    /// lead to a port of whoever joins the namespace, until the lease ends.
+    pub fn publish(&self, to: Published, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        send(&self.hold, &to, Some(socket)).map_err(|source| Error::Parent {
+            doing: "publish a port",
+            source,
+        })
     }
 }
 
@@ -107,10 +118,7 @@ impl PrivateNetwork {
         // A copy kept here would hide the end of the stack's.
         drop(theirs);
         match receive(&hold).map_err(failed("hear from the private network"))? {
-            Some((Answer::Ready, Some(namespace))) => Ok(Lease {
-                namespace,
-                _hold: hold,
-            }),
+            Some((Answer::Ready, Some(namespace))) => Ok(Lease { namespace, hold }),
             Some((Answer::Failed(failure), _)) => Err(failure.into()),
             Some((Answer::Ready, None)) | None => Err(Error::Parent {
                 doing: "hear from the private network",

@@ -1,6 +1,6 @@
-//! What an address means to the stack, decided without asking anyone.
+//! What an address means to the stack.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ pub(super) enum Target {
     Outside(SocketAddr),
     /// To the caller's name servers.
     Dns,
-    /// To the gateway itself, which only answers echo requests.
+    /// To the gateway itself: it answers echo requests, and stands for the machine as others see
+    /// it ([`machine`]).
     Gateway,
     /// Nowhere: connecting is refused.
     Closed,
@@ -60,6 +61,27 @@ fn is_plain(ip: IpAddr) -> bool {
             !compatible && !mapped && !link_local && !v6.is_multicast()
         }
     }
+}
+
+/// Whether `ip` can stand for somebody outside: packets to it come to us and mean nobody else.
+pub(super) fn can_be_told(ip: IpAddr) -> bool {
+    is_plain(ip) && !is_ours(ip)
+}
+
+/// The port of `gateway` at the address that the machine shows to the world, which is the one
+/// it would speak from; `None` if it would not speak at all.
+pub(super) fn machine(gateway: SocketAddr) -> Option<SocketAddr> {
+    /// Nobody is there (RFC 5737, RFC 3849), and nothing is sent.
+    const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let (any, world): (IpAddr, IpAddr) = match gateway {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), WORLD.into()),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), WORLD6.into()),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((world, 9)).ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    can_be_told(own).then(|| SocketAddr::new(own, gateway.port()))
 }
 
 /// The name servers of a resolv.conf(5), or the local one if it names none.

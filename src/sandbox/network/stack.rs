@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -12,7 +13,9 @@ use super::flows::{self, Kind};
 use super::link::Link;
 use super::namespace::Namespace;
 use super::packet::{self, Ends, Packet, Unreachable};
-use super::reach::{Reach, Target, name_servers};
+use super::process::receive;
+use super::published::{self, Door, Protocol, Published};
+use super::reach::{Reach, Target, machine, name_servers};
 use super::tcp::{self, After};
 
 /// Most connections of a namespace, and most other flows.
@@ -39,6 +42,7 @@ pub(super) enum What {
     Link,
     Tcp(u32),
     Datagrams(u32),
+    Door(u32),
 }
 
 impl From<Token> for EventData {
@@ -48,6 +52,7 @@ impl From<Token> for EventData {
             What::Link => (1, 0),
             What::Tcp(number) => (2, number),
             What::Datagrams(number) => (3, number),
+            What::Door(number) => (4, number),
         };
         Self::new_u64(u64::from(token.network) << 48 | kind << 40 | u64::from(number))
     }
@@ -61,7 +66,8 @@ impl From<EventData> for Token {
             0 => What::Lease,
             1 => What::Link,
             2 => What::Tcp(number),
-            _ => What::Datagrams(number),
+            3 => What::Datagrams(number),
+            _ => What::Door(number),
         };
         let network = (bits >> 48) as u16;
         Self { network, what }
@@ -81,6 +87,10 @@ pub(super) struct Network {
     by_ends: HashMap<Ends, u32>,
     others: HashMap<u32, flows::Flow>,
     by_key: HashMap<(Kind, Ends), u32>,
+    /// Published ports.
+    doors: HashMap<u32, Door>,
+    /// Which flow a client's datagrams through a door belong to.
+    by_client: HashMap<(u32, SocketAddr), u32>,
     next: u32,
     wakes: BTreeSet<(Instant, What)>,
     wake_of: HashMap<What, Instant>,
@@ -126,6 +136,8 @@ impl Network {
             by_ends: HashMap::new(),
             others: HashMap::new(),
             by_key: HashMap::new(),
+            doors: HashMap::new(),
+            by_client: HashMap::new(),
             next: 0,
             wakes: BTreeSet::new(),
             wake_of: HashMap::new(),
@@ -148,16 +160,37 @@ impl Network {
         shared: &Shared,
     ) -> Result<(), Errno> {
         let token = self.token(What::Lease);
-        // Only its end is of interest, which needs no asking for.
-        shared.watch(&lease, token, EventFlags::empty())?;
+        shared.watch(&lease, token, EventFlags::IN)?;
         self.reach = reach;
         self.lease = Some(lease);
         Ok(())
     }
 
+    /// What the holder of the lease has to say: a port to publish, or that it is over.
+    fn hear(&mut self, shared: &Shared) {
+        let said = self.lease.as_ref().map(receive::<Published>);
+        let Some(Ok(Some((to, Some(socket))))) = said else {
+            return self.release(shared);
+        };
+        self.next = self.next.wrapping_add(1);
+        let number = self.next;
+        let token = self.token(What::Door(number));
+        // A door that can't be watched is closed again.
+        if shared.watch(&socket, token, EventFlags::IN).is_ok() {
+            let socket = Rc::new(socket);
+            self.doors.insert(number, Door { to, socket });
+        }
+    }
+
     /// Ends everything that is under way, the lease too.
-    fn release(&mut self) {
+    fn release(&mut self, shared: &Shared) {
+        for door in self.doors.values() {
+            // Others hold it too, so closing it would not end the watch.
+            let _ = epoll::delete(&shared.epoll, door);
+        }
         self.lease = None;
+        self.doors.clear();
+        self.by_client.clear();
         self.connections.clear();
         self.by_ends.clear();
         self.others.clear();
@@ -191,7 +224,7 @@ impl Network {
                         continue;
                     };
                     let after = flow.wake(&mut self.link, now);
-                    self.settle(number, after);
+                    self.settle(number, after, shared);
                 }
                 What::Datagrams(number) => {
                     match self.others.get(&number).map(flows::Flow::patience) {
@@ -199,7 +232,7 @@ impl Network {
                         _ => self.drop_datagrams(number),
                     }
                 }
-                What::Lease | What::Link => (),
+                What::Lease | What::Link | What::Door(_) => (),
             }
         }
     }
@@ -220,21 +253,48 @@ impl Network {
         }
     }
 
-    fn settle(&mut self, number: u32, after: After) {
+    fn settle(&mut self, number: u32, after: After, shared: &Shared) {
         match after {
             After::Wake(at) => self.wake_at(What::Tcp(number), at),
-            After::Gone => {
-                if let Some(flow) = self.connections.remove(&number) {
-                    self.by_ends.remove(&flow.ends());
+            After::Gone => drop(self.take_connection(number)),
+            After::Refused(ends) => {
+                let Some(flow) = self.take_connection(number) else {
+                    return;
+                };
+                let free = published::with_free_port(ends, |ends| self.by_ends.contains_key(&ends));
+                let (buffer, now) = (self.buffer(), shared.now);
+                let again = free.and_then(|ends| flow.retry(&mut self.link, ends, buffer, now));
+                if let Some(flow) = again {
+                    self.add_connection(flow, |fd, token, events| {
+                        epoll::modify(&shared.epoll, fd, token.into(), events)
+                    });
                 }
-                self.forget_wake(What::Tcp(number));
             }
+        }
+    }
+
+    fn take_connection(&mut self, number: u32) -> Option<tcp::Flow> {
+        let flow = self.connections.remove(&number)?;
+        self.by_ends.remove(&flow.ends());
+        self.forget_wake(What::Tcp(number));
+        Some(flow)
+    }
+
+    /// The size of a new connection's buffers.
+    fn buffer(&self) -> usize {
+        if self.connections.len() <= FAST {
+            LARGE
+        } else {
+            SMALL
         }
     }
 
     fn drop_datagrams(&mut self, number: u32) {
         if let Some(flow) = self.others.remove(&number) {
             self.by_key.remove(&flow.key());
+            if let Some(client) = flow.client() {
+                self.by_client.remove(&client);
+            }
         }
         self.forget_wake(What::Datagrams(number));
     }
@@ -242,26 +302,27 @@ impl Network {
     /// Something happened to one of its descriptors.
     pub(super) fn ready(&mut self, what: What, events: EventFlags, shared: &mut Shared) {
         match what {
-            What::Lease => self.release(),
+            What::Lease => self.hear(shared),
             What::Link => self.packets(shared),
             What::Tcp(number) => {
-                let buffer = if self.connections.len() <= FAST {
-                    LARGE
-                } else {
-                    SMALL
-                };
+                let buffer = self.buffer();
                 let Some(flow) = self.connections.get_mut(&number) else {
                     return;
                 };
                 match flow.ready(&mut self.link, events, buffer, shared.now) {
-                    Ok(after) => self.settle(number, after),
+                    Ok(after) => self.settle(number, after, shared),
                     Err(other) => {
                         let syn = other.syn().to_vec();
-                        self.settle(number, After::Gone);
+                        self.settle(number, After::Gone, shared);
                         self.keep_connection(other, &syn, shared);
                     }
                 }
             }
+            What::Door(number) => match self.doors.get(&number).map(|door| door.to.protocol) {
+                Some(Protocol::Tcp) => self.welcome(number, shared),
+                Some(Protocol::Udp) => self.datagrams_of_clients(number, shared),
+                None => (),
+            },
             What::Datagrams(number) => {
                 if let Some(flow) = self.others.get_mut(&number) {
                     flow.ready(&mut self.link, &mut shared.room, shared.now);
@@ -280,7 +341,7 @@ impl Network {
                 Err(_) => {
                     // The interface is gone, and would be ready for ever.
                     let _ = epoll::delete(&shared.epoll, &self.link);
-                    self.release();
+                    self.release(shared);
                     break;
                 }
             }
@@ -300,7 +361,7 @@ impl Network {
                         return;
                     };
                     let after = flow.packet(&mut self.link, bytes, shared.now);
-                    self.settle(number, after);
+                    self.settle(number, after, shared);
                 } else if opens {
                     self.open(ends, bytes, shared);
                 } else if !resets {
@@ -328,7 +389,8 @@ impl Network {
         let remotes = match self.reach.target(ends.remote) {
             Target::Outside(remote) => vec![remote],
             Target::Dns => servers(),
-            Target::Gateway | Target::Closed => Vec::new(),
+            Target::Gateway => machine(ends.remote).into_iter().collect(),
+            Target::Closed => Vec::new(),
         };
         if remotes.is_empty() || self.connections.len() >= MOST {
             return packet::reset(&mut self.link, syn);
@@ -340,15 +402,95 @@ impl Network {
     }
 
     fn keep_connection(&mut self, flow: tcp::Flow, syn: &[u8], shared: &Shared) {
+        let watch = |fd: BorrowedFd<'_>, token, events| shared.watch(fd, token, events);
+        if !self.add_connection(flow, watch) {
+            packet::reset(&mut self.link, syn);
+        }
+    }
+
+    /// Keeps a connection whose socket `watch` has accepted; tells whether it has.
+    fn add_connection(
+        &mut self,
+        flow: tcp::Flow,
+        watch: impl FnOnce(BorrowedFd<'_>, Token, EventFlags) -> Result<(), Errno>,
+    ) -> bool {
         self.next = self.next.wrapping_add(1);
         let (number, what) = (self.next, What::Tcp(self.next));
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if shared.watch(flow.fd(), self.token(what), events).is_err() {
-            return packet::reset(&mut self.link, syn);
+        if watch(flow.fd(), self.token(what), events).is_err() {
+            return false;
         }
         self.wake_at(what, flow.patience());
         self.by_ends.insert(flow.ends(), number);
         self.connections.insert(number, flow);
+        true
+    }
+
+    /// Takes over the clients that wait at a door.
+    fn welcome(&mut self, number: u32, shared: &Shared) {
+        for _ in 0..BATCH {
+            let Some(door) = self.doors.get(&number) else {
+                return;
+            };
+            let Some((socket, client)) = door.accept() else {
+                return;
+            };
+            // One too many sees its connection end.
+            if self.connections.len() >= MOST {
+                continue;
+            }
+            let ends = published::seen_from(client, door.to.port);
+            let free = published::with_free_port(ends, |ends| self.by_ends.contains_key(&ends));
+            let (buffer, now) = (self.buffer(), shared.now);
+            let flow =
+                free.and_then(|ends| tcp::Flow::dial(&mut self.link, ends, socket, buffer, now));
+            if let Some(flow) = flow {
+                self.add_connection(flow, |fd, token, events| shared.watch(fd, token, events));
+            }
+        }
+    }
+
+    /// Takes over the datagrams that wait at a door.
+    fn datagrams_of_clients(&mut self, number: u32, shared: &mut Shared) {
+        let mut room = std::mem::take(&mut shared.room);
+        for _ in 0..BATCH {
+            let Some(door) = self.doors.get(&number) else {
+                break;
+            };
+            let Some((bytes, client)) = door.receive(&mut room) else {
+                break;
+            };
+            let known = self.by_client.get(&(number, client)).copied();
+            let flow = known.or_else(|| self.add_client(number, client, shared));
+            if let Some(flow) = flow.and_then(|flow| self.others.get_mut(&flow)) {
+                flow.of_clients(&mut self.link, bytes, shared.now);
+            }
+        }
+        shared.room = room;
+    }
+
+    fn add_client(&mut self, door: u32, client: SocketAddr, shared: &Shared) -> Option<u32> {
+        let Door { to, socket } = self.doors.get(&door)?;
+        let ends = published::seen_from(client, to.port);
+        let taken = |ends| self.by_key.contains_key(&(Kind::Udp, ends));
+        let ends = published::with_free_port(ends, taken)?;
+        let socket = (door, Rc::clone(socket));
+        let flow = flows::Flow::of_client(ends, socket, client, shared.now);
+        if self.others.len() >= MOST {
+            self.drop_oldest();
+        }
+        let number = self.add_datagrams(flow);
+        self.by_client.insert((door, client), number);
+        Some(number)
+    }
+
+    fn add_datagrams(&mut self, flow: flows::Flow) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        let number = self.next;
+        self.wake_at(What::Datagrams(number), flow.patience());
+        self.by_key.insert(flow.key(), number);
+        self.others.insert(number, flow);
+        number
     }
 
     /// The number of the flow that a datagram belongs to, a new one if there is none.
@@ -358,13 +500,15 @@ impl Network {
         }
         let remotes = match self.reach.target(ends.remote) {
             Target::Outside(remote) => vec![remote],
-            Target::Dns if kind == Kind::Udp => servers(),
-            _ if kind == Kind::Udp => {
-                packet::unreachable(&mut self.link, packet, Unreachable::Port);
-                return None;
-            }
-            _ => return None,
+            _ if kind == Kind::Echo => return None,
+            Target::Dns => servers(),
+            Target::Gateway => machine(ends.remote).into_iter().collect(),
+            Target::Closed => Vec::new(),
         };
+        if remotes.is_empty() {
+            packet::unreachable(&mut self.link, packet, Unreachable::Port);
+            return None;
+        }
         if self.others.len() >= MOST {
             self.drop_oldest();
         }
@@ -377,15 +521,10 @@ impl Network {
             // No ping sockets for us, or no descriptors left: lost, as datagrams can be.
             Err(_) => return None,
         };
-        self.next = self.next.wrapping_add(1);
-        let (number, what) = (self.next, What::Datagrams(self.next));
-        shared
-            .watch(flow.fd(), self.token(what), EventFlags::IN)
-            .ok()?;
-        self.wake_at(what, flow.patience());
-        self.by_key.insert((kind, ends), number);
-        self.others.insert(number, flow);
-        Some(number)
+        let token = self.token(What::Datagrams(self.next.wrapping_add(1)));
+        let fd = flow.fd()?;
+        shared.watch(fd, token, EventFlags::IN).ok()?;
+        Some(self.add_datagrams(flow))
     }
 
     fn drop_oldest(&mut self) {
@@ -426,6 +565,7 @@ mod tests {
             What::Link,
             What::Tcp(u32::MAX),
             What::Datagrams(7),
+            What::Door(7),
         ] {
             let token = Token {
                 network: u16::MAX,

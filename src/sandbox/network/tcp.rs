@@ -22,6 +22,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::link::Link;
 use super::packet::{self, Ends, Unreachable};
+use super::published;
 
 /// A connection on which nothing moves for so long is broken off.
 const IDLE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(2 * 60 * 60);
@@ -37,6 +38,8 @@ pub(super) enum After {
     Wake(Instant),
     /// It is over.
     Gone,
+    /// The guest refused a client, who may try these ends instead ([`Flow::retry`]).
+    Refused(Ends),
 }
 
 /// A connection.
@@ -78,6 +81,8 @@ struct Endpoint {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    /// Whether the guest was asked for the connection and has not answered yet.
+    dials: bool,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -96,13 +101,17 @@ fn connect(to: SocketAddr) -> Result<OwnedFd, Errno> {
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    sockopt::set_socket_keepalive(&fd, true)?;
-    sockopt::set_tcp_keepidle(&fd, KEEPALIVE)?;
+    tune(&fd)?;
     match rustix::net::connect(&fd, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
         Err(errno) => Err(errno),
     }
+}
+
+fn tune(fd: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, KEEPALIVE)
 }
 
 /// Tells the guest why its first segment came to nothing.
@@ -148,6 +157,40 @@ impl Flow {
         Err(refused)
     }
 
+    /// Begins to connect the client on `socket`, an accepted one, to the guest. The buffers hold
+    /// `buffer` bytes. `None` if the ends can't be those of a connection.
+    pub(super) fn dial(
+        link: &mut Link,
+        ends: Ends,
+        socket: OwnedFd,
+        buffer: usize,
+        now: Instant,
+    ) -> Option<Self> {
+        // A slower connection is one all the same.
+        let _ = tune(&socket);
+        let mut endpoint = Endpoint::new(link, ends.remote, buffer, now)?;
+        endpoint.connect(ends)?;
+        endpoint.send(link, now);
+        Some(Self {
+            ends,
+            outside: Outside::new(socket),
+            inside: Inside::Open(Box::new(endpoint)),
+            last: now,
+        })
+    }
+
+    /// Connects the client once more, after [`After::Refused`]. Its socket, which has been
+    /// watched already, stays what it is.
+    pub(super) fn retry(
+        self,
+        link: &mut Link,
+        ends: Ends,
+        buffer: usize,
+        now: Instant,
+    ) -> Option<Self> {
+        Self::dial(link, ends, self.outside.fd, buffer, now)
+    }
+
     /// The socket to watch.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.outside.fd.as_fd()
@@ -170,6 +213,7 @@ impl Flow {
     pub(super) fn patience(&self) -> Instant {
         match &self.inside {
             Inside::Waiting { .. } => self.last + CONNECTING,
+            Inside::Open(endpoint) if endpoint.dials => self.last + CONNECTING,
             Inside::Open(_) => self.last + IDLE,
         }
     }
@@ -204,6 +248,7 @@ impl Flow {
             packet::reset(link, syn);
             return Ok(After::Gone);
         };
+        endpoint.listen(self.ends.remote);
         endpoint.take(link, syn, now);
         self.inside = Inside::Open(Box::new(endpoint));
         Ok(self.pump(link, now))
@@ -236,6 +281,15 @@ impl Flow {
         let Inside::Open(endpoint) = &mut self.inside else {
             return After::Wake(self.patience());
         };
+        if endpoint.was_refused() {
+            return published::otherwise(self.ends).map_or_else(
+                || {
+                    self.outside.reset();
+                    After::Gone
+                },
+                After::Refused,
+            );
+        }
         loop {
             let moved = endpoint.give(&mut self.outside) | endpoint.fetch(&mut self.outside);
             if self.outside.broken {
@@ -324,14 +378,37 @@ impl Endpoint {
         let mut socket = Socket::new(room(), room());
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
-        socket.listen((address, remote.port())).ok()?;
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Some(Self {
             interface,
             sockets,
             handle,
+            dials: false,
         })
+    }
+
+    /// Waits for the guest's first segment to `remote`, whose port is none of 0.
+    fn listen(&mut self, remote: SocketAddr) {
+        // It is fresh, so it can't be connected.
+        let _ = self.socket().listen(remote);
+    }
+
+    /// Asks the guest for a connection.
+    fn connect(&mut self, ends: Ends) -> Option<()> {
+        let socket: &mut Socket<'_> = self.sockets.get_mut(self.handle);
+        let made = socket.connect(self.interface.context(), ends.guest, ends.remote);
+        self.dials = true;
+        made.ok()
+    }
+
+    /// Whether the guest has said no to [`Endpoint::connect`].
+    fn was_refused(&mut self) -> bool {
+        let state = self.socket().state();
+        if self.dials && state != State::Closed {
+            self.dials = matches!(state, State::SynSent | State::SynReceived);
+        }
+        self.dials && state == State::Closed
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
