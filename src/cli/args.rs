@@ -181,14 +181,15 @@ pub(crate) fn network(text: &str) -> Result<Network, String> {
 impl Network {
     /// Settles what is the default here. The error of a private network that can't be made is
     /// returned where that was asked for, and is the second value where the machine's takes its
-    /// place. Must come after [`super::Session::store_with_power`], whose rights count.
-    pub(crate) fn settle(self) -> Result<(Self, Option<String>), Report> {
+    /// place; `own` says that nothing can. Must come after [`super::Session::store_with_power`],
+    /// whose rights count.
+    pub(crate) fn settle(self, own: bool) -> Result<(Self, Option<String>), Report> {
         let (asked, refused) = match (self, network::probe()) {
             (Self::Host | Self::None, _) => return Ok((self, None)),
             (Self::Default | Self::Private, Ok(())) => return Ok((Self::Private, None)),
             (asked, Err(refused)) => (asked, refused),
         };
-        if asked == Self::Private {
+        if own || asked == Self::Private {
             return Err(Report::failed("cannot make a private network")
                 .because(&refused)
                 .hint(TUN_HINT));

@@ -1,11 +1,13 @@
 //! Why a container could not be made, run or removed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::image::Reference;
 use crate::layer;
 use crate::sandbox;
+use crate::sandbox::network::Protocol;
 use crate::store;
 use crate::transfer;
 
@@ -154,6 +156,34 @@ pub enum Error {
         subnet: Subnet,
         /// The other network.
         other: String,
+    },
+    /// Somebody has the port of the machine.
+    #[error("port {at}/{} is taken{}", protocol.word(), by.as_ref().map_or_else(String::new, |by| format!(" by {by}")))]
+    PortTaken {
+        /// The port.
+        at: SocketAddr,
+        /// What it carries.
+        protocol: Protocol,
+        /// Who has it, where that can be told.
+        by: Option<String>,
+    },
+    /// Not everyone may have the port of the machine.
+    #[error("port {port}/{} is for root alone", protocol.word())]
+    PortPrivileged {
+        /// The port.
+        port: u16,
+        /// What it carries.
+        protocol: Protocol,
+    },
+    /// The port of the machine can't be had.
+    #[error("cannot publish a port at {at}/{}", protocol.word())]
+    Port {
+        /// The port.
+        at: SocketAddr,
+        /// What it carries.
+        protocol: Protocol,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// The container's program does not run.
     #[error("container `{name}` is not running")]

@@ -43,6 +43,7 @@ mod logs;
 mod monitor;
 mod name;
 mod networks;
+mod ports;
 mod processes;
 mod restart;
 mod spec;
@@ -67,6 +68,7 @@ pub use networks::{
     Attachment, Lease, NetworkRequest, Range, RangeError, Subnet, UserNetwork, create_network,
     find_network, leases_of_network, list_networks, remove_network, users_of_network,
 };
+pub use ports::Bound;
 pub use processes::Process;
 pub use restart::Restart;
 pub use spec::{Log, LogDriver, Network, Publish, Request};

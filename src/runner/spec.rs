@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::image::{ContainerConfig, Healthcheck};
-use crate::sandbox::network::{Reach, addresses};
+use crate::sandbox::network::{Protocol, Published, Reach, addresses};
 use crate::sandbox::{
     self, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize, WorkDir,
 };
@@ -18,6 +18,9 @@ use super::error::Error;
 use super::networks::Attachment;
 use super::restart::Restart;
 use super::volumes::{VolumeMount, VolumeSource};
+
+/// What docker and podman call the machine inside a container.
+const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
 
 /// PATH of a container whose image sets none, as docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -68,14 +71,26 @@ impl Default for Log {
 /// A port that is reachable from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
-    /// Address of the host; all of them when empty.
-    pub host_ip: String,
+    /// Address of the host; all of them when `None`.
+    pub host_ip: Option<IpAddr>,
     /// Port of the host; any free one when `None`.
     pub host_port: Option<u16>,
+    /// How many of the ports behind that may be taken in its place.
+    pub spare: u16,
     /// Port in the container.
     pub port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+    /// What it carries.
+    pub protocol: Protocol,
+}
+
+impl Publish {
+    /// Returns where it leads.
+    pub fn inner(&self) -> Published {
+        Published {
+            port: self.port,
+            protocol: self.protocol,
+        }
+    }
 }
 
 /// What `run` asks for. Everything but `image` has docker's default when left alone.
@@ -354,6 +369,12 @@ fn hosts(hostname: &str, request: &Request) -> Vec<u8> {
     let mut text = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{hostname}\n"
     );
+    if request.network == Network::Private {
+        let named = |name: &&&str| !request.hosts.iter().any(|(host, _)| host == **name);
+        for name in HOST_NAMES.iter().filter(named) {
+            text.push_str(&format!("{}\t{name}\n", addresses::GATEWAY));
+        }
+    }
     for (host, address) in &request.hosts {
         let address = addresses::host_address(address, request.network != Network::Host);
         text.push_str(&format!("{address}\t{host}\n"));

@@ -1,5 +1,6 @@
 //! Starts a container: everything is decided and made ready here, then a monitor takes over.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use crate::event::Sink;
 use crate::layer::{Stack, Tree, TreePath};
 use crate::sandbox::WindowSize;
+use crate::sandbox::network::Protocol;
 use crate::store::Store;
 
 use super::attached::Session;
@@ -16,6 +18,7 @@ use super::control::Link;
 use super::error::Error;
 use super::health;
 use super::monitor::{self, Job};
+use super::ports::{self, Bound};
 use super::spec::{self, Ground, LogDriver};
 use super::wire::Request;
 
@@ -50,6 +53,10 @@ pub fn start(
         LogDriver::None => None,
     };
     let image = &config.image_config;
+    let (ports, sockets) = match spec::reach(request) {
+        Some(_) => ports(store, container)?,
+        None => (Vec::new(), Vec::new()),
+    };
     let job = Job {
         id: container.id.clone(),
         dir: container.dir.clone(),
@@ -65,6 +72,7 @@ pub fn start(
         restart: request.restart,
         check: health::check(image.healthcheck.as_ref(), &request.health, &image.shell),
         log,
+        ports,
     };
     let first = match attach {
         Attach::Nobody => Request::Started,
@@ -73,7 +81,7 @@ pub fn start(
             window: None,
         },
     };
-    let socket = monitor::launch(&job, lock, first)?;
+    let socket = monitor::launch(&job, lock, sockets, first)?;
     let link = Link::asked(socket, container);
     link.answer()?;
     Ok(match attach {
@@ -84,6 +92,33 @@ pub fn start(
             input && request.interactive,
         )),
     })
+}
+
+/// Opens the ports it publishes.
+fn ports(store: &Store, container: &Container) -> Result<(Vec<Bound>, Vec<OwnedFd>), Error> {
+    let config = &container.config;
+    let wanted = ports::wanted(&config.request, &config.image_config);
+    let opened = ports::open(&wanted, &container.state()?.ports);
+    let opened = opened.map_err(|error| match error {
+        Error::PortTaken { at, protocol, by } => {
+            let by = publisher(store, at, protocol).or(by);
+            Error::PortTaken { at, protocol, by }
+        }
+        other => other,
+    })?;
+    Ok(opened.into_iter().unzip())
+}
+
+/// The container that `at` leads into.
+fn publisher(store: &Store, at: SocketAddr, protocol: Protocol) -> Option<String> {
+    // If they can't be listed, /proc has the word.
+    let all = container::list(store).ok()?;
+    let found = all.into_iter().find(|(_, state)| {
+        let held = |bound: &Bound| (bound.outer.port(), bound.inner.protocol);
+        let mut ports = state.ports.iter().map(held);
+        state.status.is_up() && ports.any(|held| held == (at.port(), protocol))
+    });
+    found.map(|(container, _)| format!("container `{}`", container.config.name))
 }
 
 fn ground(

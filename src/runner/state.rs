@@ -12,6 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
+use super::ports::Bound;
+
 /// How far a container has come, in docker's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -139,6 +141,8 @@ pub struct State {
     pub stopped: bool,
     /// What the health checks found, where there are any.
     pub health: Option<Health>,
+    /// Ports of the machine that lead into it, while it is up.
+    pub ports: Vec<Bound>,
 }
 
 impl Default for State {
@@ -155,6 +159,7 @@ impl Default for State {
             restarts: 0,
             stopped: false,
             health: None,
+            ports: Vec::new(),
         }
     }
 }

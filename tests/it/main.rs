@@ -34,6 +34,7 @@ mod moving;
 mod network;
 mod outputs;
 mod platforms;
+mod ports;
 mod run_environment;
 mod run_grants;
 mod run_mounts;

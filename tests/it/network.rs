@@ -12,11 +12,11 @@ use std::time::Duration;
 use crate::support::{Judged, TestEnv};
 
 /// Addresses of the machine that others can see.
-const OUTSIDE: &str = "192.0.2.1";
-const OUTSIDE_6: &str = "2001:db8::1";
+pub(super) const OUTSIDE: &str = "192.0.2.1";
+pub(super) const OUTSIDE_6: &str = "2001:db8::1";
 
 /// Runs `test` on a machine of its own: loopback and the two addresses.
-fn on_a_machine(test: impl FnOnce() + Send + 'static) {
+pub(super) fn on_a_machine(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         cooper::sys::net::unshare_network().expect("these tests need root");
         cooper::sys::net::loopback_up().unwrap();
@@ -33,7 +33,7 @@ fn on_a_machine(test: impl FnOnce() + Send + 'static) {
 }
 
 /// Serves one connection after the other on a free port of `address`, until the test ends.
-fn server(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
+pub(super) fn server(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -45,7 +45,7 @@ fn server(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
 }
 
 /// Says hello and hangs up.
-fn hello(mut connection: TcpStream) {
+pub(super) fn hello(mut connection: TcpStream) {
     connection.write_all(b"hello\n").unwrap();
 }
 
@@ -89,7 +89,12 @@ fn cask(t: &TestEnv, options: &[&str], script: &str) -> Judged {
 
 /// Runs a program of `t` after `prepare`, which root's shell executes with a mount namespace for
 /// itself and the program.
-fn prepared(t: &TestEnv, prepare: &str, program: &str, args: &[&str]) -> (bool, String, String) {
+pub(super) fn prepared(
+    t: &TestEnv,
+    prepare: &str,
+    program: &str,
+    args: &[&str],
+) -> (bool, String, String) {
     let inner = t.command(program);
     let mut command = Command::new("unshare");
     command
@@ -111,10 +116,10 @@ fn prepared(t: &TestEnv, prepare: &str, program: &str, args: &[&str]) -> (bool, 
 }
 
 const COOPER: &str = env!("CARGO_BIN_EXE_cooper");
-const CASK: &str = env!("CARGO_BIN_EXE_cask");
+pub(super) const CASK: &str = env!("CARGO_BIN_EXE_cask");
 
 /// Opens /dev/net/tun to everyone.
-const OPEN_TUN: &str = "mount -t tmpfs none /dev/net
+pub(super) const OPEN_TUN: &str = "mount -t tmpfs none /dev/net
 mknod /dev/net/tun c 10 200
 chmod 666 /dev/net/tun";
 

@@ -9,7 +9,9 @@ use super::ports;
 use crate::cli::report::Report;
 use crate::cli::ui::table;
 use crate::cli::{Session, ui};
-use crate::runner::{self, Container, Network, Process, State, Status, VolumeMount, VolumeSource};
+use crate::runner::{
+    self, Bound, Container, Network, Process, State, Status, VolumeMount, VolumeSource,
+};
 use crate::store::Store;
 
 /// Show the processes of a container
@@ -71,8 +73,8 @@ pub(super) struct Port {
     container: String,
 
     /// Only this port of it
-    #[arg(value_name = "PORT[/PROTOCOL]", value_parser = ports::expose)]
-    port: Option<Vec<String>>,
+    #[arg(value_name = "PORT[/PROTOCOL]", num_args = 0..=1, value_parser = ports::expose)]
+    port: Vec<Vec<String>>,
 }
 
 impl Port {
@@ -81,24 +83,18 @@ impl Port {
         let store = session.store()?;
         let container = runner::find(&store, &self.container)?;
         let mut found = false;
-        for published in &container.config.request.publish {
-            let inner = format!("{}/{}", published.port, published.protocol);
-            let ip = if published.host_ip.is_empty() {
-                "0.0.0.0"
-            } else {
-                &published.host_ip
-            };
-            let outer = format!("{ip}:{}", published.host_port.unwrap_or(0));
-            match &self.port {
-                None => ui::data(&format!("{inner} -> {outer}"))?,
+        for bound in published(&container.state()?) {
+            let inner = ports::inner(bound);
+            match self.port.first() {
+                None => ui::data(&format!("{inner} -> {}", bound.outer))?,
                 Some(wanted) if wanted.contains(&inner) => {
                     found = true;
-                    ui::data(&outer)?;
+                    ui::data(&bound.outer.to_string())?;
                 }
                 Some(_) => {}
             }
         }
-        match &self.port {
+        match self.port.first() {
             Some(wanted) if !found => Err(Report::failed(format!(
                 "no public port `{}` of `{}`",
                 wanted.join(","),
@@ -125,7 +121,6 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         .command
         .split_first()
         .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
-    let bindings = bindings(&container);
     let mounts: Vec<Value> = config
         .mounts
         .iter()
@@ -145,7 +140,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         "Platform": "linux",
         "HostConfig": {
             "NetworkMode": network,
-            "PortBindings": bindings,
+            "PortBindings": bindings(&container),
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
             "AutoRemove": request.remove,
             "LogConfig": { "Type": match request.log.driver {
@@ -159,7 +154,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         },
         "Mounts": mounts,
         "Config": shown_config(&container)?,
-        "NetworkSettings": { "Ports": bindings, "Networks": { network: {} } },
+        "NetworkSettings": { "Ports": open_ports(&container, &state), "Networks": { network: {} } },
     })))
 }
 
@@ -239,20 +234,50 @@ fn shown_config(container: &Container) -> Result<Value, Report> {
     Ok(shown)
 }
 
+/// What `-p` asked for.
 fn bindings(container: &Container) -> Value {
     let mut ports = Map::new();
     for port in &container.config.request.publish {
-        let entry = ports
-            .entry(format!("{}/{}", port.port, port.protocol))
-            .or_insert_with(|| json!([]));
-        if let Value::Array(list) = entry {
-            let outer = port
-                .host_port
-                .map_or_else(String::new, |port| port.to_string());
-            list.push(json!({ "HostIp": port.host_ip, "HostPort": outer }));
-        }
+        let outer = match (port.host_port, port.spare) {
+            (None, _) => String::new(),
+            (Some(first), 0) => first.to_string(),
+            (Some(first), spare) => format!("{first}-{}", first + spare),
+        };
+        let ip = port.host_ip.map_or_else(String::new, |ip| ip.to_string());
+        let inner = format!("{}/{}", port.port, port.protocol.word());
+        add_port(&mut ports, inner, &ip, &outer);
     }
     Value::Object(ports)
+}
+
+/// What leads into the container right now; `null` for a port that nothing leads to.
+fn open_ports(container: &Container, state: &State) -> Value {
+    let mut ports = Map::new();
+    let bound = published(state);
+    for bound in bound {
+        let (ip, outer) = (bound.outer.ip().to_string(), bound.outer.port().to_string());
+        add_port(&mut ports, ports::inner(bound), &ip, &outer);
+    }
+    if state.status.is_up() {
+        let closed = ports::unpublished(container, bound).into_iter();
+        ports.extend(closed.map(|port| (port, Value::Null)));
+    }
+    Value::Object(ports)
+}
+
+fn add_port(ports: &mut Map<String, Value>, inner: String, ip: &str, outer: &str) {
+    let entry = ports.entry(inner).or_insert_with(|| json!([]));
+    if let Value::Array(list) = entry {
+        list.push(json!({ "HostIp": ip, "HostPort": outer }));
+    }
+}
+
+/// Ports of the machine that lead into a container while it is up.
+pub(super) fn published(state: &State) -> &[Bound] {
+    match state.status.is_up() {
+        true => &state.ports,
+        false => &[],
+    }
 }
 
 fn mounted(store: &Store, mount: &VolumeMount) -> Value {

@@ -329,7 +329,9 @@ impl NewContainer {
         let held = signals::Held::new()?;
         let shown = session.modest(self.quiet);
         rung.announce(&shown);
-        let (network, note) = self.network.settle()?;
+        // A port leads into a network of the container's own.
+        let publishes = request.publish_all || !request.publish.is_empty();
+        let (network, note) = self.network.settle(publishes)?;
         request.network = match network {
             args::Network::Default | args::Network::Private => runner::Network::Private,
             args::Network::Host => runner::Network::Host,
@@ -356,8 +358,8 @@ impl NewContainer {
         if let Some(path) = &self.cidfile {
             files::write(path, container.id.as_bytes())?;
         }
-        if !request.publish.is_empty() && request.network == runner::Network::Host {
-            ui::note("warning: published ports are of no effect on the host's network");
+        if publishes && request.network != runner::Network::Private {
+            ui::note("warning: ports are published on a private network only");
         }
         Ok((store, container))
     }

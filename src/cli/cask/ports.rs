@@ -1,6 +1,9 @@
-//! `-p` and `--expose`.
+//! `-p`, `--expose`, and what ports look like.
 
-use crate::runner::Publish;
+use std::net::IpAddr;
+
+use crate::runner::{Bound, Container, Publish};
+use crate::sandbox::network::Protocol;
 
 /// Ports and the protocol behind them; a range has all its ports.
 fn range(text: &str) -> Result<Vec<u16>, String> {
@@ -31,9 +34,15 @@ pub(super) fn expose(text: &str) -> Result<Vec<String>, String> {
     Ok(ports.map(|port| format!("{port}/{protocol}")).collect())
 }
 
-/// Parses `[[IP:][PORT]:]PORT[/PROTOCOL]`, ranges included.
+/// Parses `[[IP:][PORT]:]PORT[/PROTOCOL]`, ranges included. One port of the container may have
+/// any of a range of the machine's.
 pub(super) fn publish(text: &str) -> Result<Vec<Publish>, String> {
     let (rest, protocol) = protocol(text)?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => return Err(format!("{other} can't be published, only tcp and udp")),
+    };
     let (rest, inner) = match rest.rsplit_once(':') {
         Some((rest, inner)) => (Some(rest), range(inner)?),
         None => (None, range(rest)?),
@@ -41,39 +50,54 @@ pub(super) fn publish(text: &str) -> Result<Vec<Publish>, String> {
     let outside = rest.map(|rest| rest.rsplit_once(':').unwrap_or(("", rest)));
     let (host_ip, outer) = outside.unwrap_or_default();
     let host_ip = host_ip.trim_start_matches('[').trim_end_matches(']');
-    if !host_ip.is_empty() && host_ip.parse::<std::net::IpAddr>().is_err() {
-        return Err(format!("`{host_ip}` is no address"));
-    }
-    let outer: Vec<Option<u16>> = match outer {
-        "" | "0" => vec![None; inner.len()],
-        outer => range(outer)?.into_iter().map(Some).collect(),
+    let host_ip: Option<IpAddr> = match host_ip {
+        "" => None,
+        ip => Some(ip.parse().map_err(|_| format!("`{ip}` is no address"))?),
     };
-    if outer.len() != inner.len() {
-        return Err("the two ranges have different lengths".to_owned());
-    }
-    let made = inner
-        .into_iter()
-        .zip(outer)
-        .map(|(port, host_port)| Publish {
-            host_ip: host_ip.to_owned(),
-            host_port,
-            port,
-            protocol: protocol.to_owned(),
-        });
-    Ok(made.collect())
+    let outer = match outer {
+        "" | "0" => None,
+        outer => Some(range(outer)?),
+    };
+    let publish = |port, host_port, spare| Publish {
+        host_ip,
+        host_port,
+        spare,
+        port,
+        protocol,
+    };
+    Ok(match (&inner[..], outer.as_deref()) {
+        (inner, None) => inner.iter().map(|port| publish(*port, None, 0)).collect(),
+        ([port], Some([first, .., last])) => vec![publish(*port, Some(*first), last - first)],
+        (inner, Some(outer)) if inner.len() == outer.len() => {
+            let pairs = inner.iter().zip(outer);
+            pairs
+                .map(|(inner, outer)| publish(*inner, Some(*outer), 0))
+                .collect()
+        }
+        _ => return Err("the two ranges have different lengths".to_owned()),
+    })
 }
 
-/// docker's text of a published port: `0.0.0.0:8080->80/tcp`.
-pub(super) fn shown(port: &Publish) -> String {
-    let ip = if port.host_ip.is_empty() {
-        "0.0.0.0"
-    } else {
-        &port.host_ip
-    };
-    let outer = port
-        .host_port
-        .map_or_else(|| "0".to_owned(), |port| port.to_string());
-    format!("{ip}:{outer}->{}/{}", port.port, port.protocol)
+/// docker's text of a port that leads into a container: `0.0.0.0:8080->80/tcp`.
+pub(super) fn shown(bound: &Bound) -> String {
+    format!("{}->{}", bound.outer, inner(bound))
+}
+
+/// The port in the container, as `80/tcp`.
+pub(super) fn inner(bound: &Bound) -> String {
+    format!("{}/{}", bound.inner.port, bound.inner.protocol.word())
+}
+
+/// Ports of a container that lead nowhere outside, though its program is said to listen there.
+pub(super) fn unpublished(container: &Container, bound: &[Bound]) -> Vec<String> {
+    let config = &container.config;
+    let exposed = config.image_config.exposed_ports.keys();
+    let mut ports: Vec<&String> = exposed.chain(&config.request.expose).collect();
+    ports.sort();
+    ports.dedup();
+    let leads = |port: &str| bound.iter().any(|bound| inner(bound) == port);
+    let ports = ports.into_iter().filter(|port| !leads(port));
+    ports.cloned().collect()
 }
 
 #[cfg(test)]
@@ -82,21 +106,35 @@ mod tests {
 
     #[test]
     fn ports_are_read_as_docker_reads_them() {
-        let all =
-            |text: &str| -> Vec<String> { publish(text).unwrap().iter().map(shown).collect() };
-        assert_eq!(all("80"), ["0.0.0.0:0->80/tcp"]);
-        assert_eq!(all("8080:80"), ["0.0.0.0:8080->80/tcp"]);
-        assert_eq!(all("127.0.0.1:8080:80/udp"), ["127.0.0.1:8080->80/udp"]);
-        assert_eq!(all("127.0.0.1::80"), ["127.0.0.1:0->80/tcp"]);
-        assert_eq!(all("[::1]:8080:80"), ["::1:8080->80/tcp"]);
-        assert_eq!(all("1-2:11-12"), ["0.0.0.0:1->11/tcp", "0.0.0.0:2->12/tcp"]);
+        let one = |publish: &Publish| {
+            let ip = publish
+                .host_ip
+                .map_or_else(String::new, |ip| ip.to_string());
+            let (outer, inner) = (publish.host_port.unwrap_or(0), publish.port);
+            format!(
+                "{ip} {outer}+{} {inner}/{}",
+                publish.spare,
+                publish.protocol.word()
+            )
+        };
+        let all = |text: &str| -> Vec<String> { publish(text).unwrap().iter().map(one).collect() };
+        assert_eq!(all("80"), [" 0+0 80/tcp"]);
+        assert_eq!(all("8080:80"), [" 8080+0 80/tcp"]);
+        assert_eq!(all("127.0.0.1:8080:80/udp"), ["127.0.0.1 8080+0 80/udp"]);
+        assert_eq!(all("127.0.0.1::80"), ["127.0.0.1 0+0 80/tcp"]);
+        assert_eq!(all("[::1]:8080:80"), ["::1 8080+0 80/tcp"]);
+        assert_eq!(all("1-2:11-12"), [" 1+0 11/tcp", " 2+0 12/tcp"]);
+        assert_eq!(all("11-12"), [" 0+0 11/tcp", " 0+0 12/tcp"]);
+        assert_eq!(all("8000-8009:80"), [" 8000+9 80/tcp"]);
         for bad in [
             "",
             "0",
             "x:80",
-            "1-2:80",
+            "1-2:80-82",
+            "1:80-81",
             "2-1:2-1",
             "80/icmp",
+            "80/sctp",
             "nohost:1:2",
         ] {
             assert!(publish(bad).is_err(), "{bad}");

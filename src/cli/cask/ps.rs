@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::ports;
+use super::{look, ports};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, clean, human};
@@ -253,12 +253,13 @@ impl Ps {
 
 /// Ports are there while the container is, and on a network of its own.
 fn published(container: &Container, state: &State) -> String {
-    let request = &container.config.request;
-    if !state.status.is_up() || request.network == Network::Host {
+    if !state.status.is_up() || container.config.request.network == Network::Host {
         return String::new();
     }
-    let ports: Vec<String> = request.publish.iter().map(ports::shown).collect();
-    ports.join(", ")
+    let bound = look::published(state);
+    let mut all: Vec<String> = bound.iter().map(ports::shown).collect();
+    all.extend(ports::unpublished(container, bound));
+    all.join(", ")
 }
 
 fn labels(container: &Container) -> String {

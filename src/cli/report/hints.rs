@@ -286,6 +286,13 @@ fn of_runner(error: &runner::Error) -> Option<String> {
             Some("`--health-cmd` or HEALTHCHECK in the image gives one".to_owned())
         }
         runner::Error::NameTaken { name, .. } => Some(format!("`cask rm {name}`, or another name")),
+        runner::Error::PortTaken { .. } => {
+            Some("without a port before the `:` a free one is found".to_owned())
+        }
+        runner::Error::PortPrivileged { port, .. } => Some(format!(
+            "publish at 1024 or above, or let everyone have it: \
+             `sysctl net.ipv4.ip_unprivileged_port_start={port}` as root"
+        )),
         _ => None,
     }
 }

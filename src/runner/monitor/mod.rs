@@ -6,7 +6,8 @@
 //! the container's directory. One thread and one poll ([`serve`]) do all of that.
 //!
 //! ```text
-//! 0 1 2  /dev/null        3  the job        4  the first client        5  the lock        6  the executable
+//! 0 1 2  /dev/null     3  the job     4  the first client     5  the lock
+//! 6 …    sockets of published ports, and behind them the executable
 //! ```
 //!
 //! The first client is a socket that the starter keeps the other end of: what `run` attaches by
@@ -39,6 +40,7 @@ use crate::store::ContainerLock;
 
 use super::error::Error;
 use super::health::Check;
+use super::ports::Bound;
 use super::restart::Restart;
 use super::wire::{self, Packet, Request};
 
@@ -52,7 +54,7 @@ const MONITOR_ARGV0: &CStr = c"cooper:monitor";
 const JOB_FD: i32 = 3;
 const CLIENT_FD: i32 = 4;
 const LOCK_FD: i32 = 5;
-const EXE_FD: i32 = 6;
+const PORTS_FD: i32 = 6;
 
 /// The socket's name in the container's directory.
 pub(super) const SOCKET: &str = "ctl";
@@ -80,11 +82,18 @@ pub(super) struct Job {
     pub(super) check: Option<Check>,
     /// Size and number of log files; `None` keeps no log.
     pub(super) log: Option<(u64, u64)>,
+    /// What is published; their sockets come with the job.
+    pub(super) ports: Vec<Bound>,
 }
 
 /// Starts a monitor and returns the first client's end of its connection, on which `first` has
 /// been asked. The answer says whether the program runs.
-pub(super) fn launch(job: &Job, lock: ContainerLock, first: Request) -> Result<OwnedFd, Error> {
+pub(super) fn launch(
+    job: &Job,
+    lock: ContainerLock,
+    ports: Vec<OwnedFd>,
+    first: Request,
+) -> Result<OwnedFd, Error> {
     let failed = |source: std::io::Error| Error::Monitor { source };
     let null = || File::options().read(true).write(true).open("/dev/null");
     let (ours, theirs) = rustix::net::socketpair(
@@ -106,6 +115,7 @@ pub(super) fn launch(job: &Job, lock: ContainerLock, first: Request) -> Result<O
         fds.push(null().map_err(failed)?.into());
     }
     fds.extend([memfd.into(), theirs, lock.into()]);
+    fds.extend(ports);
     // Before the monitor lives: it counts on it when it starts the program.
     wire::send(ours.as_fd(), &Packet::Request(first), &[]).map_err(failed)?;
     sandbox::respawn(MONITOR_ARGV0, fds).map_err(failed)?;

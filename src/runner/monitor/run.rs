@@ -43,18 +43,19 @@ struct Network {
 }
 
 impl Network {
-    fn new(reach: Reach) -> Result<Self, sandbox::Error> {
+    fn new(reach: Reach, job: &Job, ports: &[OwnedFd]) -> Result<Self, sandbox::Error> {
         let from = PrivateNetwork::default();
-        Ok(Self {
-            lease: from.lease(reach)?,
-            _from: from,
-        })
+        let lease = from.lease(reach)?;
+        for (bound, socket) in job.ports.iter().zip(ports) {
+            lease.publish(bound.inner, socket.as_fd())?;
+        }
+        Ok(Self { lease, _from: from })
     }
 }
 
 impl Run {
-    /// Starts the program of `job`.
-    pub(super) fn start(job: &Job) -> Result<Self, sandbox::Error> {
+    /// Starts the program of `job`, with the sockets of its ports.
+    pub(super) fn start(job: &Job, ports: &[OwnedFd]) -> Result<Self, sandbox::Error> {
         let tty = job.plan.tty.is_some();
         renew_work(job).map_err(failed("empty the overlay's work directory"))?;
         let stdio = match tty {
@@ -70,7 +71,8 @@ impl Run {
                 fds: Vec::new(),
             },
         };
-        let network = job.reach.map(Network::new).transpose()?;
+        let network = job.reach.map(|reach| Network::new(reach, job, ports));
+        let network = network.transpose()?;
         let namespace = network.iter().map(|network| network.lease.namespace());
         let fds = namespace.map(|fd| fd.try_clone_to_owned());
         let fds = fds.collect::<Result<_, _>>();

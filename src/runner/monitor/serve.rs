@@ -23,27 +23,44 @@ use super::super::state::{self, State, Status};
 use super::super::wire::{Answer, Packet, Refusal};
 use super::client::{Client, Part};
 use super::run::Run;
-use super::{CLIENT_FD, EXE_FD, JOB_FD, Job, LOCK_FD, SOCKET, read_job};
+use super::{CLIENT_FD, JOB_FD, Job, LOCK_FD, PORTS_FD, SOCKET, read_job};
 
 /// Exit code of a process that was started by the monitor's name and is none.
 const NOT_A_MONITOR: i32 = 125;
 
 /// Serves as the monitor that this process was started to be.
 pub(super) fn main() -> i32 {
-    let taken = || -> io::Result<(Job, OwnedFd, OwnedFd)> {
-        adopt_executable(inherited(EXE_FD)?);
-        Ok((
-            read_job(inherited(JOB_FD)?)?,
-            inherited(CLIENT_FD)?,
-            inherited(LOCK_FD)?,
-        ))
-    };
-    let Ok((job, client, lock)) = taken() else {
+    let Ok(given) = Given::take() else {
         return NOT_A_MONITOR;
     };
-    match Monitor::new(job, client, lock).map(Monitor::serve) {
+    match Monitor::new(given).map(Monitor::serve) {
         Ok(()) => 0,
         Err(_) => NOT_A_MONITOR,
+    }
+}
+
+/// What the starter left for the monitor.
+struct Given {
+    job: Job,
+    client: OwnedFd,
+    lock: OwnedFd,
+    ports: Vec<OwnedFd>,
+}
+
+impl Given {
+    fn take() -> io::Result<Self> {
+        let job = read_job(inherited(JOB_FD)?)?;
+        let behind = PORTS_FD + i32::try_from(job.ports.len()).unwrap_or(i32::MAX - PORTS_FD);
+        let ports = (PORTS_FD..behind)
+            .map(inherited)
+            .collect::<io::Result<_>>()?;
+        adopt_executable(inherited(behind)?);
+        Ok(Self {
+            job,
+            client: inherited(CLIENT_FD)?,
+            lock: inherited(LOCK_FD)?,
+            ports,
+        })
     }
 }
 
@@ -74,6 +91,8 @@ pub(super) struct Monitor {
     pub(super) restart_asked: bool,
     /// `None` once the container is started no more.
     lock: Option<OwnedFd>,
+    /// Sockets of the job's ports.
+    ports: Vec<OwnedFd>,
 }
 
 /// What a descriptor that is waited for belongs to.
@@ -90,7 +109,13 @@ enum Tag {
 }
 
 impl Monitor {
-    fn new(job: Job, client: OwnedFd, lock: OwnedFd) -> io::Result<Self> {
+    fn new(given: Given) -> io::Result<Self> {
+        let Given {
+            job,
+            client,
+            lock,
+            ports,
+        } = given;
         rustix::process::setsid()?;
         rustix::process::chdir("/")?;
         // Only the name that ps shows; it may stay what it is.
@@ -117,6 +142,7 @@ impl Monitor {
             restart_at: None,
             restart_asked: false,
             lock: Some(lock),
+            ports,
         };
         monitor.state.restarts = 0;
         monitor.adopt(client);
@@ -136,7 +162,7 @@ impl Monitor {
     fn begin(&mut self) {
         self.restart_at = None;
         self.restart_asked = false;
-        match Run::start(&self.job) {
+        match Run::start(&self.job, &self.ports) {
             Ok(run) => {
                 let health = self.job.check.as_ref().map(|_| health::unknown());
                 self.state = State {
@@ -151,6 +177,7 @@ impl Monitor {
                     restarts: self.state.restarts,
                     stopped: false,
                     health,
+                    ports: self.job.ports.clone(),
                 };
                 let check = self.job.check.clone();
                 self.checker = check.map(|check| Checker::new(check, Instant::now()));
@@ -419,6 +446,8 @@ impl Monitor {
     pub(super) fn over(&mut self) {
         self.restart_at = None;
         self.state.monitor = None;
+        // Before anybody hears of the end: they are free for the next start.
+        self.ports.clear();
         if self.state.stopped {
             self.tell("stop", &[]);
         }

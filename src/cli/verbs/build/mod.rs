@@ -273,7 +273,7 @@ impl Build {
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
         request.no_isolation = rung.refusal().cloned();
-        let (network, note) = self.network.settle()?;
+        let (network, note) = self.network.settle(false)?;
         request.network = match network {
             args::Network::Default | args::Network::Private => build::Network::Private,
             args::Network::Host => build::Network::Host,
