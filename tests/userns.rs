@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cooper::sandbox::userns::{HostInfo, Isolation, Rung, enter};
+use cooper::sandbox::userns::{HostInfo, Rung, enter};
 use cooper::sandbox::{Exit, Mount, Rootfs, Source, Stdio, child, spawn};
 
 use support::{Fixture, pipes, run};
@@ -166,9 +166,7 @@ fn main() {
         }
         Some("refused") => {
             let host = HostInfo::detect().unwrap();
-            let error = enter(&host, Some(Isolation::SubIds))
-                .unwrap_err()
-                .to_string();
+            let error = enter(&host, Some(Rung::SubIds)).unwrap_err().to_string();
             assert_eq!(
                 error,
                 "/etc/subuid has no range for `nosub` \

@@ -15,7 +15,7 @@ use super::ui::{Level, human};
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network;
 use crate::sandbox::network::addresses::HOST_GATEWAY;
-use crate::sandbox::userns::Isolation;
+use crate::sandbox::userns::Rung;
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Global {
     /// How privileges are come by: root, subid, outer-userns, single-id or chroot (no RUN);
     /// `COOPER_ISOLATION` names another default [default: the best there is]
     #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
-    pub(crate) isolation: Option<Isolation>,
+    pub(crate) isolation: Option<Rung>,
 
     /// What a build or pull leaves on disk at most: beyond it, results of build steps go, least
     /// recently used first; `COOPER_MAX_STORE` names a default

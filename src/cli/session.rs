@@ -11,14 +11,14 @@ use super::report::Report;
 use super::ui::{self, Level, Progress, Shown};
 use crate::event::{Event, Sink};
 use crate::layer::Ownership;
-use crate::sandbox::userns::{self, Footing, HostInfo, Isolation, Refusal};
+use crate::sandbox::userns::{self, Footing, HostInfo, Refusal};
 use crate::store::{self, Store};
 
 /// One run of a command.
 #[derive(Debug)]
 pub(crate) struct Session {
     root: Option<PathBuf>,
-    isolation: Option<Isolation>,
+    isolation: Option<userns::Rung>,
     level: Option<Level>,
     max_store: Option<u64>,
     began: Instant,
@@ -47,7 +47,7 @@ impl Session {
     /// namespace first, so this must come before any thread exists.
     pub(crate) fn store_with_power(&self) -> Result<(Store, Rung), Report> {
         let asked = match (self.isolation, env::text("COOPER_ISOLATION")) {
-            (Some(isolation), _) => Some(isolation),
+            (Some(rung), _) => Some(rung),
             (None, Some(text)) => {
                 let wrong = |why| Report::wrong_use(format!("COOPER_ISOLATION is `{text}`: {why}"));
                 Some(text.parse().map_err(wrong)?)

@@ -28,10 +28,7 @@ impl Doctor {
         let gates = gates(&host);
         let rung = host.rung().ok();
         let facts = [
-            (
-                "Rung",
-                rung.map_or("chroot", |rung| name_of(rung)).to_owned(),
-            ),
+            ("Rung", rung.unwrap_or(Rung::Chroot).to_string()),
             ("Snapshotter", snapshotter(&gates).to_owned()),
             ("Network", network(&gates).to_owned()),
         ];
@@ -48,16 +45,6 @@ impl Doctor {
         ui::data(&text)?;
         let isolated = !matches!(rung, None | Some(Rung::Chroot));
         Ok(ExitCode::from(u8::from(!isolated)))
-    }
-}
-
-fn name_of(rung: Rung) -> &'static str {
-    match rung {
-        Rung::Root => "root",
-        Rung::SubIds => "subid",
-        Rung::Outer => "outer-userns",
-        Rung::SingleId => "single-id",
-        Rung::Chroot => "chroot",
     }
 }
 

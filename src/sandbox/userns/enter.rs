@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::process::{Fork, exit_now, fork, unshare_user_and_mounts};
 
 use super::subid::{lines, map_for, same_ids};
-use super::{HostInfo, Isolation, Refusal, Rung};
+use super::{HostInfo, Refusal, Rung};
 
 /// Why the process is still what it was.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +66,9 @@ pub struct Footing {
 ///
 /// Must run before the process has a second thread. On [`Rung::Root`] and [`Rung::Chroot`] nothing
 /// is changed. A rung that was asked for is had or is an error.
-pub fn enter(host: &HostInfo, asked: Option<Isolation>) -> Result<Footing, EnterError> {
+pub fn enter(host: &HostInfo, asked: Option<Rung>) -> Result<Footing, EnterError> {
     let rung = match asked {
-        Some(isolation) => host.forced(isolation)?,
+        Some(rung) => host.forced(rung)?,
         None => match host.rung() {
             Ok(rung) => rung,
             Err(refusal) => return Ok(Footing::chroot(refusal)),

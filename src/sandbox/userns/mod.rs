@@ -13,7 +13,7 @@ mod rung;
 mod subid;
 
 pub use enter::{EnterError, Footing, enter};
-pub use rung::{Isolation, Refusal, Rung};
+pub use rung::{Refusal, Rung};
 pub use subid::{Range, ranges};
 
 use std::fs;

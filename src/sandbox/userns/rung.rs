@@ -34,22 +34,7 @@ pub enum Rung {
     Chroot,
 }
 
-/// A rung that was asked for (`--isolation`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// `root`
-    Root,
-    /// `subid`
-    SubIds,
-    /// `outer-userns`
-    Outer,
-    /// `single-id`
-    SingleId,
-    /// `chroot`
-    Chroot,
-}
-
-impl Isolation {
+impl Rung {
     const ALL: [Self; 5] = [
         Self::Root,
         Self::SubIds,
@@ -59,7 +44,8 @@ impl Isolation {
     ];
 }
 
-impl fmt::Display for Isolation {
+/// The name that `--isolation` knows it by.
+impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Root => "root",
@@ -71,12 +57,12 @@ impl fmt::Display for Isolation {
     }
 }
 
-impl FromStr for Isolation {
+impl FromStr for Rung {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut all = Self::ALL.into_iter();
-        all.find(|isolation| isolation.to_string() == text)
+        all.find(|rung| rung.to_string() == text)
             .ok_or_else(|| "expected root, subid, outer-userns, single-id or chroot".to_owned())
     }
 }
@@ -128,10 +114,10 @@ pub enum Refusal {
     #[error("this process may gain no privileges (no_new_privs), so newuidmap can't map ids")]
     NoNewPrivs,
     /// The rung that was asked for is for root.
-    #[error("`{isolation}` isolation is for root, and this is uid {uid}")]
+    #[error("`{asked}` isolation is for root, and this is uid {uid}")]
     NotRoot {
         /// What was asked for.
-        isolation: Isolation,
+        asked: Rung,
         /// Who asks.
         uid: u32,
     },
@@ -166,22 +152,22 @@ impl HostInfo {
     }
 
     /// The rung that was asked for, or why it can't be had.
-    pub fn forced(&self, isolation: Isolation) -> Result<Rung, Refusal> {
+    pub fn forced(&self, asked: Rung) -> Result<Rung, Refusal> {
         let admin = self.uid == 0 && self.has(CapabilitySet::SYS_ADMIN);
-        match isolation {
-            Isolation::Chroot => Ok(Rung::Chroot),
-            Isolation::Root | Isolation::Outer if self.uid != 0 => Err(Refusal::NotRoot {
-                isolation,
+        match asked {
+            Rung::Chroot => Ok(Rung::Chroot),
+            Rung::Root | Rung::Outer if self.uid != 0 => Err(Refusal::NotRoot {
+                asked,
                 uid: self.uid,
             }),
-            Isolation::Root if admin && self.has_all_ids() => Ok(Rung::Root),
-            Isolation::Root => Err(Refusal::NotWhole),
+            Rung::Root if admin && self.has_all_ids() => Ok(Rung::Root),
+            Rung::Root => Err(Refusal::NotWhole),
             // What root has already is taken as it is.
-            Isolation::SingleId if admin && !self.has_all_ids() => Ok(Rung::SingleId),
-            Isolation::SubIds if self.uid == 0 => Err(Refusal::NotOrdinary),
-            Isolation::SubIds => self.namespaces().and_then(|()| self.sub_ids()),
-            Isolation::Outer => self.namespaces().and_then(|()| self.outer()),
-            Isolation::SingleId => self.namespaces().map(|()| Rung::SingleId),
+            Rung::SingleId if admin && !self.has_all_ids() => Ok(Rung::SingleId),
+            Rung::SubIds if self.uid == 0 => Err(Refusal::NotOrdinary),
+            Rung::SubIds => self.namespaces().and_then(|()| self.sub_ids()),
+            Rung::Outer => self.namespaces().and_then(|()| self.outer()),
+            Rung::SingleId => self.namespaces().map(|()| Rung::SingleId),
         }
     }
 
@@ -322,30 +308,25 @@ mod tests {
 
     #[test]
     fn a_forced_rung_is_that_rung_or_an_error() {
-        use Isolation as I;
         let admin = root(CapabilitySet::SYS_ADMIN);
-        for (host, isolation, want) in [
-            (user(), I::SubIds, Some(Rung::SubIds)),
-            (user(), I::SingleId, Some(Rung::SingleId)),
-            (user(), I::Chroot, Some(Rung::Chroot)),
-            (user(), I::Root, None),
-            (user(), I::Outer, None),
-            (admin.clone(), I::Root, Some(Rung::Root)),
-            (admin.clone(), I::SingleId, Some(Rung::SingleId)),
-            (admin.clone(), I::SubIds, None),
-            (admin, I::Outer, None),
+        for (host, asked, is_had) in [
+            (user(), Rung::SubIds, true),
+            (user(), Rung::SingleId, true),
+            (user(), Rung::Chroot, true),
+            (user(), Rung::Root, false),
+            (user(), Rung::Outer, false),
+            (admin.clone(), Rung::Root, true),
+            (admin.clone(), Rung::SingleId, true),
+            (admin.clone(), Rung::SubIds, false),
+            (admin, Rung::Outer, false),
         ] {
-            assert_eq!(
-                host.forced(isolation).ok(),
-                want,
-                "{isolation} as {}",
-                host.uid
-            );
+            let want = is_had.then_some(asked);
+            assert_eq!(host.forced(asked).ok(), want, "{asked} as {}", host.uid);
         }
-        for isolation in Isolation::ALL {
-            assert_eq!(isolation.to_string().parse(), Ok(isolation));
+        for rung in Rung::ALL {
+            assert_eq!(rung.to_string().parse(), Ok(rung));
         }
-        assert!("none".parse::<Isolation>().is_err());
+        assert!("none".parse::<Rung>().is_err());
     }
 
     #[test]
