@@ -154,7 +154,12 @@ pub(super) fn node_at(place: &Place<'_>, name: &[u8]) -> Result<Option<Raw>, Err
         place.path.child(name)
     };
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-    let stat = match fs::statx(place.dir, name, flags, StatxFlags::BASIC_STATS) {
+    let stat = match fs::statx(
+        place.dir,
+        name,
+        flags,
+        StatxFlags::BASIC_STATS | StatxFlags::BTIME,
+    ) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(Error::io("look at", &path, errno)),
@@ -191,6 +196,9 @@ pub(super) fn node_at(place: &Place<'_>, name: &[u8]) -> Result<Option<Raw>, Err
         ino: stat.stx_ino,
         links: stat.stx_nlink.into(),
         ctime: time(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        born: StatxFlags::from_bits_retain(stat.stx_mask)
+            .contains(StatxFlags::BTIME)
+            .then(|| time(stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
     };
     let content = match kind {
         Kind::File { size } if size > 0 => Some(Content::Below {

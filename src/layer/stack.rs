@@ -239,6 +239,7 @@ fn empty_root() -> Found {
             ino: 0,
             links: 1,
             ctime: Time::default(),
+            born: None,
         },
     }
 }

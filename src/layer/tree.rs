@@ -30,6 +30,9 @@ pub struct Inode {
     pub links: u64,
     /// Time of the last change of the inode.
     pub ctime: Time,
+    /// Time at which the inode was made, where the file system knows: a number that is used again
+    /// is another inode.
+    pub born: Option<Time>,
 }
 
 impl Inode {
