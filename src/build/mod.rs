@@ -10,7 +10,7 @@
 
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::event::{Event, Sink};
 use crate::sandbox::network::PrivateNetwork;
@@ -61,7 +61,8 @@ pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
 pub use named::{NamedContext, NamedSource};
 pub use request::{
-    ContextSource, DockerfileSource, Form, Grant, Network, Outcome, Output, Pull, Request, SshAgent,
+    ContextSource, DockerfileSource, Form, Grant, Network, Outcome, Output, Pull, Request,
+    Snapshotter, SshAgent,
 };
 pub use secret::Secret;
 
@@ -110,6 +111,7 @@ pub fn build(
         resolv_conf: &std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         private: &PrivateNetwork::default(),
         network_told: &AtomicBool::new(false),
+        snapshotter: &OnceLock::new(),
     };
     let run = |target| platforms::run(target, &shared);
     let made: Result<Vec<_>, Error> = targets.iter().map(run).collect();

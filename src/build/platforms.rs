@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::dockerfile::{self, Dockerfile, Warning};
 use crate::event::Sink;
@@ -21,7 +21,7 @@ use super::error::Error;
 use super::eval::{self, Input, Numbers};
 use super::exec::{self, Cancel};
 use super::images::{self, BaseImage};
-use super::request::Request;
+use super::request::{Request, Snapshotter};
 use super::scope::BuildArgs;
 use super::secret::Guard;
 use super::sources::Sources;
@@ -56,6 +56,7 @@ pub(super) struct Shared<'a> {
     pub(super) private: &'a PrivateNetwork,
     /// Becomes true when the caller has been told what network there is.
     pub(super) network_told: &'a AtomicBool,
+    pub(super) snapshotter: &'a OnceLock<Snapshotter>,
 }
 
 /// An image that was made, for one platform.
@@ -205,6 +206,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         resolv_conf: shared.resolv_conf,
         private: shared.private,
         network_told: shared.network_told,
+        snapshotter: shared.snapshotter,
     };
     let built = exec::run(&target.plan, &world)?;
     let mut built = Arc::clone(&built[&target.plan.target]);

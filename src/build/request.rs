@@ -196,6 +196,8 @@ pub struct Request {
     pub isolation: Isolation,
     /// Why no program can be run on this machine, if that is so. All else is done without.
     pub no_isolation: Option<Refusal>,
+    /// `--snapshotter`: how RUN gets at what it changed; the better one that works when unset.
+    pub snapshotter: Option<Snapshotter>,
     /// `--add-host`, as `(host, address)`; an address may be `host-gateway`.
     pub add_hosts: Vec<(String, String)>,
     /// `--dns`; empty is the caller's.
@@ -238,6 +240,27 @@ impl Request {
                     nanos: since.subsec_nanos(),
                 }
             }
+        }
+    }
+}
+
+/// How a RUN step gets a root file system to write to, and what it changed there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshotter {
+    /// An overlay over the layers.
+    Overlay,
+    /// A copy of them, looked at before and after.
+    Copy,
+}
+
+impl std::str::FromStr for Snapshotter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "overlay" => Ok(Self::Overlay),
+            "copy" => Ok(Self::Copy),
+            _ => Err("expected overlay or copy".to_owned()),
         }
     }
 }

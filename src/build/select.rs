@@ -61,6 +61,7 @@ impl Pick {
             ino: 0,
             links: 1,
             ctime: node.meta.mtime,
+            born: None,
         };
         let entry = Picked {
             rel: TreePath::ROOT,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use crate::dockerfile::Source;
@@ -22,7 +22,7 @@ use super::error::{Error, StepError};
 use super::exec::Cancel;
 use super::images::BaseImage;
 use super::key::Inputs;
-use super::request::Request;
+use super::request::{Request, Snapshotter};
 use super::secret::Guard;
 use super::sources::Files;
 use super::step::{Action, Base, CopyFrom, Plan, StagePlan, Step};
@@ -53,6 +53,8 @@ pub(super) struct World<'a> {
     pub(super) private: &'a PrivateNetwork,
     /// Becomes true when the caller has been told what network there is.
     pub(super) network_told: &'a AtomicBool,
+    /// How RUN gets at what it changed, once the first one has found that out.
+    pub(super) snapshotter: &'a OnceLock<Snapshotter>,
 }
 
 /// How many steps ran and how many did not need to.
@@ -258,7 +260,7 @@ impl Runner<'_> {
     }
 
     /// Stores computed changes as a layer: as a tree if something reads it later, else as its tar.
-    fn keep(&self, changes: &Changes, below: &[Layer]) -> Result<Made, StepError> {
+    pub(super) fn keep(&self, changes: &Changes, below: &[Layer]) -> Result<Made, StepError> {
         let options = EncodeOptions {
             clamp: self.world.clamp(),
         };
@@ -283,10 +285,11 @@ impl Runner<'_> {
         Ok(self.made(DiffId(blob.digest().clone()), blob.size()))
     }
 
-    /// Stores an upper dir as a layer: hashed as the tar it would be, then renamed.
+    /// Stores the upper dir `name` as a layer: hashed as the tar it would be, then renamed.
     pub(super) fn keep_upper(
         &self,
         scratch: &Scratch,
+        name: &str,
         upper: &OwnedFd,
         changes: Changes,
     ) -> Result<Made, StepError> {
@@ -300,7 +303,7 @@ impl Runner<'_> {
         let made = self.digest_of(&changes, &options)?;
         self.world
             .store
-            .adopt_upper(scratch, "upper", &made.diff_id, made.size, &changes)?;
+            .adopt_upper(scratch, name, &made.diff_id, made.size, &changes)?;
         Ok(made)
     }
 

@@ -43,6 +43,7 @@ mod rungs_files;
 mod rungs_none;
 mod rungs_run;
 mod running;
+mod snapshots;
 mod space;
 mod stages;
 mod wiring;

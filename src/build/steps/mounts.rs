@@ -2,7 +2,7 @@
 //!
 //! | mount | comes from |
 //! |---|---|
-//! | bind of a stage or image | its layers stacked for this mount alone; writes go to a scratch directory |
+//! | bind of a stage or image | its layers stacked for this mount alone, or a copy where RUN has one; writes go to a scratch directory |
 //! | bind of the context, read-only | the caller's own files, if the step may see all of them and they are root's |
 //! | other bind of the context | a copy: without what the ignore file hides, owned by root, writable |
 //! | cache | a directory of the store, by descriptor |
@@ -32,11 +32,13 @@ use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
+use super::super::request::Snapshotter;
 use super::super::select::{self, Pick, Shape, fingerprint};
 use super::super::stage::{Runner, stack};
 use super::super::step::{CopyFrom, RunStep};
 use super::agent::Agent;
 use super::copy::{from_label, hash, layers_of};
+use super::ground::snapshotter;
 use super::run::{lowers, take_over_root};
 
 /// Records of what files of a stage or image hash to.
@@ -251,6 +253,14 @@ impl Mounted {
 
     fn bind_layers(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
         let world = runner.world;
+        if snapshotter(world)? == Snapshotter::Copy {
+            let scratch = world.store.scratch()?;
+            let form = TreeForm::Overlay(world.store.marks());
+            let fd = materialise(&pick(runner, &bind.from, &bind.source)?, &scratch, form)?;
+            self.add_fd(&bind.target, fd, access(!bind.writable));
+            self.scratch.push(scratch);
+            return Ok(());
+        }
         let (lowers, below) = lowers(world, layers_of(runner, &bind.from))?;
         let scratch = world.store.scratch()?;
         take_over_root(&scratch.dir("upper")?, &below)?;
@@ -297,7 +307,7 @@ impl Mounted {
         }
         let pick = pick(runner, &bind.from, &bind.source)?;
         let scratch = runner.world.store.scratch()?;
-        let fd = materialise(&pick, &scratch)?;
+        let fd = materialise(&pick, &scratch, TreeForm::Plain)?;
         self.add_fd(&bind.target, fd, access);
         self.scratch.push(scratch);
         Ok(())
@@ -455,14 +465,14 @@ fn open(dir: BorrowedFd<'_>, path: &TreePath, resolve: ResolveFlags) -> Result<O
 }
 
 /// Copies picked files into a scratch directory, and opens the copy.
-fn materialise(pick: &Pick, scratch: &Scratch) -> Result<OwnedFd, StepError> {
+fn materialise(pick: &Pick, scratch: &Scratch, form: TreeForm) -> Result<OwnedFd, StepError> {
     let dir = scratch.dir("view")?;
     let file = TreePath::ROOT.child(b"file");
     let top = match &pick.shape {
         Shape::Dir => TreePath::ROOT,
         Shape::File { .. } => file,
     };
-    write_tree(&below(pick, &top), dir.as_fd(), TreeForm::Plain, None)?;
+    write_tree(&below(pick, &top), dir.as_fd(), form, None)?;
     open(dir.as_fd(), &top, ResolveFlags::NO_SYMLINKS)
         .map_err(scratch_error("copy what is mounted"))
 }

@@ -1,20 +1,18 @@
-//! RUN: a program in a sandbox over the layers so far; its upper dir is the layer.
+//! RUN: a program in a sandbox over the layers so far; what it changed is the layer.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::event::{Event, StepId, Stream};
 use crate::image::ContainerConfig;
-use crate::layer::{Meta, Stack, Tree, TreePath, diff, dress};
+use crate::layer::{Meta, Stack, Tree, TreePath, dress};
 use crate::sandbox::{
-    self, Access, Content, Exit, Input, Isolation, Mount, MountKind, Output, Overlay, Plan, Rootfs,
-    Stdio, UserSpec, WorkDir,
+    self, Access, Content, Exit, Input, Isolation, Mount, MountKind, Output, Plan, Rootfs, Stdio,
+    UserSpec, WorkDir,
 };
 
 use super::super::cache::Made;
@@ -25,28 +23,9 @@ use super::super::mount::StepMount;
 use super::super::request::Network;
 use super::super::stage::{Runner, World, layer_refs};
 use super::super::step::RunStep;
+use super::ground::Ground;
 use super::mounts::{self, Mounted};
 use super::network;
-
-/// What the sandbox of one RUN stands on.
-struct Ground {
-    /// Trees below, the top one first.
-    lowers: Vec<PathBuf>,
-    /// Where writes go.
-    upper: PathBuf,
-    /// The kernel's scratch directory.
-    work: PathBuf,
-    /// Whether overlayfs keeps its marks in `user.overlay.*`.
-    user_xattr: bool,
-    /// Whether owners are remembered.
-    remember_owners: bool,
-    /// `--add-host`.
-    add_hosts: Vec<(String, String)>,
-    /// `--dns`.
-    dns: Vec<IpAddr>,
-    /// The caller's `/etc/resolv.conf`.
-    resolv_conf: Vec<u8>,
-}
 
 /// Adds to the key what a RUN can observe.
 pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inputs, StepError> {
@@ -89,17 +68,9 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
 }
 
 /// Decides what the sandbox looks like.
-fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
-    let rootfs = Rootfs::Overlay(Overlay {
-        lowers: ground.lowers,
-        upper: ground.upper,
-        work: ground.work,
-        userxattr: ground.user_xattr,
-        volatile: true,
-        old_mount_api: false,
-    });
+fn plan(world: &World<'_>, run: &RunStep, rootfs: Rootfs, mounted: &Mounted) -> Plan {
     let mut plan = Plan::new(rootfs, run.argv.iter().map(OsString::from).collect());
-    plan.remember_owners = ground.remember_owners;
+    plan.remember_owners = world.store.remembers_owners();
     plan.env = run
         .env
         .iter()
@@ -131,9 +102,11 @@ fn plan(run: &RunStep, ground: Ground, mounted: &Mounted) -> Plan {
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
-    let hosts = network::hosts(&run.hostname, &ground.add_hosts, run.network);
+    let request = world.request;
+    let hosts = network::hosts(&run.hostname, &request.add_hosts, run.network);
     plan.mounts.push(file("/etc/hosts", hosts, 0o644));
-    if let Some(text) = network::resolv_conf(run.network, ground.resolv_conf, &ground.dns) {
+    let callers = world.resolv_conf.to_vec();
+    if let Some(text) = network::resolv_conf(run.network, callers, &request.dns) {
         plan.mounts.push(file("/etc/resolv.conf", text, 0o644));
     }
     if let Some(script) = &run.script {
@@ -172,27 +145,12 @@ pub(in crate::build) fn make(
         let source = refusal.clone();
         return Err(StepError::NoIsolation { source });
     }
-    let (lowers, below) = lowers(world, &built.layers)?;
     let mounted = mounts::make(runner, run)?;
-    let scratch = world.store.scratch()?;
-    let upper = Arc::new(scratch.dir("upper")?);
-    scratch.dir("work")?;
-    take_over_root(&upper, &below)?;
-    let ground = Ground {
-        lowers,
-        upper: scratch.path().join("upper"),
-        work: scratch.path().join("work"),
-        user_xattr: world.store.user_xattr(),
-        remember_owners: world.store.remembers_owners(),
-        add_hosts: world.request.add_hosts.clone(),
-        dns: world.request.dns.clone(),
-        resolv_conf: world.resolv_conf.to_vec(),
-    };
-    let mut plan = plan(run, ground, &mounted);
+    let ground = Ground::lay(world, &built.layers)?;
+    let mut plan = plan(world, run, ground.rootfs(world), &mounted);
     isolation(run, &world.request.isolation).apply(&mut plan);
     execute(&plan, mounted, run, step, world)?;
-    let changes = diff(&upper, Some(&below), world.store.marks())?;
-    runner.keep_upper(&scratch, &upper, changes)
+    ground.keep(runner, &built.layers)
 }
 
 /// How shut in the step is: as `usual`, unless it was given leave to be less so.

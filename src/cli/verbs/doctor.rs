@@ -1,9 +1,11 @@
 //! `doctor`: what works on this machine, and what to do about the rest.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::cli::Session;
 use crate::cli::report::{Report, limit_hint, wrong_format};
 use crate::cli::ui;
 use crate::cli::ui::template::Template;
@@ -22,14 +24,14 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     /// Tries everything and prints what came of it.
-    pub(crate) fn run(self) -> Result<ExitCode, Report> {
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let host = HostInfo::detect()
             .map_err(|error| Report::failed("cannot read /proc").because(&error))?;
-        let gates = gates(&host);
+        let gates = gates(&host, session.root().unwrap_or(Path::new("")));
         let rung = host.rung().ok();
         let facts = [
             ("Rung", rung.unwrap_or(Rung::Chroot).to_string()),
-            ("Snapshotter", snapshotter(&gates).to_owned()),
+            ("Snapshotter", snapshotter(&gates)),
             ("Network", network(&gates).to_owned()),
         ];
         let text = match self.format.as_deref() {
@@ -54,10 +56,12 @@ fn is_open(gates: &[Gate], kind: GateKind) -> bool {
         .any(|gate| gate.kind == kind && gate.outcome.is_ok())
 }
 
-fn snapshotter(gates: &[Gate]) -> &'static str {
-    match is_open(gates, GateKind::Overlay) {
-        true => "overlay",
-        false => "none",
+/// How RUN gets at what it changed.
+fn snapshotter(gates: &[Gate]) -> String {
+    let overlay = gates.iter().find(|gate| gate.kind == GateKind::Overlay);
+    match overlay.map(|gate| &gate.outcome) {
+        Some(Err(shut)) => format!("copy, because an overlay can't be mounted ({shut})"),
+        _ => "overlay".to_owned(),
     }
 }
 

@@ -65,7 +65,7 @@ impl Verb {
             Self::Build(verb) => return verb.run(session),
             Self::Fsck(verb) => return verb.run(session),
             Self::Check(verb) => return verb.run(session),
-            Self::Doctor(verb) => return verb.run(),
+            Self::Doctor(verb) => return verb.run(session),
             Self::Images(verb) => verb.run(session),
             Self::Rmi(verb) => verb.run(session),
             Self::Tag(verb) => verb.run(session),

@@ -1,8 +1,9 @@
 //! The tries themselves: each runs in a process that ends afterwards.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -53,12 +54,42 @@ fn made(name: &str, options: &[(&str, &str)], flags: &[&str]) -> Result<OwnedFd,
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none)
 }
 
-/// Three directories on a tmpfs become an overlay.
-pub(super) fn overlay(host: &HostInfo) -> Result<(), Errno> {
-    let tmpfs = made("tmpfs", &[], &[])?;
-    let place = |name: &str| format!("/proc/self/fd/{}/{name}", tmpfs.as_raw_fd());
+/// How a directory is opened to make others in it.
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// The directory at `path`, if there is one.
+pub(super) fn directory(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// An empty file system in memory.
+pub(super) fn tmpfs() -> Result<OwnedFd, Errno> {
+    made("tmpfs", &[], &[])
+}
+
+/// Three directories in `place` become an overlay, and go again.
+pub(super) fn overlay(place: &OwnedFd, userxattr: bool) -> Result<(), Errno> {
+    let own = format!(".overlay-{}", rustix::process::getpid());
+    rustix::fs::mkdirat(place, &own, Mode::RWXU)?;
+    let own_fd = rustix::fs::openat(place, &own, DIRECTORY, Mode::empty())?;
+    let tried = try_overlay(&own_fd, userxattr);
+    // The kernel makes the inner `work`. What can't be removed is an empty directory.
+    for name in ["lower", "upper", "work/work", "work"] {
+        let _ = rustix::fs::unlinkat(&own_fd, name, AtFlags::REMOVEDIR);
+    }
+    let _ = rustix::fs::unlinkat(place, &own, AtFlags::REMOVEDIR);
+    tried
+}
+
+fn try_overlay(dir: &OwnedFd, userxattr: bool) -> Result<(), Errno> {
+    let place = |name: &str| format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
     for name in ["lower", "upper", "work"] {
-        rustix::fs::mkdirat(&tmpfs, name, Mode::RWXU)?;
+        rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
     }
     let (lower, upper, work) = (place("lower"), place("upper"), place("work"));
     let options = [
@@ -66,8 +97,7 @@ pub(super) fn overlay(host: &HostInfo) -> Result<(), Errno> {
         ("upperdir", upper.as_str()),
         ("workdir", work.as_str()),
     ];
-    let outside = host.rung() == Ok(Rung::Root) && !host.userxattr();
-    let flags: &[&str] = if outside { &[] } else { &["userxattr"] };
+    let flags: &[&str] = if userxattr { &["userxattr"] } else { &[] };
     made("overlay", &options, flags).map(drop)
 }
 

@@ -4,12 +4,14 @@
 //! hides no other and nothing is left behind (root's `cooper` control group excepted). Needs a
 //! process with one thread. A new gate is a variant of [`GateKind`] and a line in [`gates`].
 //!
-//! The limits: overlay is tried on a tmpfs; the store's own file system may refuse it still.
+//! The limits: overlay is tried on a tmpfs where the directory of the store is not there yet.
 
 mod kernel;
 
 use std::io;
+use std::path::Path;
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
@@ -85,8 +87,9 @@ pub struct Gate {
 /// Files that a build of many layers has open at the same time.
 const FILES: u64 = 1024;
 
-/// Tries all gates, in the order in which a sandbox meets them.
-pub fn gates(host: &HostInfo) -> Vec<Gate> {
+/// Tries all gates, in the order in which a sandbox meets them; overlay in the directory `place`,
+/// which must be writable, or on a tmpfs where it is not there.
+pub fn gates(host: &HostInfo, place: &Path) -> Vec<Gate> {
     let kernel = |result: io::Result<()>| result.map_err(Shut::Kernel);
     let gate = |kind, outcome| Gate { kind, outcome };
     let ids = match host.rung() {
@@ -97,10 +100,7 @@ pub fn gates(host: &HostInfo) -> Vec<Gate> {
     vec![
         gate(GateKind::UserNamespaces, user_namespaces(host)),
         gate(GateKind::IdMaps, ids),
-        gate(
-            GateKind::Overlay,
-            kernel(inside(host, || kernel::overlay(host))),
-        ),
+        gate(GateKind::Overlay, kernel(overlay(host, place))),
         gate(GateKind::Proc, kernel(inside(host, kernel::proc))),
         gate(
             GateKind::PivotRoot,
@@ -142,6 +142,22 @@ fn user_namespaces(host: &HostInfo) -> Result<(), Shut> {
         }
         _ => Shut::Kernel(refused),
     })
+}
+
+/// Tries an overlay as the sandbox of a step would mount it.
+fn overlay(host: &HostInfo, place: &Path) -> io::Result<()> {
+    let userxattr = host.rung() != Ok(Rung::Root) || host.userxattr();
+    inside(host, || match kernel::directory(place)? {
+        Some(place) => kernel::overlay(&place, userxattr),
+        None => kernel::overlay(&kernel::tmpfs()?, userxattr),
+    })
+}
+
+/// Whether an overlay can be mounted whose upper directory lies in `place`. Needs the power to
+/// mount.
+pub fn overlay_in(place: &Path, userxattr: bool) -> io::Result<()> {
+    let place = rustix::fs::open(place, kernel::DIRECTORY, Mode::empty())?;
+    Ok(kernel::overlay(&place, userxattr)?)
 }
 
 fn open_files() -> Result<(), Shut> {

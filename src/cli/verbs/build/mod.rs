@@ -116,6 +116,11 @@ pub(crate) struct Build {
     #[arg(long, value_name = "IP")]
     dns: Vec<IpAddr>,
 
+    /// How RUN gets at what it changed: `overlay`, or `copy` where that can't be mounted;
+    /// `COOPER_SNAPSHOTTER` names another default [default: the better one that works]
+    #[arg(long, value_name = "HOW", hide_default_value = true)]
+    snapshotter: Option<build::Snapshotter>,
+
     /// Stages that are built at the same time [default: number of processors]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -334,6 +339,18 @@ impl Build {
         call.run(&store, &request)
     }
 
+    /// What was asked for by option or else by the environment.
+    fn snapshotter(&self) -> Result<Option<build::Snapshotter>, Report> {
+        match (self.snapshotter, env::text("COOPER_SNAPSHOTTER")) {
+            (None, Some(text)) => {
+                let wrong =
+                    |why| Report::wrong_use(format!("COOPER_SNAPSHOTTER is `{text}`: {why}"));
+                text.parse().map(Some).map_err(wrong)
+            }
+            (asked, _) => Ok(asked),
+        }
+    }
+
     fn quiet(&self) -> bool {
         self.results.quiet || self.results.progress == Progress::Quiet
     }
@@ -392,6 +409,7 @@ impl Build {
             ssh: agents,
             isolation: self.isolation.resolve()?,
             no_isolation: None,
+            snapshotter: self.snapshotter()?,
             add_hosts: self.add_hosts.clone(),
             dns: self.dns.clone(),
             proxies: env::proxies(),

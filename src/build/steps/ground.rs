@@ -1,0 +1,137 @@
+//! What a RUN stands on: the layers under an overlay, or a copy of them; and the layer that comes
+//! of it.
+//!
+//! An overlay costs nothing and its upper directory is the layer. Where the kernel or the file
+//! system of the store has none, everything below is copied (blocks are shared where the file
+//! system can), and what the program changed is found by looking before and after. Both give the
+//! same layer. The choice is made once a build, before its first RUN, and told if it is the copy.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::layer::{Snapshot, Stack, TreePath, diff, flatten};
+use crate::sandbox::{self, Overlay, Rootfs};
+use crate::store::Scratch;
+
+use super::super::cache::Made;
+use super::super::commit::Layer;
+use super::super::error::StepError;
+use super::super::request::Snapshotter;
+use super::super::stage::{Runner, World};
+use super::run::{lowers, take_over_root};
+
+/// The root file system of one RUN, before it and after it.
+pub(super) struct Ground {
+    scratch: Scratch,
+    /// The file system so far.
+    below: Stack,
+    /// Where the program writes.
+    written: Arc<OwnedFd>,
+    form: Form,
+}
+
+enum Form {
+    /// Trees below, the top one first.
+    Overlay(Vec<PathBuf>),
+    /// How the copy looked before.
+    Copy(Snapshot),
+}
+
+/// The directory that is written to: an upper directory, or the copy.
+const WRITTEN: &str = "upper";
+
+impl Ground {
+    /// Lays it over `layers`.
+    pub(super) fn lay(world: &World<'_>, layers: &[Layer]) -> Result<Self, StepError> {
+        let snapshotter = snapshotter(world)?;
+        let (lowers, below) = lowers(world, layers)?;
+        let scratch = world.store.scratch()?;
+        let written = Arc::new(scratch.dir(WRITTEN)?);
+        let form = match snapshotter {
+            Snapshotter::Overlay => {
+                scratch.dir("work")?;
+                Form::Overlay(lowers)
+            }
+            Snapshotter::Copy => {
+                let all = flatten(&below)?;
+                world.store.write_tree(&all, written.as_fd(), &below)?;
+                Form::Copy(Snapshot::take(&written, world.store.marks())?)
+            }
+        };
+        take_over_root(&written, &below)?;
+        Ok(Self {
+            scratch,
+            below,
+            written,
+            form,
+        })
+    }
+
+    /// What the sandbox makes its root of.
+    pub(super) fn rootfs(&self, world: &World<'_>) -> Rootfs {
+        let path = self.scratch.path();
+        match &self.form {
+            Form::Overlay(lowers) => Rootfs::Overlay(Overlay {
+                lowers: lowers.clone(),
+                upper: path.join(WRITTEN),
+                work: path.join("work"),
+                userxattr: world.store.user_xattr(),
+                volatile: true,
+                old_mount_api: false,
+            }),
+            Form::Copy(_) => Rootfs::Directory {
+                path: path.join(WRITTEN),
+            },
+        }
+    }
+
+    /// Makes the layer of what changed over `layers`, now that nothing runs any more.
+    pub(super) fn keep(self, runner: &Runner<'_>, layers: &[Layer]) -> Result<Made, StepError> {
+        let marks = runner.world.store.marks();
+        match &self.form {
+            Form::Overlay(_) => {
+                let changes = diff(&self.written, Some(&self.below), marks)?;
+                runner.keep_upper(&self.scratch, WRITTEN, &self.written, changes)
+            }
+            Form::Copy(before) => {
+                let covered: BTreeSet<TreePath> = BTreeSet::new();
+                let changes = before.changes(&self.below, &covered)?;
+                runner.keep(&changes, layers)
+            }
+        }
+    }
+}
+
+/// What this build takes its snapshots with.
+pub(super) fn snapshotter(world: &World<'_>) -> Result<Snapshotter, StepError> {
+    if let Some(known) = world.snapshotter.get() {
+        return Ok(*known);
+    }
+    let (choice, why) = match world.request.snapshotter {
+        Some(Snapshotter::Overlay) => (Snapshotter::Overlay, None),
+        Some(Snapshotter::Copy) => (Snapshotter::Copy, Some("it was asked for".to_owned())),
+        None => {
+            let scratch = world.store.scratch()?;
+            match sandbox::probe::overlay_in(scratch.path(), world.store.user_xattr()) {
+                Ok(()) => (Snapshotter::Overlay, None),
+                Err(error) => {
+                    let why = format!("an overlay can't be mounted in the store ({error})");
+                    (Snapshotter::Copy, Some(why))
+                }
+            }
+        }
+    };
+    // Of stages that come here at the same time one tells.
+    if world.snapshotter.set(choice).is_ok()
+        && let Some(why) = why
+    {
+        world.sink.emit(Event::Chosen {
+            what: "snapshotter",
+            text: &format!("copy, because {why}"),
+        });
+    }
+    Ok(choice)
+}
