@@ -29,6 +29,8 @@ pub mod media {
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Docker gzip layer.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// What a build cache knows of its layers, as BuildKit writes it.
+    pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
     /// Docker plain layer.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 }

@@ -173,6 +173,12 @@ impl Store {
         Ok(size)
     }
 
+    /// Reads a layer through and checks that it is what its digest and its diff id say.
+    pub fn check_layer(&self, layer: &LayerRef) -> Result<(), Error> {
+        let _work = self.work()?;
+        self.copy_plain(layer, &mut io::sink()).map(drop)
+    }
+
     fn copy_from_blob(
         &self,
         layer: &LayerRef,

@@ -8,6 +8,7 @@
 //! scratch space first, because its index stands at the end.
 
 mod docker;
+mod layout;
 mod oci;
 mod source;
 mod take;
@@ -23,6 +24,7 @@ use super::images::Image;
 use crate::event::Sink;
 use crate::image::{Descriptor, Digest, Index, Raw, Reference};
 
+pub use layout::{Layout, Loose, drop_unreferenced, write_loose};
 use source::{DirSource, Source, TarSource};
 
 /// An image to be written, with the names it gets in the archive.

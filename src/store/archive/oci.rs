@@ -52,7 +52,7 @@ pub(super) fn read(
 }
 
 /// Puts entries with one target together: an image has an entry for each of its names.
-fn group(manifests: Vec<Descriptor>) -> Vec<Loaded> {
+pub(super) fn group(manifests: Vec<Descriptor>) -> Vec<Loaded> {
     let mut entries: Vec<Loaded> = Vec::new();
     for mut descriptor in manifests {
         let ref_name = descriptor.annotations.remove(REF_NAME);

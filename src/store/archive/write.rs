@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::event::Sink;
-use crate::image::{Descriptor, Hashing, Index, MAX_MANIFEST, Manifest, Raw, Reference, media};
+use crate::image::{
+    Descriptor, Digest, Hashing, Index, MAX_MANIFEST, Manifest, Raw, Reference, media,
+};
 
 use super::super::Store;
 use super::super::disk;
@@ -17,15 +19,17 @@ use super::super::error::{ArchiveFlaw, Error};
 use super::super::images::{self, Image, LayerRef};
 use super::oci::{IMAGE_NAME, REF_NAME};
 use super::take::path_of;
-use super::{Named, Whole};
+use super::{Loose, Named, Whole};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Images in the form they are written in, the index over them if they have one, and their entries
-/// in the layout.
+/// What is written, in the form it is written in, and its entries in the layout.
 pub(super) struct Entry {
     images: Vec<Image>,
-    over: Option<Raw<Index>>,
+    /// Layers of no image.
+    layers: Vec<LayerRef>,
+    /// Documents besides those of the images.
+    documents: Vec<Vec<u8>>,
     index: Vec<Descriptor>,
 }
 
@@ -33,7 +37,8 @@ impl Entry {
     fn of(image: Image, index: Vec<Descriptor>) -> Self {
         Self {
             images: vec![image],
-            over: None,
+            layers: Vec::new(),
+            documents: Vec::new(),
             index,
         }
     }
@@ -43,10 +48,11 @@ impl Entry {
         for image in &self.images {
             put_image(files, store, image)?;
         }
-        if let Some(index) = &self.over {
-            let name = path_of(index.digest());
+        put_layers(files, store, &self.layers)?;
+        for document in &self.documents {
+            let name = path_of(&Digest::of(document));
             if !files.has(&name) {
-                put_bytes(files, &name, index.bytes())?;
+                put_bytes(files, &name, document)?;
             }
         }
         Ok(())
@@ -57,8 +63,19 @@ impl Entry {
 pub(super) fn whole(whole: &Whole<'_>) -> Entry {
     Entry {
         images: whole.images.to_vec(),
-        over: whole.index.cloned(),
+        layers: Vec::new(),
+        documents: whole.index.iter().map(|i| i.bytes().to_vec()).collect(),
         index: named(whole.descriptor, whole.names),
+    }
+}
+
+/// Takes layers and documents that are no image, and what the layout's index says of them.
+pub(super) fn loose(loose: &Loose<'_>, entry: Descriptor) -> Entry {
+    Entry {
+        images: Vec::new(),
+        layers: loose.layers.to_vec(),
+        documents: loose.documents.iter().map(|d| d.to_vec()).collect(),
+        index: vec![entry],
     }
 }
 
@@ -151,12 +168,7 @@ fn stopped(name: &str) -> impl FnOnce(io::Error) -> Error + use<> {
 
 /// Writes the documents and layers of an image.
 fn put_image(files: &mut dyn Files, store: &Store, image: &Image) -> Result<(), Error> {
-    for layer in image.layers() {
-        let name = path_of(&layer.descriptor.digest);
-        if !files.has(&name) {
-            put_layer(files, store, &layer, &name)?;
-        }
-    }
+    put_layers(files, store, &image.layers())?;
     for (digest, bytes) in [
         (image.config.digest(), image.config.bytes()),
         (image.manifest.digest(), image.manifest.bytes()),
@@ -164,6 +176,16 @@ fn put_image(files: &mut dyn Files, store: &Store, image: &Image) -> Result<(), 
         let name = path_of(digest);
         if !files.has(&name) {
             put_bytes(files, &name, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_layers(files: &mut dyn Files, store: &Store, layers: &[LayerRef]) -> Result<(), Error> {
+    for layer in layers {
+        let name = path_of(&layer.descriptor.digest);
+        if !files.has(&name) {
+            put_layer(files, store, layer, &name)?;
         }
     }
     Ok(())
