@@ -5,6 +5,7 @@
 //! ordinary blocking call, which any number of threads may make at once.
 
 mod archive;
+mod cache;
 mod choose;
 mod copy;
 mod download;
@@ -19,6 +20,7 @@ mod query;
 mod remote;
 
 pub use crate::registry::{Credentials, Options as NetworkOptions, Proxies, Secret};
+pub use cache::{CacheDocument, CachePart, CachePlace};
 pub use copy::copy;
 pub use download::{Download, download};
 pub use error::Error;

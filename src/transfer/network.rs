@@ -40,6 +40,15 @@ impl Network {
         }
     }
 
+    /// Returns a network like this that takes plain http and certificates that do not verify.
+    #[must_use]
+    pub fn unverified(&self) -> Self {
+        Self::new(registry::Options {
+            tls_verify: Some(false),
+            ..self.client().options().clone()
+        })
+    }
+
     /// Returns the registry client.
     pub(super) fn client(&self) -> &Client {
         &self.shared.client
