@@ -1,13 +1,11 @@
-//! `-o`: where the result goes, in docker's CSV.
-//!
-//! A field may be quoted as in RFC 4180 when it holds a comma: `"name=a,b"`. A value without any
+//! `-o`: where the result goes, as [`fields`]. A value without any
 //! `=` is short for `type=local,dest=VALUE`, and `-` for a tar on standard output.
 
 use std::path::PathBuf;
 
-use super::annotation;
+use super::{annotation, fields};
 use crate::build::{Annotation, Form, Output};
-use crate::image::{Compression, Reference};
+use crate::image::Reference;
 
 /// One `-o`.
 #[derive(Debug, Clone)]
@@ -63,11 +61,8 @@ pub(super) fn parse(text: &str) -> Result<Parsed, String> {
         return short.finish();
     }
     let mut fields = Fields::default();
-    for field in csv(text)? {
-        let (key, value) = field
-            .split_once('=')
-            .ok_or_else(|| format!("`{field}` is no `key=value`"))?;
-        fields.set(key.trim(), value)?;
+    for (key, value) in fields::pairs(text)? {
+        fields.set(&key, &value)?;
     }
     fields.finish()
 }
@@ -112,11 +107,7 @@ impl Fields {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let flag = || match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("`{key}={value}`: expected `true` or `false`")),
-        };
+        let flag = || fields::flag(key, value);
         match key {
             "type" => self.kind = Some(value.to_owned()),
             // `-` is standard output, which is what no destination means.
@@ -140,11 +131,9 @@ impl Fields {
             "push-by-digest" => self.by_digest = flag()?,
             "registry.insecure" => self.insecure = flag()?,
             "tar" => self.tar = Some(flag()?),
-            "compression" => self.form.compression = Some(compression(value)?),
+            "compression" => self.form.compression = Some(fields::compression(value)?),
             "compression-level" => {
-                let level = value.parse();
-                self.form.level =
-                    Some(level.map_err(|_| format!("`{key}={value}`: expected a number"))?);
+                self.form.level = Some(fields::number(key, value)?);
             }
             "force-compression" => self.form.force = flag()?,
             "oci-mediatypes" => self.form.docker_types = !flag()?,
@@ -223,17 +212,6 @@ impl Fields {
     }
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
-    match text {
-        "gzip" => Ok(Compression::Gzip),
-        "zstd" => Ok(Compression::Zstd),
-        "uncompressed" => Ok(Compression::None),
-        _ => Err(format!(
-            "`compression={text}`: expected `gzip`, `zstd` or `uncompressed`"
-        )),
-    }
-}
-
 fn is_type(kind: &str) -> bool {
     KEYS.iter().any(|(_, kinds)| kinds.contains(&kind))
 }
@@ -248,53 +226,10 @@ fn known(kind: Option<&str>) -> String {
     keys.join(", ")
 }
 
-/// Splits one line of CSV.
-fn csv(text: &str) -> Result<Vec<String>, String> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                let (field, after) = quoted_field(quoted).ok_or("a quote is not closed")?;
-                match after.strip_prefix(',') {
-                    Some(after) => (field, Some(after)),
-                    None if after.is_empty() => (field, None),
-                    None => return Err("behind a closing quote stands a comma".to_owned()),
-                }
-            }
-            None => match rest.split_once(',') {
-                Some((field, after)) => (field.to_owned(), Some(after)),
-                None => (rest.to_owned(), None),
-            },
-        };
-        out.push(field);
-        match after {
-            Some(after) => rest = after,
-            None => return Ok(out),
-        }
-    }
-}
-
-/// Reads up to the closing quote; a doubled quote stands for one.
-fn quoted_field(text: &str) -> Option<(String, &str)> {
-    let mut field = String::new();
-    let mut rest = text;
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        field.push_str(part);
-        match after.strip_prefix('"') {
-            Some(after) => {
-                field.push('"');
-                rest = after;
-            }
-            None => return Some((field, after)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Compression;
 
     fn shown(text: &str) -> String {
         match parse(text) {
