@@ -12,8 +12,10 @@ use crate::image::{
     Config, ContainerConfig, Descriptor, DiffId, History, Manifest, Platform, Raw, media,
 };
 use crate::layer::Time;
+use crate::store::LayerRef;
 
-use super::cache::Made;
+use super::cache::{INLINE, Made};
+use super::key::StepKey;
 
 /// `comment` of the history entries a Dockerfile makes.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -39,6 +41,14 @@ impl Layer {
             descriptor,
         }
     }
+
+    /// Returns it as the store knows layers.
+    pub(super) fn to_ref(&self) -> LayerRef {
+        LayerRef {
+            diff_id: self.diff_id.clone(),
+            descriptor: self.descriptor.clone(),
+        }
+    }
 }
 
 /// What a stage amounts to.
@@ -53,6 +63,8 @@ pub(super) struct Built {
     pub(super) base_layers: usize,
     /// History after the base's.
     pub(super) history: Vec<History>,
+    /// The steps that made the layers above the base's, one a layer.
+    pub(super) known: Vec<(StepKey, Made)>,
 }
 
 impl Built {
@@ -63,7 +75,28 @@ impl Built {
             layers: Vec::new(),
             base_layers: 0,
             history: Vec::new(),
+            known: Vec::new(),
         }
+    }
+
+    /// Returns the layers above the base's.
+    pub(super) fn own_layers(&self) -> impl Iterator<Item = LayerRef> + '_ {
+        self.layers[self.base_layers..].iter().map(Layer::to_ref)
+    }
+
+    /// Adds what a step made. `descriptor` is the form in which its layer came, if it came.
+    pub(super) fn record_step(
+        &mut self,
+        created_by: &str,
+        key: StepKey,
+        made: Made,
+        descriptor: Option<Descriptor>,
+    ) {
+        self.record(created_by, Some(&made));
+        if let (Some(descriptor), Some(layer)) = (descriptor, self.layers.last_mut()) {
+            layer.descriptor = descriptor;
+        }
+        self.known.push((key, made));
     }
 
     /// Adds what one instruction did. An instruction without a layer has no time of its own.
@@ -113,7 +146,7 @@ fn date(history: &mut [History], new: usize, epoch: Option<Time>) {
     }
 }
 
-/// Makes the config of the result. It is dated like its last history entry, so that a build in which
+/// Makes the config of the result. `inline` is the cache that it carries. It is dated like its last history entry, so that a build in which
 /// nothing ran gives the image it gave before.
 pub(super) fn config(
     built: &Built,
@@ -122,6 +155,7 @@ pub(super) fn config(
     platform: &Platform,
     labels: &[(String, String)],
     epoch: Option<Time>,
+    inline: Option<serde_json::Value>,
 ) -> Raw<Config> {
     let mut config = built
         .base
@@ -130,6 +164,11 @@ pub(super) fn config(
     config.architecture.clone_from(&platform.architecture);
     config.os.clone_from(&platform.os);
     config.variant.clone_from(&platform.variant);
+    // A base's own cache speaks of the base's layers.
+    config.rest.remove(INLINE);
+    config
+        .rest
+        .extend(inline.map(|cache| (INLINE.to_owned(), cache)));
     config.author = author.map(str::to_owned);
     let new = config.history.len();
     config.history.extend(built.history.iter().cloned());
@@ -198,6 +237,7 @@ mod tests {
             &platform,
             &[],
             Some(Time::from_secs(1)),
+            None,
         );
         let value = config.value();
         let with_layer = value
@@ -232,6 +272,7 @@ mod tests {
             &platform,
             &[],
             None,
+            None,
         );
         let times: Vec<_> = config
             .value()
@@ -257,7 +298,7 @@ mod tests {
         ];
         let once = |labels: &[(String, String)]| {
             let container = ContainerConfig::default();
-            config(&built, &container, None, &platform, labels, None)
+            config(&built, &container, None, &platform, labels, None, None)
                 .bytes()
                 .to_vec()
         };
@@ -279,6 +320,7 @@ mod tests {
             None,
             &platform,
             &[],
+            None,
             None,
         );
         assert_eq!(raw.value().rest["x-old"], serde_json::json!(1));

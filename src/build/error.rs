@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dockerfile::{self, Source, Span};
-use crate::image::{Digest, DocumentError, Platform, Reference, ReferenceError};
+use crate::image::{DiffId, Digest, DocumentError, Platform, Reference, ReferenceError};
 use crate::layer::{self, TreePath};
 use crate::sandbox;
 use crate::store;
@@ -90,6 +90,12 @@ pub enum Error {
         /// The reason.
         source: Box<GitError>,
     },
+    /// Layers that a cache named can't be had. The plan runs again without them.
+    #[error("layer {} of an imported cache cannot be had", first(layers))]
+    Absent {
+        /// The layers.
+        layers: Vec<DiffId>,
+    },
     /// The build was told to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -102,6 +108,11 @@ pub enum Error {
     /// Two options exclude each other, or one of them has a value that can't be.
     #[error("{0}")]
     Options(OptionsError),
+}
+
+fn first(layers: &[DiffId]) -> String {
+    let first = layers.first().map(|layer| layer.digest().short());
+    first.map_or_else(String::new, |digest| digest.to_string())
 }
 
 /// What can't be asked for.

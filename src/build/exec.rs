@@ -116,6 +116,10 @@ impl Board {
     }
 }
 
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Absent { .. })
+}
+
 /// Runs every stage of `plan` and returns what each gave, by its place in the plan.
 pub(super) fn run(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>>, Error> {
     let jobs = world
@@ -144,13 +148,17 @@ pub(super) fn run(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<
                     return;
                 };
                 let result = stage::run(plan, index, &done, world);
-                if result.is_err() {
+                // The plan runs again when a layer is absent: what runs now serves it.
+                if result.as_ref().is_err_and(|error| !is_absent(error)) {
                     world.cancel.cancel();
                 }
                 let built = result
                     .map_err(|error| {
                         let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(error);
+                        match &*first {
+                            Some(told) if !is_absent(told) || is_absent(&error) => {}
+                            _ => *first = Some(error),
+                        }
                     })
                     .ok();
                 board.leave(index, built);

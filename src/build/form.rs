@@ -3,7 +3,7 @@
 
 use crate::event::Sink;
 use crate::image::{Compression, Descriptor, Kind, Raw, media};
-use crate::store::{self, Image, Store};
+use crate::store::{self, Image, LayerRef, Store};
 
 use super::request::Form;
 
@@ -15,16 +15,10 @@ pub(super) fn packed(
     form: &Form,
     sink: &dyn Sink,
 ) -> Result<Image, store::Error> {
-    let wanted = form.compression.unwrap_or(Compression::Gzip);
     let mut manifest = image.manifest.value().clone();
     for (layer, into) in image.layers().iter().zip(&mut manifest.layers) {
-        let now = layer.descriptor.kind();
-        let leave = match form.force {
-            true => now == Some(Kind::Layer(wanted)),
-            false => now != Some(Kind::Layer(Compression::None)) || wanted == Compression::None,
-        };
-        if !leave {
-            let made = store.layer_blob(&layer.diff_id, wanted, form.level, sink)?;
+        if !keeps(&layer.descriptor, form) {
+            let made = compressed(store, layer, form, sink)?;
             (into.media_type, into.digest, into.size) = (made.media_type, made.digest, made.size);
         }
     }
@@ -33,6 +27,43 @@ pub(super) fn packed(
         false => Image::new(Raw::of(manifest), image.config.clone())?,
     };
     typed(&image, form)
+}
+
+/// Returns one layer by itself in that form.
+pub(super) fn layer(
+    store: &Store,
+    layer: &LayerRef,
+    form: &Form,
+    sink: &dyn Sink,
+) -> Result<Descriptor, store::Error> {
+    let mut descriptor = match keeps(&layer.descriptor, form) {
+        true => layer.descriptor.clone(),
+        false => compressed(store, layer, form, sink)?,
+    };
+    if form.docker_types {
+        dockers(&mut descriptor);
+    }
+    Ok(descriptor)
+}
+
+/// Whether a layer keeps the bytes that its descriptor names.
+pub(super) fn keeps(layer: &Descriptor, form: &Form) -> bool {
+    let wanted = form.compression.unwrap_or(Compression::Gzip);
+    let now = layer.kind();
+    match form.force {
+        true => now == Some(Kind::Layer(wanted)),
+        false => now != Some(Kind::Layer(Compression::None)) || wanted == Compression::None,
+    }
+}
+
+fn compressed(
+    store: &Store,
+    layer: &LayerRef,
+    form: &Form,
+    sink: &dyn Sink,
+) -> Result<Descriptor, store::Error> {
+    let wanted = form.compression.unwrap_or(Compression::Gzip);
+    store.layer_blob(&layer.diff_id, wanted, form.level, sink)
 }
 
 /// Returns the image with docker's media types, if `form` asks for them.

@@ -56,6 +56,7 @@ impl BaseImage {
             layers: self.layers.clone(),
             base_layers: self.layers.len(),
             history: Vec::new(),
+            known: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`build`] parses, evaluates everything into a plan (`eval`, pure), runs the plan's stages on
 //! threads (`exec`, `stage`, `steps`), and commits the result (`commit`, `output`), for each
 //! platform that was asked for (`platforms`). A step's key
-//! (`key`) covers all it depends on; `cache` remembers what came of it.
+//! (`key`) covers all it depends on; `cache` remembers what came of it, here and for other stores.
 //!
 //! Promise: a build that fails or is killed leaves no image, no name and no half-written file, and
 //! the results of the steps that were done serve the next one.
@@ -61,8 +61,8 @@ pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
 pub use named::{NamedContext, NamedSource};
 pub use request::{
-    ContextSource, DockerfileSource, Form, Grant, Network, Outcome, Output, Pull, Request,
-    Snapshotter, SshAgent,
+    CacheExport, CacheTarget, ContextSource, DockerfileSource, Form, Grant, Network, Outcome,
+    Output, Pull, Request, Snapshotter, SshAgent,
 };
 pub use secret::Secret;
 
@@ -80,6 +80,7 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Outcome, Error> {
     output::check(request)?;
+    cache::check(request)?;
     // Nothing the build relies on is deleted while this is held.
     let _work = store.work()?;
     let opener = sources::Opener {
@@ -112,6 +113,7 @@ pub fn build(
         private: &PrivateNetwork::default(),
         network_told: &AtomicBool::new(false),
         snapshotter: &OnceLock::new(),
+        imports: &cache::Imports::read(request, sink),
     };
     let run = |target| platforms::run(target, &shared);
     let made: Result<Vec<_>, Error> = targets.iter().map(run).collect();
@@ -129,6 +131,14 @@ pub fn build(
         sink,
     };
     let descriptor = finished.give(stdout)?;
+    let exporter = cache::Exporter {
+        store,
+        request,
+        imports: shared.imports,
+        made: &made,
+        sink,
+    };
+    exporter.give()?;
     let counts = *counts.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome {
         image: match (&index, made.as_slice()) {

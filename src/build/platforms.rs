@@ -4,16 +4,17 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::dockerfile::{self, Dockerfile, Warning};
 use crate::event::Sink;
-use crate::image::{Digest, Index, Platform, Raw};
+use crate::image::{DiffId, Digest, Index, Platform, Raw};
 use crate::layer::{EncodeOptions, Stack, Time};
 use crate::sandbox::network::PrivateNetwork;
-use crate::store::{Image, Store};
+use crate::store::{Image, LayerRef, Store};
 
 use super::annotations::{self, Level};
+use super::cache::{self, Imports};
 use super::check::{self, Linter};
 use super::commit::{self, Built};
 use super::epoch;
@@ -57,6 +58,8 @@ pub(super) struct Shared<'a> {
     /// Becomes true when the caller has been told what network there is.
     pub(super) network_told: &'a AtomicBool,
     pub(super) snapshotter: &'a OnceLock<Snapshotter>,
+    /// What other stores' builds have done.
+    pub(super) imports: &'a Imports,
 }
 
 /// An image that was made, for one platform.
@@ -64,9 +67,30 @@ pub(super) struct Made {
     pub(super) image: Image,
     pub(super) platform: Platform,
     built: Arc<Built>,
+    /// What every stage gave, by its place in the plan.
+    stages: BTreeMap<usize, Arc<Built>>,
+    /// Which of them is the result.
+    target: usize,
+    /// What selections of files hash to.
+    answers: BTreeMap<Digest, Digest>,
 }
 
 impl Made {
+    /// Returns what every stage gave.
+    pub(super) fn stages(&self) -> impl Iterator<Item = &Built> {
+        self.stages.values().map(|built| &**built)
+    }
+
+    /// Returns what the stage of the result gave, as its steps made it.
+    pub(super) fn last_stage(&self) -> &Built {
+        &self.stages[&self.target]
+    }
+
+    /// Returns what selections of files hash to.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (Digest, Digest)> {
+        self.answers.clone().into_iter()
+    }
+
     /// Returns its file system.
     pub(super) fn files(&self, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
         let trees = store.trees(&layer_refs(&self.built.layers), sink)?;
@@ -190,6 +214,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         sink,
         ..
     } = *shared;
+    let answers = Mutex::default();
     let world = World {
         store,
         request,
@@ -207,9 +232,16 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         private: shared.private,
         network_told: shared.network_told,
         snapshotter: shared.snapshotter,
+        imports: shared.imports,
+        answers: &answers,
     };
-    let built = exec::run(&target.plan, &world)?;
-    let mut built = Arc::clone(&built[&target.plan.target]);
+    let stages = run_plan(&target.plan, &world)?;
+    shared.imports.remember(store, request.now)?;
+    let answers = answers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let mut built = Arc::clone(&stages[&target.plan.target]);
     if request.squash {
         let options = EncodeOptions {
             clamp: world.clamp(),
@@ -229,6 +261,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         &platform,
         &request.labels,
         epoch,
+        inline(request, &stages, &answers, &built),
     );
     let own = annotations::of(
         &request.annotations,
@@ -241,7 +274,55 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         image,
         platform,
         built,
+        stages,
+        target: target.plan.target,
+        answers,
     })
+}
+
+/// Runs the plan until no layer of the result is only promised by a cache. It runs again without
+/// the layers that can't be had; what was done by then is the store's, and done.
+fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>>, Error> {
+    loop {
+        let mut before = Counts::default();
+        world.count(|counts| before = *counts);
+        let stages = exec::run(plan, world).and_then(|stages| {
+            let layers = layer_refs(&stages[&plan.target].layers);
+            complete(world, &layers).map(|()| stages)
+        });
+        match stages {
+            Err(Error::Absent { .. }) if world.cancel.is_cancelled() => {
+                return Err(Error::Cancelled);
+            }
+            Err(Error::Absent { layers }) if world.imports.refuse(&layers) => {
+                world.count(|counts| *counts = before);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Sees to it that the store has `layers`, and that they are what they should be.
+fn complete(world: &World<'_>, layers: &[LayerRef]) -> Result<(), Error> {
+    let (imports, store, sink) = (world.imports, world.store, world.sink);
+    imports.supply(store, layers, sink)?;
+    imports.check(store, layers, sink)
+}
+
+/// The cache that the image's config carries, if it is to carry one.
+fn inline(
+    request: &Request,
+    stages: &BTreeMap<usize, Arc<Built>>,
+    answers: &BTreeMap<Digest, Digest>,
+    built: &Built,
+) -> Option<serde_json::Value> {
+    if !cache::wants_inline(request) {
+        return None;
+    }
+    let stages = stages.values().map(|stage| &**stage);
+    let contents = cache::contents(stages, answers.clone());
+    let diff_ids: Vec<DiffId> = built.layers.iter().map(|l| l.diff_id.clone()).collect();
+    contents.inline(&diff_ids)
 }
 
 /// Makes the index over the images of several platforms, and stores it.

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::dockerfile::Warning;
 use crate::image::{Compression, Descriptor, ImageId, Platform, Reference};
 use crate::layer::Time;
 use crate::sandbox::Isolation;
 use crate::sandbox::userns::Refusal;
-use crate::transfer;
+use crate::transfer::{self, CachePlace};
 
 use super::annotations::Annotation;
 use super::git::{GitTools, GitUrl};
@@ -150,6 +150,35 @@ pub enum Output {
     },
 }
 
+/// Where what a build knows goes, for other builds (`--cache-to`).
+#[derive(Debug, Clone)]
+pub struct CacheExport {
+    /// The place.
+    pub to: CacheTarget,
+    /// Whether it holds the layers of all stages (`mode=max`), rather than of the result.
+    pub max: bool,
+    /// The form of its layers.
+    pub form: Form,
+    /// Whether it is an index, as older builders wrote it (`image-manifest=false`).
+    pub index: bool,
+    /// Whether a cache that can't be written is a warning only.
+    pub ignore_error: bool,
+}
+
+/// The place of a cache.
+#[derive(Debug, Clone)]
+pub enum CacheTarget {
+    /// The config of the image.
+    Inline,
+    /// A place of its own.
+    Place {
+        /// Where.
+        place: CachePlace,
+        /// Whether blobs go that nothing there leads to (`reset`).
+        reset: bool,
+    },
+}
+
 /// A build.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -171,6 +200,12 @@ pub struct Request {
     pub no_cache: bool,
     /// `--no-cache-filter`: stages whose steps run anyway.
     pub no_cache_filter: Vec<String>,
+    /// `--cache-from`, in order.
+    pub cache_from: Vec<CachePlace>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheExport>,
+    /// `--cache-ttl`: results made longer ago than this do not count.
+    pub cache_ttl: Option<Duration>,
     /// `--pull`.
     pub pull: Pull,
     /// `--label`.

@@ -9,19 +9,19 @@ use std::time::Instant;
 
 use crate::dockerfile::Source;
 use crate::event::{Event, Sink, StepId};
-use crate::image::{ChainId, DiffId, Digest};
+use crate::image::{ChainId, Descriptor, DiffId, Digest};
 use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode_behind};
-use crate::store::{LayerRef, Scratch, Store};
+use crate::store::{LayerRef, Scratch, Store, Tree};
 
 use crate::sandbox::network::PrivateNetwork;
 
-use super::cache::{self, Made};
+use super::cache::{self, Imports, Made};
 use super::commit::{Built, Layer, rfc3339};
 use super::context::Context;
 use super::error::{Error, StepError};
 use super::exec::Cancel;
 use super::images::BaseImage;
-use super::key::Inputs;
+use super::key::{Inputs, StepKey};
 use super::request::{Request, Snapshotter};
 use super::secret::Guard;
 use super::sources::Files;
@@ -55,6 +55,10 @@ pub(super) struct World<'a> {
     pub(super) network_told: &'a AtomicBool,
     /// How RUN gets at what it changed, once the first one has found that out.
     pub(super) snapshotter: &'a OnceLock<Snapshotter>,
+    /// What other stores' builds have done.
+    pub(super) imports: &'a Imports,
+    /// What selections of files in layers hash to, as far as this build asked.
+    pub(super) answers: &'a Mutex<BTreeMap<Digest, Digest>>,
 }
 
 /// How many steps ran and how many did not need to.
@@ -87,7 +91,7 @@ impl World<'_> {
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counts)) {
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(
             &mut self
                 .counts
@@ -99,16 +103,22 @@ impl World<'_> {
 
 /// The file system of a stage so far, as its layers.
 pub(super) fn layer_refs(layers: &[Layer]) -> Vec<LayerRef> {
-    let layer_ref = |layer: &Layer| LayerRef {
-        diff_id: layer.diff_id.clone(),
-        descriptor: layer.descriptor.clone(),
-    };
-    layers.iter().map(layer_ref).collect()
+    layers.iter().map(Layer::to_ref).collect()
 }
 
-/// The union view of `layers`, unpacked where they are not yet.
+/// The trees of `layers`, brought and unpacked where they are not yet.
+pub(super) fn trees(world: &World<'_>, layers: &[Layer]) -> Result<Vec<Tree>, StepError> {
+    let (store, sink, layers) = (world.store, world.sink, layer_refs(layers));
+    world.imports.supply(store, &layers, sink)?;
+    let trees = store.trees(&layers, sink);
+    // A layer that made unpacking fail is told by what it is not.
+    world.imports.check(store, &layers, sink)?;
+    Ok(trees?)
+}
+
+/// The union view of `layers`, brought and unpacked where they are not yet.
 pub(super) fn stack(world: &World<'_>, layers: &[Layer]) -> Result<Stack, StepError> {
-    let trees = world.store.trees(&layer_refs(layers), world.sink)?;
+    let trees = trees(world, layers)?;
     Ok(Stack::new(
         trees.iter().map(|tree| tree.fd()).collect(),
         world.store.marks(),
@@ -141,6 +151,7 @@ pub(super) fn run(
         };
         runner.step(step, &mut built).map_err(|error| match error {
             StepError::Cancelled => Error::Cancelled,
+            StepError::Build(error) if matches!(*error, Error::Absent { .. }) => *error,
             error => Error::Step {
                 name: step
                     .shown
@@ -193,12 +204,10 @@ impl Runner<'_> {
         let started = Instant::now();
         let inputs = self.inputs(step, built)?;
         let key = inputs.key();
-        if !self.stage.no_cache
-            && let Some(made) = cache::look_up(self.world.store, &key, self.world.request.now)?
-        {
+        if let Some((made, descriptor)) = self.known(&key, &inputs)? {
             self.world.count(|counts| counts.cached += 1);
             self.world.sink.emit(Event::StepCached { step: *id, name });
-            built.record(&step.created_by, Some(&made));
+            built.record_step(&step.created_by, key, made, descriptor);
             return Ok(());
         }
         self.world.sink.emit(Event::StepStarted { step: *id, name });
@@ -217,8 +226,35 @@ impl Runner<'_> {
             step: *id,
             took: started.elapsed(),
         });
-        built.record(&step.created_by, Some(&made));
+        built.record_step(&step.created_by, key, made, None);
         Ok(())
+    }
+
+    /// Returns what an earlier run of the same step made, here or elsewhere, with the form that its
+    /// layer has there.
+    fn known(
+        &self,
+        key: &StepKey,
+        inputs: &Inputs,
+    ) -> Result<Option<(Made, Option<Descriptor>)>, StepError> {
+        let World {
+            store,
+            request,
+            imports,
+            ..
+        } = self.world;
+        if self.stage.no_cache {
+            return Ok(None);
+        }
+        if let Some(made) = cache::look_up(store, key, request)? {
+            return Ok(Some((made, None)));
+        }
+        let found = imports.find(key);
+        let found = found.filter(|(made, _)| cache::is_fresh(made, request));
+        if let Some((made, _)) = &found {
+            imports.take(key, inputs, made);
+        }
+        Ok(found)
     }
 
     /// Collects what the step's result depends on.

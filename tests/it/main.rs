@@ -9,6 +9,7 @@ mod support;
 
 mod add_sources;
 mod build_cli;
+mod caches;
 mod caching;
 mod cask_files;
 mod cask_life;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::image::{ChainId, DiffId, Digest, Hasher};
 use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, Time, TreePath};
 
+use super::super::cache;
 use super::super::chmod::Chmod;
 use super::super::commit::{Built, Layer};
 use super::super::context::Context;
@@ -65,26 +66,17 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
     // Layers never change: what a selection in them hashes to is worked out once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
-    let mut question = Inputs::new("selection", 2);
+    let mut question = Inputs::new(SELECTION, 2);
     question
         .add("chain", &chain)
         .add("source", source)
         .add("parents", [u8::from(step.parents)])
         .add_list("exclude", &step.exclude);
-    let question = question.key();
-    let records = world.store.records(SELECTION);
-    if let Some(known) = records.get(&question.0)?
-        && let Some(digest) = std::str::from_utf8(&known)
-            .ok()
-            .and_then(|text| text.parse().ok())
-    {
-        return Ok(digest);
-    }
-    let stack = stack(world, layers)?;
-    let picks = select_from(&stack, source, step, runner)?;
-    let digest = fingerprint(&picks, &mut |file| hash(file))?;
-    records.put(&question.0, digest.as_str().as_bytes())?;
-    Ok(digest)
+    cache::answer(world, SELECTION, &question, || {
+        let stack = stack(world, layers)?;
+        let picks = select_from(&stack, source, step, runner)?;
+        fingerprint(&picks, &mut |file| hash(file))
+    })
 }
 
 /// The layers that `--from` reads, which a context has none of.

@@ -27,7 +27,6 @@ use crate::layer::{Change, Changes, TreeForm, TreePath, write_tree};
 use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
-use super::super::cdi;
 use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::key::Inputs;
@@ -36,6 +35,7 @@ use super::super::request::Snapshotter;
 use super::super::select::{self, Pick, Shape, fingerprint};
 use super::super::stage::{Runner, stack};
 use super::super::step::{CopyFrom, RunStep};
+use super::super::{cache, cdi};
 use super::agent::Agent;
 use super::copy::{from_label, hash, layers_of};
 use super::ground::snapshotter;
@@ -141,17 +141,9 @@ fn content(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Di
     question
         .add("chain", &chain)
         .add("source", source.as_bytes());
-    let question = question.key();
-    let records = world.store.records(MOUNTED);
-    if let Some(known) = records.get(&question.0)?
-        && let Ok(text) = std::str::from_utf8(&known)
-        && let Ok(digest) = text.parse()
-    {
-        return Ok(digest);
-    }
-    let digest = fingerprint(&[pick(runner, from, source)?], &mut |file| hash(file))?;
-    records.put(&question.0, digest.as_str().as_bytes())?;
-    Ok(digest)
+    cache::answer(world, MOUNTED, &question, || {
+        fingerprint(&[pick(runner, from, source)?], &mut |file| hash(file))
+    })
 }
 
 /// What tells a cache from others: its id, what a new one begins with, and whose it is.

@@ -21,7 +21,7 @@ use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::StepMount;
 use super::super::request::Network;
-use super::super::stage::{Runner, World, layer_refs};
+use super::super::stage::{Runner, World, trees};
 use super::super::step::RunStep;
 use super::ground::Ground;
 use super::mounts::{self, Mounted};
@@ -176,7 +176,7 @@ pub(super) fn lowers(
     world: &World<'_>,
     layers: &[Layer],
 ) -> Result<(Vec<PathBuf>, Stack), StepError> {
-    let trees = world.store.trees(&layer_refs(layers), world.sink)?;
+    let trees = trees(world, layers)?;
     let below = Stack::new(
         trees.iter().map(|tree| tree.fd()).collect(),
         world.store.marks(),

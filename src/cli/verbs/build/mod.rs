@@ -2,7 +2,9 @@
 //! and standard output.
 
 mod annotation;
+mod cache;
 mod context;
+mod fields;
 mod grants;
 mod named;
 mod output;
@@ -72,7 +74,7 @@ pub(crate) struct Build {
     output: OutputArgs,
 
     #[command(flatten)]
-    cache: CacheArgs,
+    cache: cache::CacheArgs,
 
     /// Ask the registry for newer base images: always, missing, never or newer (always, but an
     /// image that is here will do when the registry does not answer)
@@ -168,29 +170,6 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     registry: Registry,
-}
-
-/// What is not taken from the cache.
-#[derive(Debug, clap::Args)]
-struct CacheArgs {
-    /// Run every step again
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        default_value = "false",
-        value_parser = BoolishValueParser::new(),
-        action = clap::ArgAction::Set,
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    no_cache: bool,
-
-    /// Run every step of this stage again
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    no_cache_filter: Vec<String>,
 }
 
 /// One value of `--annotation`, which may name several levels.
@@ -380,6 +359,7 @@ impl Build {
         if outputs.iter().any(|output| output.insecure) {
             registry.tls_verify = Some(false);
         }
+        let network = Network::new(registry);
         let agents = self.secrets.agents()?;
         // Of one name the last counts.
         let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
@@ -394,6 +374,9 @@ impl Build {
             platforms: self.platforms.clone(),
             no_cache: self.cache.no_cache,
             no_cache_filter: self.cache.no_cache_filter.clone(),
+            cache_from: self.cache.imports(&network),
+            cache_to: self.cache.exports(&network),
+            cache_ttl: self.cache.ttl,
             pull: self.pull,
             labels: self.labels.clone(),
             annotations: annotations.chain(more).cloned().collect(),
@@ -418,7 +401,7 @@ impl Build {
             jobs: self.jobs.filter(|&jobs| jobs > 0),
             squash: self.squash,
             transfer: transfer::Options {
-                network: Network::new(registry),
+                network,
                 ..transfer::Options::default()
             },
             git: GitTools {

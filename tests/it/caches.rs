@@ -1,0 +1,722 @@
+//! `--cache-to` and `--cache-from`: results of one store that serve another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::support::{Certs, Judged, Server, TestEnv};
+
+const CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// A stage whose steps take their time in real life, and a result that takes one file of it.
+const STAGES: &str = "FROM busybox AS make\nRUN echo tool > /tool; echo big > /big\nRUN echo rest > /rest\n\
+                      FROM busybox\nCOPY a /a\nCOPY --from=make /tool /tool\nRUN cat /a /tool > /b\n";
+
+/// A store of its own with the same context.
+fn store(text: &str) -> TestEnv {
+    // The base is one and the same everywhere, as one from a registry is.
+    static BASE: OnceLock<Vec<u8>> = OnceLock::new();
+    let base = BASE.get_or_init(|| {
+        let t = TestEnv::new();
+        t.busybox("busybox");
+        let saved = t.cooper(&["save", "busybox"]).ok();
+        saved.bytes().to_vec()
+    });
+    let t = TestEnv::new().file("a", "a\n").dockerfile(text);
+    t.cooper_reading(base, &["load"]).ok();
+    t
+}
+
+/// Steps that ran.
+fn ran(judged: &Judged) -> Vec<String> {
+    let steps = judged.steps();
+    let ran = steps.into_iter().filter(|step| step.ends_with("ran"));
+    ran.collect()
+}
+
+#[track_caller]
+fn assert_nothing_ran(judged: &Judged) {
+    assert_eq!(ran(judged), Vec::<String>::new(), "{}", judged.stderr());
+}
+
+fn cache_dir(t: &TestEnv) -> PathBuf {
+    t.beside("cache")
+}
+
+fn to_dir(t: &TestEnv, options: &str) -> String {
+    format!("type=local,dest={}{options}", cache_dir(t).display())
+}
+
+fn from_dir(t: &TestEnv, options: &str) -> String {
+    format!("type=local,src={}{options}", cache_dir(t).display())
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn blob(dir: &Path, digest: &Value) -> PathBuf {
+    let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+    dir.join("blobs/sha256").join(hex)
+}
+
+/// The document that `latest` leads to in a cache directory, and the config that it names.
+fn cache(dir: &Path) -> (Value, Value) {
+    let index = json_of(&dir.join("index.json"));
+    let tag = "org.opencontainers.image.ref.name";
+    let entries = index["manifests"].as_array().unwrap();
+    let entry = entries.iter().find(|e| e["annotations"][tag] == "latest");
+    let document = json_of(&blob(dir, &entry.unwrap()["digest"]));
+    let config = match document.get("config") {
+        Some(config) => config.clone(),
+        None => {
+            let all = document["manifests"].as_array().unwrap();
+            let found = all.iter().find(|entry| entry["mediaType"] == CONFIG);
+            found.unwrap().clone()
+        }
+    };
+    assert_eq!(config["mediaType"], CONFIG);
+    (document, json_of(&blob(dir, &config["digest"])))
+}
+
+fn has_blob(t: &TestEnv, digest: &Value) -> bool {
+    blob(&t.root(), digest).exists()
+}
+
+/// The id of an image, and the file `/b` of its file system.
+fn result(t: &TestEnv, name: &str) -> (String, String) {
+    let id = t
+        .cooper(&["images", "-q", "--no-trunc", name])
+        .ok()
+        .stdout();
+    let b = t.cask(&["run", "--rm", "--network=none", name, "cat", "/b"]);
+    (id, b.ok().stdout())
+}
+
+#[test]
+fn an_empty_store_runs_nothing_with_a_directory_that_another_wrote() {
+    let one = store(STAGES);
+    one.build_with(&["-t", "x", "--cache-to", &to_dir(&one, "")])
+        .ok();
+    let two = store(STAGES);
+    let judged = two
+        .build_with(&["-t", "x", "--cache-from", &from_dir(&one, "")])
+        .ok();
+    assert_nothing_ran(&judged);
+    assert_eq!(result(&two, "x"), result(&one, "x"));
+    two.cooper(&["fsck"]).ok();
+    let alone = two.build_with(&["-t", "x"]).ok();
+    assert_eq!(
+        ran(&alone).len(),
+        2,
+        "the stage that came without its layers: {:?}",
+        alone.steps()
+    );
+}
+
+#[test]
+fn an_empty_store_runs_nothing_with_a_registry_that_another_wrote_to() {
+    let registry = Server::http();
+    let name = registry.name("team/app:cache").full();
+    let one = store(STAGES);
+    let to = format!("type=registry,ref={name},mode=max");
+    one.build_with(&["-t", "x", "--cache-to", &to]).ok();
+    let two = store(STAGES);
+    let judged = two.build_with(&["-t", "x", "--cache-from", &name]).ok();
+    assert_nothing_ran(&judged);
+    assert_eq!(result(&two, "x"), result(&one, "x"));
+    let full = format!("type=registry,ref={name}");
+    let three = store(STAGES);
+    three.write(
+        "Dockerfile",
+        STAGES.replace("cat /a /tool > /b", "cat /tool /a > /b"),
+    );
+    let judged = three.build_with(&["-t", "x", "--cache-from", &full]).ok();
+    let only = ran(&judged);
+    assert_eq!(only.len(), 1, "{only:?}");
+    assert!(only[0].contains("RUN cat /tool /a"), "{only:?}");
+    assert_eq!(result(&three, "x").1, "tool\na");
+}
+
+#[test]
+fn a_base_image_that_was_made_again_with_the_same_contents_serves_as_well() {
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &to_dir(&one, "")]).ok();
+    let two = store(STAGES);
+    let base = "FROM busybox\nLABEL made=again\n";
+    two.cooper_reading(base.as_bytes(), &["build", "-q", "-t", "busybox", "-"])
+        .ok();
+    let judged = two
+        .build_with(&["-t", "x", "--cache-from", &from_dir(&one, "")])
+        .ok();
+    assert_nothing_ran(&judged);
+    assert_eq!(result(&two, "x").1, "a\ntool");
+}
+
+#[test]
+fn max_holds_the_layers_of_all_stages_and_min_those_of_the_result() {
+    let one = store(STAGES);
+    let layers = |options: &str| {
+        let _ = fs::remove_dir_all(cache_dir(&one));
+        one.build_with(&["--cache-to", &to_dir(&one, options)]).ok();
+        let (manifest, config) = cache(&cache_dir(&one));
+        let layers = manifest["layers"].as_array().unwrap().len();
+        assert_eq!(config["layers"].as_array().unwrap().len(), layers);
+        layers
+    };
+    assert_eq!(layers(""), 3);
+    assert_eq!(layers(",mode=min"), 3);
+    assert_eq!(layers(",mode=max"), 5);
+    let steps = |cache: &TestEnv| {
+        let two = store(STAGES);
+        let text = STAGES.replace("/tool /tool\n", "/big /tool\n");
+        two.write("Dockerfile", text);
+        let judged = two
+            .build_with(&["-t", "x", "--cache-from", &from_dir(cache, "")])
+            .ok();
+        assert_eq!(result(&two, "x").1, "a\nbig");
+        ran(&judged).len()
+    };
+    assert_eq!(steps(&one), 2, "COPY and RUN of the result");
+    layers(",mode=min");
+    assert_eq!(steps(&one), 4, "and the stage, whose files are needed now");
+}
+
+#[test]
+fn a_layer_that_nobody_reads_is_not_fetched() {
+    let registry = Server::http();
+    let name = registry.name("app:cache").full();
+    let one = store(STAGES);
+    let to = format!("type=registry,ref={name},mode=max");
+    one.build_with(&["--cache-to", &to, "--cache-to", &to_dir(&one, ",mode=max")])
+        .ok();
+    let (_, config) = cache(&cache_dir(&one));
+    let two = store(STAGES);
+    two.build_with(&["--cache-from", &name]).ok();
+    let fetched = |t: &TestEnv| {
+        let layers = config["layers"].as_array().unwrap().iter();
+        layers.filter(|layer| has_blob(t, &layer["blob"])).count()
+    };
+    assert_eq!(fetched(&two), 3, "of five, those of the result");
+    let again = registry.name("app:again").full();
+    two.build_with(&[
+        "--cache-from",
+        &name,
+        "--cache-to",
+        &format!("type=registry,ref={again},mode=max"),
+    ])
+    .ok();
+    assert_eq!(fetched(&two), 3, "nor is one that the registry has already");
+    let three = store(STAGES);
+    assert_nothing_ran(&three.build_with(&["--cache-from", &again]).ok());
+}
+
+#[test]
+fn files_of_a_stage_that_came_from_a_cache_serve_copies_and_mounts() {
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &to_dir(&one, ",mode=max")])
+        .ok();
+    let two = store("");
+    two.write(
+        "Dockerfile",
+        "FROM busybox AS make\nRUN echo tool > /tool; echo big > /big\nRUN echo rest > /rest\n\
+         FROM busybox\nCOPY --from=make /big /rest /\n\
+         RUN --mount=type=bind,from=make,target=/m cat /m/tool /big /rest > /b\n",
+    );
+    let judged = two
+        .build_with(&["-t", "x", "--cache-from", &from_dir(&one, "")])
+        .ok();
+    assert_eq!(ran(&judged).len(), 2, "{:?}", judged.steps());
+    assert_eq!(result(&two, "x").1, "tool\nbig\nrest");
+}
+
+#[test]
+fn an_image_carries_its_own_cache() {
+    let registry = Server::http();
+    for (number, ask) in [
+        ["--cache-to", "type=inline"],
+        ["--build-arg", "BUILDKIT_INLINE_CACHE=1"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = registry.name(&format!("inline:{number}")).full();
+        let one = store(STAGES);
+        one.build_with(&[ask[0], ask[1], "-t", &name, "--push"])
+            .ok();
+        let two = store(STAGES);
+        let judged = two
+            .build_with(&[ask[0], ask[1], "-t", &name, "--cache-from", &name])
+            .ok();
+        assert_nothing_ran(&judged);
+        assert_eq!(result(&two, &name), result(&one, &name));
+        two.write("Dockerfile", format!("FROM {name}\nLABEL a=b\n"));
+        let inspect = "{{json .}}";
+        two.build_with(&["-t", "on-top"]).ok();
+        let config = two.cooper(&["inspect", "--format", inspect, "on-top"]).ok();
+        assert!(!config.stdout().contains("moby.buildkit.cache"));
+    }
+    let plain = registry.name("inline:none").full();
+    let one = store(STAGES);
+    one.build_with(&["-t", &plain, "--push"]).ok();
+    let judged = store(STAGES).build_with(&["--cache-from", &plain]).ok();
+    assert_eq!(ran(&judged).len(), 5);
+    judged.says("holds nothing that this program wrote");
+}
+
+#[test]
+fn an_index_carries_the_caches_of_its_images() {
+    let registry = Server::http();
+    let name = registry.name("many:1").full();
+    let text = "FROM scratch\nCOPY a /a\nARG TARGETARCH\nCOPY <<EOF /arch\n$TARGETARCH\nEOF\n";
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let build = |t: &TestEnv, more: &[&str]| {
+        let mut options = platforms.to_vec();
+        options.extend(more);
+        t.build_with(&options).ok()
+    };
+    let one = store(text);
+    build(&one, &["--cache-to", "type=inline", "-t", &name, "--push"]);
+    let judged = build(&store(text), &["--cache-from", &name]);
+    assert_nothing_ran(&judged);
+    let cache = registry.name("many:cache").full();
+    build(&one, &["--cache-to", &cache]);
+    assert_nothing_ran(&build(&store(text), &["--cache-from", &cache]));
+}
+
+#[test]
+fn several_caches_are_read_and_written() {
+    let (one, other, two) = (store(STAGES), store(STAGES), store(STAGES));
+    one.write(
+        "Dockerfile",
+        "FROM busybox AS make\nRUN echo tool > /tool; echo big > /big\n",
+    );
+    one.build_with(&["--cache-to", &to_dir(&one, "")]).ok();
+    other.write("Dockerfile", "FROM busybox\nCOPY a /a\n");
+    other
+        .build_with(&[
+            "--cache-to",
+            &to_dir(&other, ""),
+            "--cache-to",
+            &to_dir(&one, ",tag=other"),
+        ])
+        .ok();
+    let (first, second) = (from_dir(&one, ""), from_dir(&one, ",tag=other"));
+    let judged = two
+        .build_with(&["--cache-from", &first, "--cache-from", &second])
+        .ok();
+    assert_eq!(ran(&judged).len(), 3, "{:?}", judged.steps());
+    let three = store(STAGES);
+    let judged = three
+        .build_with(&["--cache-from", &from_dir(&other, "")])
+        .ok();
+    assert_eq!(ran(&judged).len(), 4, "{:?}", judged.steps());
+}
+
+#[test]
+fn a_cache_is_found_by_its_digest() {
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &to_dir(&one, "")]).ok();
+    let index = json_of(&cache_dir(&one).join("index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    one.write("a", "other\n");
+    one.build_with(&["--cache-to", &to_dir(&one, "")]).ok();
+    let two = store(STAGES);
+    let from = from_dir(&one, &format!(",digest={digest}"));
+    assert_nothing_ran(&two.build_with(&["--cache-from", &from]).ok());
+}
+
+#[test]
+fn a_missing_cache_is_a_warning() {
+    let registry = Server::http();
+    let t = store("FROM busybox\nRUN echo x > /x\n");
+    let missing = registry.name("none:1").full();
+    let judged = t.build_with(&["--cache-from", &missing]).ok();
+    judged
+        .says("is not imported")
+        .says("is not in the registry");
+    let judged = t
+        .build_with(&["--cache-from", "type=local,src=nowhere"])
+        .ok();
+    judged.says("warning: the cache `nowhere` is not imported");
+    let nobody = "type=registry,ref=127.0.0.1:1/a";
+    let judged = t.build_with(&["--cache-from", nobody]).ok();
+    judged.says("refuses connections");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_fails_the_build_unless_errors_are_ignored() {
+    let t = store("FROM scratch\nCOPY a /a\n");
+    let to = "type=registry,ref=127.0.0.1:1/a";
+    t.build_with(&["--cache-to", to])
+        .fails(1)
+        .says("refuses connections");
+    let ignoring = format!("{to},ignore-error=true");
+    let judged = t.build_with(&["--cache-to", &ignoring]).ok();
+    judged.says("warning: the cache `127.0.0.1:1/a:latest` is not exported");
+}
+
+#[test]
+fn a_cache_registry_is_reached_as_any_other() {
+    let certs = Certs::new("IP:127.0.0.1");
+    let registry = certs.serve();
+    let name = registry.name("app:cache").full();
+    let t = store("FROM scratch\nCOPY a /a\n");
+    let to = format!("type=registry,ref={name}");
+    t.build_with(&["--cache-to", &to])
+        .fails(1)
+        .says("is not trusted");
+    let insecure = format!("{to},registry.insecure=true");
+    t.build_with(&["--cache-to", &insecure]).ok();
+    let judged = store("FROM scratch\nCOPY a /a\n")
+        .build_with(&["--cache-from", &insecure])
+        .ok();
+    assert_nothing_ran(&judged);
+    let judged = store("FROM scratch\nCOPY a /a\n")
+        .build_with(&["--cache-from", &to])
+        .ok();
+    assert_eq!(ran(&judged).len(), 1, "a warning, and no trust");
+    judged.says("is not trusted");
+    t.build_with(&["--cache-to", &to, "--tls-verify=false"])
+        .ok();
+}
+
+#[test]
+fn a_cache_is_a_manifest_as_buildkit_lays_it_out() {
+    let one = store(STAGES);
+    let written = |options: &str| {
+        one.build_with(&["--cache-to", &to_dir(&one, options)]).ok();
+        cache(&cache_dir(&one))
+    };
+    let (manifest, config) = written("");
+    assert_eq!(
+        manifest["mediaType"],
+        "application/vnd.oci.image.manifest.v1+json"
+    );
+    assert_eq!(config["layers"][0]["parent"], json!(-1));
+    assert_eq!(config["layers"][1]["parent"], json!(0));
+    for (at, layer) in manifest["layers"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(layer["mediaType"], GZIP);
+        assert_eq!(layer["digest"], config["layers"][at]["blob"]);
+        assert!(layer["annotations"]["containerd.io/uncompressed"].is_string());
+    }
+    let version = json_of(&cache_dir(&one).join("oci-layout"));
+    assert_eq!(version["imageLayoutVersion"], "1.0.0");
+    let (index, _) = written(",image-manifest=false");
+    assert_eq!(
+        index["mediaType"],
+        "application/vnd.oci.image.index.v1+json"
+    );
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 4);
+    assert_nothing_ran(
+        &store(STAGES)
+            .build_with(&["--cache-from", &from_dir(&one, "")])
+            .ok(),
+    );
+    let registry = Server::http();
+    let name = registry.name("app:index").full();
+    let to = format!("type=registry,ref={name},image-manifest=false");
+    one.build_with(&["--cache-to", &to]).ok();
+    assert_nothing_ran(&store(STAGES).build_with(&["--cache-from", &name]).ok());
+    let (list, _) = written(",oci-mediatypes=false");
+    assert_eq!(
+        list["mediaType"],
+        "application/vnd.docker.distribution.manifest.list.v2+json"
+    );
+    let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    assert_eq!(list["manifests"][0]["mediaType"], docker);
+    assert_nothing_ran(
+        &store(STAGES)
+            .build_with(&["--cache-from", &from_dir(&one, "")])
+            .ok(),
+    );
+}
+
+#[test]
+fn layers_of_a_cache_are_compressed_as_it_says() {
+    let one = store(STAGES);
+    let types = |t: &TestEnv, from: &[&str], options: &str| {
+        let to = to_dir(t, options);
+        let mut all = vec!["--cache-to", &to];
+        all.extend(from);
+        t.build_with(&all).ok();
+        let (manifest, _) = cache(&cache_dir(t));
+        let layers = manifest["layers"].as_array().unwrap();
+        let types = layers
+            .iter()
+            .map(|layer| layer["mediaType"].as_str().unwrap().to_owned());
+        types.collect::<Vec<_>>()
+    };
+    let plain = "application/vnd.oci.image.layer.v1.tar";
+    assert_eq!(
+        types(&one, &[], ",compression=zstd,compression-level=5"),
+        [ZSTD; 3]
+    );
+    assert_eq!(types(&one, &[], ",compression=uncompressed"), [plain; 3]);
+    assert_eq!(types(&one, &[], ""), [GZIP; 3]);
+    let (two, from) = (store(STAGES), from_dir(&one, ""));
+    let from = ["--cache-from", from.as_str()];
+    assert_eq!(
+        types(&two, &from, ",compression=zstd"),
+        [GZIP; 3],
+        "kept as they came"
+    );
+    let three = store(STAGES);
+    let forced = ",compression=zstd,force-compression=true";
+    assert_eq!(types(&three, &from, forced), [ZSTD; 3]);
+}
+
+#[test]
+fn reset_drops_what_nothing_leads_to() {
+    let t = store("FROM scratch\nCOPY a /a\n");
+    let count = || {
+        fs::read_dir(cache_dir(&t).join("blobs/sha256"))
+            .unwrap()
+            .count()
+    };
+    t.build_with(&["--cache-to", &to_dir(&t, ",tag=kept")]).ok();
+    assert_eq!(count(), 3);
+    for (text, options, want) in [("1", "", 6), ("2", "", 9), ("3", ",reset=true", 6)] {
+        t.write("a", text);
+        t.build_with(&["--cache-to", &to_dir(&t, options)]).ok();
+        assert_eq!(count(), want, "{text}");
+    }
+    let two = store("FROM scratch\nCOPY a /a\n");
+    let judged = two
+        .build_with(&["--cache-from", &from_dir(&t, ",tag=kept")])
+        .ok();
+    assert_nothing_ran(&judged);
+}
+
+#[test]
+fn a_cache_of_another_builder_is_passed_over() {
+    let t = store("FROM scratch\nCOPY a /a\n");
+    t.build_with(&["--cache-to", &to_dir(&t, "")]).ok();
+    let two = store("FROM scratch\nCOPY a /a\n");
+    rewrite(&cache_dir(&t), |config| {
+        for record in config["records"].as_array_mut().unwrap() {
+            record.as_object_mut().unwrap().remove("cooper");
+        }
+    });
+    let judged = two.build_with(&["--cache-from", &from_dir(&t, "")]).ok();
+    assert_eq!(ran(&judged).len(), 1);
+    judged.says("holds nothing that this program wrote");
+}
+
+/// Changes what a cache directory says, and makes it say so consistently.
+fn rewrite(dir: &Path, change: impl FnOnce(&mut Value)) {
+    let put = |value: &Value| {
+        let text = value.to_string();
+        let digest = cooper::image::Digest::of(text.as_bytes()).to_string();
+        fs::write(blob(dir, &json!(digest)), &text).unwrap();
+        (json!(digest), json!(text.len()))
+    };
+    let (mut manifest, mut config) = cache(dir);
+    change(&mut config);
+    (manifest["config"]["digest"], manifest["config"]["size"]) = put(&config);
+    let mut index = json_of(&dir.join("index.json"));
+    let entry = &mut index["manifests"][0];
+    (entry["digest"], entry["size"]) = put(&manifest);
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+}
+
+#[test]
+fn t_mnt_7_a_layer_whose_bytes_are_not_its_digests_is_refused_and_its_step_runs() {
+    let registry = Server::http();
+    let name = registry.name("app:cache").full();
+    let one = store(STAGES);
+    let to = format!("type=registry,ref={name}");
+    one.build_with(&["--cache-to", &to, "--cache-to", &to_dir(&one, "")])
+        .ok();
+    let (manifest, _) = cache(&cache_dir(&one));
+    for layer in manifest["layers"].as_array().unwrap() {
+        let digest = layer["digest"].as_str().unwrap().replace("sha256:", "");
+        let stored = format!(
+            "docker/registry/v2/blobs/sha256/{}/{digest}/data",
+            &digest[..2]
+        );
+        for path in [
+            registry.data().join(stored),
+            blob(&cache_dir(&one), &layer["digest"]),
+        ] {
+            let size = fs::metadata(&path).unwrap().len();
+            fs::write(&path, vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
+        }
+    }
+    for from in [name, from_dir(&one, "")] {
+        let two = store(STAGES);
+        let judged = two.build_with(&["-t", "x", "--cache-from", &from]).ok();
+        assert_eq!(result(&two, "x").1, "a\ntool", "{from}");
+        assert!(ran(&judged).len() >= 3, "{:?}", judged.steps());
+        judged.says("is refused");
+        two.cooper(&["fsck"]).ok();
+    }
+}
+
+#[test]
+fn t_mnt_7_a_layer_that_is_not_its_diff_id_is_refused_and_its_step_runs() {
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &to_dir(&one, "")]).ok();
+    // Every record leads to the layer of another step, which is whole and in its place.
+    rewrite(&cache_dir(&one), |config| {
+        let places: Vec<Value> = (0..3)
+            .map(|at| config["layers"][at]["blob"].clone())
+            .collect();
+        for at in 0..3 {
+            config["layers"][at]["blob"] = places[(at + 1) % 3].clone();
+        }
+    });
+    let two = store(STAGES);
+    let judged = two
+        .build_with(&["-t", "x", "--cache-from", &from_dir(&one, "")])
+        .ok();
+    assert_eq!(result(&two, "x").1, "a\ntool");
+    assert!(ran(&judged).len() >= 3, "{:?}", judged.steps());
+    judged.says("is refused");
+    two.cooper(&["fsck"]).ok();
+    let alone = two.build_with(&["-t", "x"]).ok();
+    assert_nothing_ran(&alone);
+}
+
+#[test]
+fn t_mnt_7_a_build_writes_only_the_caches_that_it_was_told_to_write() {
+    let registry = Server::http();
+    let (main, fork) = (
+        registry.name("app:main").full(),
+        registry.name("app:fork").full(),
+    );
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &main]).ok();
+    let tag = |name: &str| {
+        let link =
+            format!("docker/registry/v2/repositories/app/_manifests/tags/{name}/current/link");
+        fs::read_to_string(registry.data().join(link)).unwrap()
+    };
+    let before = tag("main");
+    let two = store(STAGES);
+    two.write("a", "poison\n");
+    two.build_with(&["--cache-from", &main, "--cache-to", &fork])
+        .ok();
+    assert_eq!(tag("main"), before);
+    assert_ne!(tag("fork"), before);
+    assert_nothing_ran(&store(STAGES).build_with(&["--cache-from", &main]).ok());
+}
+
+#[test]
+fn nothing_of_values_is_in_a_cache() {
+    let text = "FROM busybox AS make\nARG TOKEN\nRUN --mount=type=secret,id=key echo $TOKEN | wc -c > /n; cat /run/secrets/key | wc -c >> /n\n\
+                FROM busybox\nENV WORD=env-value\nCOPY --from=make /n /n\nCOPY a /a\n";
+    let t = store(text);
+    t.write("../key", "secret-value");
+    let registry = Server::http();
+    let name = registry.name("app:1").full();
+    t.build_with(&[
+        "--secret",
+        "id=key,src=../key",
+        "--build-arg",
+        "TOKEN=arg-value",
+        "--cache-to",
+        &to_dir(&t, ",mode=max"),
+        "--cache-to",
+        &name,
+    ])
+    .ok();
+    let (_, config) = cache(&cache_dir(&t));
+    let said = config.to_string();
+    for value in [
+        "secret-value",
+        "arg-value",
+        "env-value",
+        "/run/secrets",
+        "wc -c",
+    ] {
+        assert!(!said.contains(value), "{value}");
+    }
+    let two = store(text);
+    two.write("../key", "other-value!");
+    let judged = two
+        .build_with(&[
+            "--secret",
+            "id=key,src=../key",
+            "--build-arg",
+            "TOKEN=arg-value",
+            "--cache-from",
+            &from_dir(&t, ""),
+        ])
+        .ok();
+    assert_nothing_ran(&judged);
+}
+
+#[test]
+fn results_of_another_epoch_do_not_serve() {
+    let one = store("FROM busybox\nRUN echo x > /x\n");
+    let epoch = ["--timestamp", "1700000000"];
+    let to = to_dir(&one, "");
+    one.build_with(&[epoch[0], epoch[1], "--cache-to", &to])
+        .ok();
+    let from = from_dir(&one, "");
+    let again = |options: &[&str]| {
+        let t = store("FROM busybox\nRUN echo x > /x\n");
+        let mut all = vec!["--cache-from", from.as_str()];
+        all.extend(options);
+        ran(&t.build_with(&all).ok()).len()
+    };
+    assert_eq!(again(&epoch), 0);
+    assert_eq!(
+        again(&[]),
+        1,
+        "a layer with clamped times is for that epoch alone"
+    );
+    assert_eq!(again(&["--timestamp", "1"]), 1);
+}
+
+#[test]
+fn results_older_than_the_ttl_do_not_count() {
+    let t = store("FROM busybox\nRUN echo x > /x\n");
+    t.build_with(&["--cache-to", &to_dir(&t, "")]).ok();
+    assert_nothing_ran(&t.build_with(&["--cache-ttl", "24h"]).ok());
+    assert_eq!(ran(&t.build_with(&["--cache-ttl", "0s"]).ok()).len(), 1);
+    let two = store("FROM busybox\nRUN echo x > /x\n");
+    let from = from_dir(&t, "");
+    let old = two
+        .build_with(&["--cache-ttl=1ns", "--cache-from", &from])
+        .ok();
+    assert_eq!(ran(&old).len(), 1);
+}
+
+#[test]
+fn no_cache_runs_the_named_stages_again_whatever_is_imported() {
+    let one = store(STAGES);
+    one.build_with(&["--cache-to", &to_dir(&one, ",mode=max")])
+        .ok();
+    let from = from_dir(&one, "");
+    let two = store(STAGES);
+    let judged = two
+        .build_with(&["--no-cache-filter", "make", "--cache-from", &from])
+        .ok();
+    assert_eq!(ran(&judged).len(), 2, "{:?}", judged.steps());
+    let judged = store(STAGES)
+        .build_with(&["--no-cache", "--cache-from", &from])
+        .ok();
+    assert_eq!(ran(&judged).len(), 5, "{:?}", judged.steps());
+}
+
+#[test]
+fn caches_of_services_are_refused_with_what_works() {
+    let t = store("FROM scratch\n");
+    for kind in ["gha", "s3", "azblob"] {
+        let value = format!("type={kind},mode=max,bucket=b");
+        let judged = t.build_with(&["--cache-to", &value]).fails(2);
+        judged.says(&format!(
+            "`type={kind}` is not supported, only registry, local, inline"
+        ));
+        let judged = t.build_with(&["--cache-from", &value]).fails(2);
+        judged.says(&format!(
+            "`type={kind}` is not supported, only registry, local"
+        ));
+    }
+}
