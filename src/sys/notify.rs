@@ -112,35 +112,6 @@ pub fn reply(listener: BorrowedFd<'_>, id: u64, reply: Reply) -> io::Result<()> 
     .map(drop)
 }
 
-/// Answers a call with a descriptor: the caller gets a copy of `fd` and its number.
-pub fn give(
-    listener: BorrowedFd<'_>,
-    id: u64,
-    fd: BorrowedFd<'_>,
-    close_on_exec: bool,
-) -> io::Result<()> {
-    let mut answer = libc::seccomp_notif_addfd {
-        id,
-        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
-        srcfd: fd.as_raw_fd() as u32,
-        newfd: 0,
-        newfd_flags: if close_on_exec {
-            libc::O_CLOEXEC as u32
-        } else {
-            0
-        },
-    };
-    // SAFETY: the kernel reads one such structure.
-    check(i64::from(unsafe {
-        libc::ioctl(
-            listener.as_raw_fd(),
-            libc::SECCOMP_IOCTL_NOTIF_ADDFD,
-            &raw mut answer,
-        )
-    }))
-    .map(drop)
-}
-
 /// Asks that whoever answers runs on the caller's processor, which is faster (Linux 6.6).
 pub fn prefer_one_processor(listener: BorrowedFd<'_>) -> io::Result<()> {
     const SYNC_WAKE_UP: libc::c_ulong = 1;
