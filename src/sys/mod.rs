@@ -9,6 +9,7 @@
 pub mod exec;
 pub mod fd;
 pub mod keyring;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod notify;

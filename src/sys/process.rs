@@ -151,12 +151,28 @@ pub enum Fork {
 pub fn fork() -> io::Result<Fork> {
     // SAFETY: an integer; for a process of one thread CLONE_THREAD asks for what already is,
     // for any other the kernel refuses (unshare(2)).
-    check(i64::from(unsafe { libc::unshare(libc::CLONE_THREAD) }))?;
+    match check(i64::from(unsafe { libc::unshare(libc::CLONE_THREAD) })) {
+        // The filter of the container around us refuses the question.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => never_had_threads()?,
+        answer => drop(answer?),
+    }
     // SAFETY: with one thread, as just checked, there is no lock that another holds, so the
     // child may do anything the parent may.
     match check(i64::from(unsafe { libc::fork() }))? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid as i32)),
+    }
+}
+
+/// EINVAL if this process has started a thread, as the C library counts them
+/// (`<sys/single_threaded.h>`, glibc 2.32).
+fn never_had_threads() -> io::Result<()> {
+    unsafe extern "C" {
+        safe static __libc_single_threaded: libc::c_char;
+    }
+    match __libc_single_threaded {
+        0 => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        _ => Ok(()),
     }
 }
 
