@@ -5,12 +5,9 @@
 //! does not count.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Signal, pidfd_send_signal};
-
-use crate::sandbox::Child;
+use crate::sandbox::{Child, Stopper};
 
 use super::commit::Built;
 use super::error::Error;
@@ -26,7 +23,7 @@ pub struct Cancel {
 #[derive(Debug, Default)]
 struct Stopping {
     stopped: bool,
-    running: Vec<OwnedFd>,
+    running: Vec<Stopper>,
 }
 
 impl Cancel {
@@ -35,7 +32,7 @@ impl Cancel {
         let mut inner = self.lock();
         inner.stopped = true;
         for child in inner.running.drain(..) {
-            kill(&child);
+            child.stop();
         }
     }
 
@@ -49,24 +46,19 @@ impl Cancel {
         let mut inner = self.lock();
         // A descriptor that can't be duplicated can't be watched: then the end of the build is
         // what ends the sandbox.
-        let Ok(pidfd) = child.pidfd().try_clone_to_owned() else {
+        let Ok(stopper) = child.stopper() else {
             return;
         };
         if inner.stopped {
-            kill(&pidfd);
+            stopper.stop();
         } else {
-            inner.running.push(pidfd);
+            inner.running.push(stopper);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Stopping> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A sandbox that ended by itself needs no killing, so an error here means nothing.
-fn kill(pidfd: &OwnedFd) {
-    let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 /// Where every stage stands.

@@ -132,6 +132,9 @@ pub enum PlanError {
     /// A directory as standard input, output or error would be a door to the host.
     #[error("{0} is a directory")]
     DirectoryAsStdio(&'static str),
+    /// Something that takes a namespace, in a plan without any.
+    #[error("it has no namespaces, and {0}")]
+    NoNamespace(&'static str),
     /// A terminal and separate streams exclude each other.
     #[error("it asks for a terminal and for a separate {0}")]
     TerminalAndStream(&'static str),
@@ -183,6 +186,9 @@ pub enum Stage {
     /// Bringing up the loopback interface.
     #[error("bring up the network interface")]
     Loopback,
+    /// Keeping track of processes without a pid namespace.
+    #[error("keep track of the processes of")]
+    Family,
     /// Making a network namespace.
     #[error("make a network namespace for")]
     NetworkNamespace,

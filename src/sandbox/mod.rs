@@ -13,7 +13,8 @@
 //! the calling process, whatever thread called; its mounts exist in its own namespace only.
 //!
 //! The limits: needs CAP_SYS_ADMIN in the current user namespace (root, or after
-//! [`userns::enter`]) and Linux 5.12. This room knows no images: it gets directories and
+//! [`userns::enter`]) and Linux 5.12. Root without that power can have a changed root and no more
+//! ([`Walls::Chroot`]): its program sees the processes and the network of the caller. This room knows no images: it gets directories and
 //! strings.
 
 mod caps;
@@ -43,10 +44,10 @@ pub use cgroup::{LimitError, Limits, Swap};
 pub use error::{Error, PlanError, Stage};
 pub use exe::{adopt_executable, set_executable};
 pub use isolation::{Device, Isolation};
-pub use parent::{Child, Exit, join, mount_overlay, spawn};
+pub use parent::{Child, Exit, Stopper, join, mount_overlay, spawn};
 pub use plan::{
     Access, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs, Source,
-    WindowSize, WorkDir,
+    Walls, WindowSize, WorkDir,
 };
 pub use report::Note;
 pub use seccomp::{Profile, ProfileError, Seccomp};

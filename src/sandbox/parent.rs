@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -15,7 +16,7 @@ use super::caps::Caps;
 use super::cgroup::{Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::Error;
-use super::plan::{MountKind, Network, Overlay, Plan, Rootfs, Source};
+use super::plan::{MountKind, Network, Overlay, Plan, Rootfs, Source, Walls};
 use super::remember::Supervisor;
 use super::report::{self, Envelope, Message, Note};
 use super::seccomp::Filter;
@@ -64,6 +65,26 @@ pub struct Child {
     ended: Option<Exit>,
     group: Option<Group>,
     killed_for_memory: bool,
+    walls: Walls,
+}
+
+/// Ends a sandbox, from any thread.
+#[derive(Debug)]
+pub struct Stopper {
+    pidfd: OwnedFd,
+    /// Where an init has to end everybody, what tells it.
+    lifeline: Option<UnixStream>,
+}
+
+impl Stopper {
+    /// Ends it with all its processes. One that has ended by itself is no error.
+    pub fn stop(&self) {
+        let _ = match &self.lifeline {
+            Some(lifeline) => lifeline.shutdown(Shutdown::Both),
+            None => rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL)
+                .map_err(io::Error::from),
+        };
+    }
 }
 
 /// Starts `plan` and returns once its program has been executed.
@@ -225,6 +246,7 @@ fn launch(
         ended: None,
         group: None,
         killed_for_memory: false,
+        walls: plan.walls,
     };
     child.listen(&report)?;
     Ok(child)
@@ -286,6 +308,16 @@ impl Child {
         self.pidfd.as_fd()
     }
 
+    /// What ends this sandbox from another thread.
+    pub fn stopper(&self) -> io::Result<Stopper> {
+        let tells = self.walls == Walls::Chroot;
+        let lifeline = tells.then(|| self.lifeline.try_clone()).transpose()?;
+        Ok(Stopper {
+            pidfd: self.pidfd.try_clone()?,
+            lifeline,
+        })
+    }
+
     /// The terminal, seen from outside: what is written here is typed in there.
     pub fn pty(&self) -> Option<&OwnedFd> {
         self.pty.as_ref()
@@ -305,6 +337,12 @@ impl Child {
     /// Sends `signal` to the program; `SIGKILL` ends the whole sandbox. A sandbox that has
     /// ended is no error.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        if signal == Signal::KILL && self.walls == Walls::Chroot {
+            // Without a pid namespace it is the init that ends everybody. An error says that it
+            // has ended.
+            let _ = self.lifeline.shutdown(Shutdown::Both);
+            return Ok(());
+        }
         match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::Parent {
@@ -405,6 +443,9 @@ impl Drop for Child {
 }
 
 fn namespaces(plan: &Plan) -> i32 {
+    if plan.walls == Walls::Chroot {
+        return 0;
+    }
     let own = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC

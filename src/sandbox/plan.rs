@@ -12,6 +12,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
@@ -24,6 +25,8 @@ use super::wire;
 /// All that is decided about one step or container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// What keeps the program in.
+    pub walls: Walls,
     /// What `/` is.
     pub rootfs: Rootfs,
     /// Whether `/` refuses writes (mounts keep their own rule).
@@ -86,6 +89,7 @@ impl Plan {
     /// 0022, 64 MiB of `/dev/shm`, an init, no network, no terminal, user root in `/`.
     pub fn new(rootfs: Rootfs, argv: Vec<OsString>) -> Self {
         Self {
+            walls: Walls::Namespaces,
             rootfs,
             read_only_root: false,
             mounts: Vec::new(),
@@ -114,10 +118,52 @@ impl Plan {
         }
     }
 
+    /// Does without namespaces and CAP_SYS_ADMIN: what takes either is taken out, and so are the
+    /// two capabilities by which root gets out of a changed root, and setuid programs, since
+    /// filters need no_new_privs then. Mounts and an own network are not taken out: they would be
+    /// missed.
+    pub fn by_chroot(&mut self) {
+        let out = CapabilitySet::SYS_CHROOT | CapabilitySet::MKNOD;
+        self.walls = Walls::Chroot;
+        self.caps = Caps(self.caps.0 & !out.bits());
+        self.no_new_privs = true;
+        self.init = true;
+        self.hostname = None;
+        self.domainname = None;
+        self.masked_paths.clear();
+        self.read_only_paths.clear();
+    }
+
+    /// Finds what needs a namespace in a plan without any.
+    fn check_chroot(&self) -> Result<(), PlanError> {
+        let wanting = [
+            (!self.mounts.is_empty(), "mounts something"),
+            (self.network != Network::Host, "has a network of its own"),
+            (self.tty.is_some(), "has a terminal of its own"),
+            (self.read_only_root, "has a read-only root"),
+            (self.remember_owners, "remembers owners"),
+            (
+                self.hostname.is_some() || self.domainname.is_some(),
+                "has a name of its own",
+            ),
+            (
+                !matches!(self.rootfs, Rootfs::Directory { .. }),
+                "stacks layers",
+            ),
+        ];
+        match wanting.iter().find(|(wanted, _)| *wanted) {
+            Some((_, what)) => Err(PlanError::NoNamespace(what)),
+            None => Ok(()),
+        }
+    }
+
     /// Finds what is contradictory before anything is started; `given` descriptors come along.
     pub(super) fn check(&self, given: usize) -> Result<(), PlanError> {
         if self.argv.is_empty() {
             return Err(PlanError::NoProgram);
+        }
+        if self.walls == Walls::Chroot {
+            self.check_chroot()?;
         }
         if let Rootfs::Overlay(overlay) = &self.rootfs {
             overlay.check()?;
@@ -190,6 +236,16 @@ const READ_ONLY: &[&str] = &[
     "/proc/sys",
     "/proc/sysrq-trigger",
 ];
+
+/// What keeps a program in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Walls {
+    /// Namespaces of its own, with mounts in them.
+    Namespaces,
+    /// A changed root and nothing else ([`Plan::by_chroot`]): processes, network and names are the
+    /// caller's.
+    Chroot,
+}
 
 /// What `/` is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -511,6 +567,27 @@ mod tests {
         });
         let json = serde_json::to_vec(&before).unwrap();
         assert_eq!(serde_json::from_slice::<Plan>(&json).unwrap(), before);
+    }
+
+    #[test]
+    fn a_plan_without_namespaces_has_nothing_that_takes_one() {
+        let root = Rootfs::Directory { path: "/r".into() };
+        let mut bare = Plan::new(root, vec!["sh".into()]);
+        bare.hostname = Some("name".into());
+        bare.network = Network::Host;
+        bare.by_chroot();
+        assert_eq!(bare.check(0), Ok(()));
+        assert!(bare.no_new_privs && bare.masked_paths.is_empty());
+        assert_eq!(bare.caps, Caps(Caps::DOCKER.0 & !(1 << 18 | 1 << 27)));
+        let mut mounting = bare.clone();
+        mounting.mounts.push(Mount::tmpfs("/t", None));
+        let said = mounting.check(0).unwrap_err().to_string();
+        assert_eq!(said, "it has no namespaces, and mounts something");
+        bare.network = Network::None;
+        assert!(bare.check(0).is_err());
+        let mut stacked = plan();
+        stacked.by_chroot();
+        assert!(stacked.check(0).is_err());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Note {
     OuterSys,
     /// The limits that were asked for can't be kept here.
     Unlimited,
+    /// Without namespaces the program can signal whom its user can, also outside.
+    OpenSignals,
     /// The kernel refused a new session keyring, so the caller's stays reachable.
     CallersKeyring,
 }

@@ -15,7 +15,7 @@ use crate::sys;
 
 use super::super::caps::Caps;
 use super::super::error::{Failure, Searched, Stage};
-use super::super::plan::{Plan, Resource, Rlimit};
+use super::super::plan::{Plan, Resource, Rlimit, Walls};
 use super::super::remember;
 use super::super::report::{Message, send};
 use super::super::seccomp::Filter;
@@ -24,10 +24,18 @@ use super::At;
 use super::interpreter;
 use super::place::stands_inside;
 
+/// What shuts the program in last.
+pub(super) struct Confine {
+    /// Filters for its system calls, to install in this order.
+    pub(super) filters: Vec<Filter>,
+    /// Rules that keep its signals among its own processes.
+    pub(super) scope: Option<OwnedFd>,
+}
+
 /// Takes on everything the plan says about the process and executes the program.
 pub(super) fn become_program(
     plan: &Plan,
-    filters: &[Filter],
+    confine: &Confine,
     who: &Identity,
     cwd: &OwnedFd,
     tty: Option<OwnedFd>,
@@ -60,18 +68,21 @@ pub(super) fn become_program(
     sys::signal::default_all();
     sys::signal::unblock_all().at(Stage::Exec, &program)?;
     sys::fd::cloexec_from(3).at(Stage::Exec, &program)?;
-    if !plan.init {
-        // Changing ids cleared it; with an init the lifeline does this.
+    if !plan.init || plan.walls == Walls::Chroot {
+        // Changing ids cleared it; with an init the lifeline does this, and by chroot both do.
         let signal = Some(Signal::KILL);
         rustix::process::set_parent_process_death_signal(signal).at(Stage::Exec, &program)?;
     }
-    confine(plan, who, filters).at(Stage::Seccomp, &program)?;
+    shut_in(plan, who, confine).at(Stage::Seccomp, &program)?;
     Err(execute(plan, &program, &env))
 }
 
 /// Installs the filters, which takes CAP_SYS_ADMIN or `no_new_privs`, and lets go of the former.
-fn confine(plan: &Plan, who: &Identity, filters: &[Filter]) -> std::io::Result<()> {
-    for filter in filters {
+fn shut_in(plan: &Plan, who: &Identity, confine: &Confine) -> std::io::Result<()> {
+    if let Some(scope) = &confine.scope {
+        sys::landlock::restrict(scope.as_fd())?;
+    }
+    for filter in &confine.filters {
         sys::seccomp::install(&filter.program())?;
     }
     Ok(keep_capabilities(own_capabilities(plan, who))?)
@@ -133,7 +144,7 @@ fn set_limit(limit: &Rlimit) -> Result<(), Errno> {
 
 /// Bounding set, groups, ids, capabilities, no_new_privs: in the only order that works.
 ///
-/// Without no_new_privs CAP_SYS_ADMIN stays until [`confine`] has made use of it.
+/// Without no_new_privs CAP_SYS_ADMIN stays until [`shut_in`] has made use of it.
 fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
     drop_bounding(plan.caps).at(Stage::Capabilities, "the program")?;
     let ids = || {

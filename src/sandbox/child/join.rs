@@ -70,7 +70,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     let slave = tty.map(|tty| tty.slave);
     if let init::Side::Init(program) = init::split()? {
         drop((session.report.take(), slave, cwd));
-        init::serve(program, &session.lifeline)
+        init::serve(program, &session.lifeline, None)
     }
     // With the other half the program loses whoever waits for it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -80,7 +80,11 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         init: false,
         ..plan
     };
-    exec::become_program(&plan, &filters, &who, &cwd, slave, session.report.as_ref())
+    let confine = exec::Confine {
+        filters,
+        scope: None,
+    };
+    exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())
 }
 
 /// A terminal of the sandbox's devpts, and of nothing that lies there instead.

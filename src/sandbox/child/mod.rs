@@ -9,15 +9,18 @@
 //! 4. `/proc`, `/dev`, `/sys`, each its own file system, on directories that are no links;
 //! 5. the plan's mounts, parents first, every target by descriptor inside the root;
 //! 6. masks and read-only paths, below our own `/proc` and `/sys` descriptors;
-//! 7. terminal, host name, loopback, keyring: need capabilities or the devices;
+//! 7. the terminal, which needs the devices; host name, loopback and keyring are made before;
 //! 8. read-only root; then pivot: from here on the host's tree is gone;
 //! 9. who the user is, by the files now mounted; the working directory;
 //! 10. tell the parent; split off the init; session, terminal, limits, groups, ids,
 //!     capabilities, streams; find the program as that user; filter system calls; execute it.
 //!
+//! By chroot ([`Walls::Chroot`]) steps 2 to 8 are one: the directory becomes `/`.
+//!
 //! Nothing of the image runs before step 10, so up to there names inside can change only under
 //! volumes that other containers share; all of them are walked by descriptor.
 
+mod chroot;
 mod devices;
 mod exec;
 mod identity;
@@ -41,7 +44,7 @@ use crate::sys;
 
 use super::error::{Failure, Stage};
 use super::network::NETWORK_ARGV0;
-use super::plan::{Network, Plan};
+use super::plan::{Network, Plan, Walls};
 use super::report::{Envelope, Message, Note, send};
 
 pub(super) use root::mount_overlay;
@@ -154,20 +157,17 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         filters,
         group_fd,
     } = read_plan().at(Stage::Plan, "memfd")?;
-    enter_group(group_fd).at(Stage::Limits, "the sandbox")?;
+    let own = plan.walls == Walls::Namespaces;
+    enter_group(group_fd, own).at(Stage::Limits, "the sandbox")?;
     network_fd
         .map_or(Ok(()), enter_network)
         .at(Stage::JoinNetwork, "the program")?;
     let mut notes = Vec::new();
-    let root = root::mount(&plan)?;
-    let places = session.places.insert(place::Places::new(&root, &plan)?);
-    let system = system::mount(&plan, places, &mut notes)?;
-    root::mount_all(&plan, &mount_fds, &root, places)?;
-    system.hide(&plan, &root)?;
-    let tty = plan.tty.map(|size| system.terminal(size)).transpose()?;
     settle(&plan, &mut notes)?;
-    root.enter(plan.read_only_root)?;
-    drop(system);
+    let (tty, mut outside) = match plan.walls {
+        Walls::Namespaces => (build_root(session, &plan, &mount_fds, &mut notes)?, None),
+        Walls::Chroot => (None, Some(chroot::enter(&plan, &mut notes)?)),
+    };
     let who = identity::find(&plan.user)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let slave = ready(session, notes, tty)?;
@@ -177,17 +177,39 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         // What this process still held open would keep pipes from ending, and the parent
         // waiting for the program's end of `report`.
         drop((session.report.take(), slave, cwd));
-        init::serve(program, &session.lifeline)
+        init::serve(program, &session.lifeline, outside)
     }
-    exec::become_program(&plan, &filters, &who, &cwd, slave, session.report.as_ref())
+    let scope = outside.as_mut().and_then(|outside| outside.scope.take());
+    let confine = exec::Confine { filters, scope };
+    exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())
 }
 
-/// Enters the group that limits us, then a namespace in which it is the root.
-fn enter_group(door: Option<i32>) -> io::Result<()> {
+/// Steps 2 to 8: puts the root together and makes it `/`.
+fn build_root(
+    session: &mut Session,
+    plan: &Plan,
+    mount_fds: &[Option<i32>],
+    notes: &mut Vec<Note>,
+) -> Result<Option<system::Terminal>, Failure> {
+    let root = root::mount(plan)?;
+    let places = session.places.insert(place::Places::new(&root, plan)?);
+    let system = system::mount(plan, places, notes)?;
+    root::mount_all(plan, mount_fds, &root, places)?;
+    system.hide(plan, &root)?;
+    let tty = plan.tty.map(|size| system.terminal(size)).transpose()?;
+    root.enter(plan.read_only_root)?;
+    Ok(tty)
+}
+
+/// Enters the group that limits us, then its `own` namespace in which it is the root.
+fn enter_group(door: Option<i32>, own: bool) -> io::Result<()> {
     let Some(door) = door else { return Ok(()) };
     let door = sys::fd::inherited(door)?;
     rustix::io::write(&door, b"0")?;
-    sys::process::unshare_cgroup()
+    match own {
+        true => sys::process::unshare_cgroup(),
+        false => Ok(()),
+    }
 }
 
 /// Tells the parent that all is set up; keeps the program's side of the terminal.

@@ -59,6 +59,8 @@ pub struct Footing {
     pub rung: Rung,
     /// Why it is not a better one, on [`Rung::Chroot`].
     pub refusal: Option<Refusal>,
+    /// Whether programs can be run: on [`Rung::Chroot`] not by everybody.
+    pub runs: bool,
 }
 
 /// Makes this process uid 0 of a new user namespace and mount namespace, if it has no
@@ -71,12 +73,12 @@ pub fn enter(host: &HostInfo, asked: Option<Rung>) -> Result<Footing, EnterError
         Some(rung) => host.forced(rung)?,
         None => match host.rung() {
             Ok(rung) => rung,
-            Err(refusal) => return Ok(Footing::chroot(refusal)),
+            Err(refusal) => return Ok(Footing::chroot(host, refusal)),
         },
     };
     let done = match rung {
         Rung::Root => Ok(()),
-        Rung::Chroot => return Ok(Footing::chroot(Refusal::AskedFor)),
+        Rung::Chroot => return Ok(Footing::chroot(host, Refusal::AskedFor)),
         Rung::SingleId => enter_alone(host),
         Rung::SubIds | Rung::Outer => enter_with_helper(host, rung),
     };
@@ -84,23 +86,28 @@ pub fn enter(host: &HostInfo, asked: Option<Rung>) -> Result<Footing, EnterError
         Ok(()) => Ok(Footing {
             rung,
             refusal: None,
+            runs: true,
         }),
         // EPERM: seccomp, AppArmor or a chroot. ENOSPC, EUSERS: a limit. Nothing was changed.
         Err(EnterError::Kernel {
             doing: UNSHARE,
             source,
-        }) if asked.is_none() => Ok(Footing::chroot(Refusal::NamespacesForbidden {
-            said: source.to_string(),
-        })),
+        }) if asked.is_none() => Ok(Footing::chroot(
+            host,
+            Refusal::NamespacesForbidden {
+                said: source.to_string(),
+            },
+        )),
         Err(error) => Err(error),
     }
 }
 
 impl Footing {
-    fn chroot(refusal: Refusal) -> Self {
+    fn chroot(host: &HostInfo, refusal: Refusal) -> Self {
         Self {
             rung: Rung::Chroot,
             refusal: Some(refusal),
+            runs: host.chroots(),
         }
     }
 }

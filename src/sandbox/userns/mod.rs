@@ -3,7 +3,8 @@
 //! [`HostInfo::detect`] gathers facts, [`HostInfo::rung`] decides (pure), [`enter`] acts, once
 //! and before any thread exists. Afterwards the process is uid 0 of its own user namespace and
 //! everything else in this room works as for root, but for [`Rung::Chroot`], where nothing
-//! changed and only what needs no privilege works. Ranges come from `/etc/subuid` and
+//! changed: programs are run in a changed root by who can change it, and what needs no privilege
+//! works for everybody. Ranges come from `/etc/subuid` and
 //! `/etc/subgid` and, where a name service has them, from `getsubids`.
 //! Supplementary groups are kept, for they may be what lets the caller read its own build
 //! context; every sandbox drops them for its program.

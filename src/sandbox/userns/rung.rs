@@ -29,8 +29,8 @@ pub enum Rung {
     Outer,
     /// A user namespace with one id, or with too few; owners are remembered.
     SingleId,
-    /// No user namespace. No program is run; everything else works. Owners are remembered unless
-    /// this is root.
+    /// No user namespace. Programs are run by root alone, in a changed root
+    /// ([`HostInfo::chroots`]); everything else works. Owners are remembered unless this is root.
     Chroot,
 }
 
@@ -186,6 +186,17 @@ impl HostInfo {
         self.has_all_ids() && self.uid == 0 && self.has(needed)
     }
 
+    /// Whether programs can be run by chroot(2): who does that must be able to become others,
+    /// to kill them, and to lose what it can do itself.
+    pub fn chroots(&self) -> bool {
+        let needed = CapabilitySet::SYS_CHROOT
+            | CapabilitySet::SETUID
+            | CapabilitySet::SETGID
+            | CapabilitySet::SETPCAP
+            | CapabilitySet::KILL;
+        self.rules_files() && self.has(needed)
+    }
+
     fn namespaces(&self) -> Result<(), Refusal> {
         match self.max_user_namespaces.unwrap_or(0) {
             0 => Err(Refusal::NamespacesOff { max: 0 }),
@@ -234,6 +245,7 @@ impl HostInfo {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::caps::Caps;
     use super::super::Range;
     use super::*;
 
@@ -327,6 +339,24 @@ mod tests {
             assert_eq!(rung.to_string().parse(), Ok(rung));
         }
         assert!("none".parse::<Rung>().is_err());
+    }
+
+    #[test]
+    fn root_with_dockers_capabilities_can_change_its_root() {
+        let docker = CapabilitySet::from_bits_retain(Caps::DOCKER.0);
+        assert!(root(docker).chroots());
+        for lacking in [
+            CapabilitySet::SYS_CHROOT,
+            CapabilitySet::KILL,
+            CapabilitySet::CHOWN,
+        ] {
+            assert!(!root(docker - lacking).chroots(), "{lacking:?}");
+        }
+        let ordinary = HostInfo {
+            caps: docker.bits(),
+            ..user()
+        };
+        assert!(!ordinary.chroots());
     }
 
     #[test]
