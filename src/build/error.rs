@@ -334,6 +334,20 @@ pub enum StepError {
         /// What is in the way.
         source: sandbox::userns::Refusal,
     },
+    /// A mount in a step that can have none.
+    #[error("a mount of type {kind} takes a mount namespace, which can't be had here")]
+    NoMounts {
+        /// What was to be mounted.
+        kind: &'static str,
+        /// What is in the way.
+        source: sandbox::userns::Refusal,
+    },
+    /// A network other than the machine's in a step that can have none.
+    #[error("a network of its own takes a network namespace, which can't be had here")]
+    NoNetworks {
+        /// What is in the way.
+        source: sandbox::userns::Refusal,
+    },
     /// The sandbox did not start.
     #[error("cannot start \"{command}\"")]
     Sandbox {

@@ -62,7 +62,7 @@ pub use meant::Meant;
 pub use named::{NamedContext, NamedSource};
 pub use request::{
     CacheExport, CacheTarget, ContextSource, DockerfileSource, Form, Grant, Network, Outcome,
-    Output, Pull, Request, Snapshotter, SshAgent,
+    Output, Pull, Request, Snapshotter, SshAgent, Walls,
 };
 pub use secret::Secret;
 

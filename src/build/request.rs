@@ -229,8 +229,8 @@ pub struct Request {
     pub ssh: Vec<SshAgent>,
     /// How far RUN steps are shut in.
     pub isolation: Isolation,
-    /// Why no program can be run on this machine, if that is so. All else is done without.
-    pub no_isolation: Option<Refusal>,
+    /// What this machine can shut them in by.
+    pub walls: Walls,
     /// `--snapshotter`: how RUN gets at what it changed; the better one that works when unset.
     pub snapshotter: Option<Snapshotter>,
     /// `--add-host`, as `(host, address)`; an address may be `host-gateway`.
@@ -277,6 +277,17 @@ impl Request {
             }
         }
     }
+}
+
+/// What keeps the program of a RUN step in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Walls {
+    /// Namespaces.
+    Namespaces,
+    /// A changed root, and why nothing better.
+    Chroot(Refusal),
+    /// Nothing, so none is run; all else is done without.
+    Refused(Refusal),
 }
 
 /// How a RUN step gets a root file system to write to, and what it changed there.

@@ -26,7 +26,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", hide_default_value = true)]
     pub(crate) root: Option<PathBuf>,
 
-    /// How privileges are come by: root, subid, outer-userns, single-id or chroot (no RUN);
+    /// How privileges are come by: root, subid, outer-userns, single-id or chroot (RUN for root
+    /// only);
     /// `COOPER_ISOLATION` names another default [default: the best there is]
     #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
     pub(crate) isolation: Option<Rung>,
@@ -179,6 +180,14 @@ pub(crate) fn network(text: &str) -> Result<Network, String> {
 }
 
 impl Network {
+    /// The default where no network can be made: the machine's.
+    pub(crate) fn shared(self) -> Self {
+        match self {
+            Self::Default => Self::Host,
+            asked => asked,
+        }
+    }
+
     /// Settles what is the default here. The error of a private network that can't be made is
     /// returned where that was asked for, and is the second value where the machine's takes its
     /// place; `own` says that nothing can. Must come after [`super::Session::store_with_power`],

@@ -9,6 +9,7 @@ use super::args::Global;
 use super::env;
 use super::report::Report;
 use super::ui::{self, Level, Progress, Shown};
+use crate::build::Walls;
 use crate::event::{Event, Sink};
 use crate::layer::Ownership;
 use crate::sandbox::userns::{self, Footing, HostInfo, Refusal};
@@ -153,6 +154,10 @@ impl Rung {
             userns::Rung::SubIds => "user namespace, ids mapped by newuidmap",
             userns::Rung::Outer => "user namespace inside a container, ids mapped by itself",
             userns::Rung::SingleId => "user namespace with a single id, owners are remembered",
+            userns::Rung::Chroot if self.0.runs => {
+                "chroot, with the processes, network and name of this machine, nothing mounted and \
+                 no setuid programs"
+            }
             userns::Rung::Chroot => "none, RUN is refused",
         };
         let why = match &self.0.refusal {
@@ -165,9 +170,18 @@ impl Rung {
         });
     }
 
-    /// Returns why no program can be run, if that is so.
+    /// Returns why no program can be isolated, if that is so.
     pub(crate) fn refusal(&self) -> Option<&Refusal> {
         self.0.refusal.as_ref()
+    }
+
+    /// Returns what RUN is shut in by.
+    pub(crate) fn walls(&self) -> Walls {
+        match (&self.0.refusal, self.0.runs) {
+            (None, _) => Walls::Namespaces,
+            (Some(why), true) => Walls::Chroot(why.clone()),
+            (Some(why), false) => Walls::Refused(why.clone()),
+        }
     }
 }
 

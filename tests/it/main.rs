@@ -40,6 +40,7 @@ mod run_environment;
 mod run_grants;
 mod run_mounts;
 mod run_secrets;
+mod rungs_chroot;
 mod rungs_files;
 mod rungs_none;
 mod rungs_run;

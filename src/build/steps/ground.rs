@@ -19,8 +19,9 @@ use crate::store::Scratch;
 use super::super::cache::Made;
 use super::super::commit::Layer;
 use super::super::error::StepError;
-use super::super::request::Snapshotter;
+use super::super::request::{Snapshotter, Walls};
 use super::super::stage::{Runner, World};
+use super::cover::{self, Cover};
 use super::run::{lowers, take_over_root};
 
 /// The root file system of one RUN, before it and after it.
@@ -36,16 +37,23 @@ pub(super) struct Ground {
 enum Form {
     /// Trees below, the top one first.
     Overlay(Vec<PathBuf>),
-    /// How the copy looked before.
-    Copy(Snapshot),
+    /// How the copy looked before, and what in it hides other things.
+    Copy {
+        before: Snapshot,
+        covered: BTreeSet<TreePath>,
+    },
 }
 
 /// The directory that is written to: an upper directory, or the copy.
 const WRITTEN: &str = "upper";
 
 impl Ground {
-    /// Lays it over `layers`.
-    pub(super) fn lay(world: &World<'_>, layers: &[Layer]) -> Result<Self, StepError> {
+    /// Lays it over `layers`. Covers are for a copy only.
+    pub(super) fn lay(
+        world: &World<'_>,
+        layers: &[Layer],
+        mut covers: Vec<Cover>,
+    ) -> Result<Self, StepError> {
         let snapshotter = snapshotter(world)?;
         let (lowers, below) = lowers(world, layers)?;
         let scratch = world.store.scratch()?;
@@ -56,9 +64,15 @@ impl Ground {
                 Form::Overlay(lowers)
             }
             Snapshotter::Copy => {
-                let all = flatten(&below)?;
+                let mut all = flatten(&below)?;
+                let mut covered = BTreeSet::new();
+                if matches!(world.request.walls, Walls::Chroot(_)) {
+                    covers.extend(Cover::system(scratch.fd()));
+                    covered = cover::put(&covers, &mut all, &below)?;
+                }
                 world.store.write_tree(&all, written.as_fd(), &below)?;
-                Form::Copy(Snapshot::take(&written, world.store.marks())?)
+                let before = Snapshot::take(&written, world.store.marks())?;
+                Form::Copy { before, covered }
             }
         };
         take_over_root(&written, &below)?;
@@ -82,7 +96,7 @@ impl Ground {
                 volatile: true,
                 old_mount_api: false,
             }),
-            Form::Copy(_) => Rootfs::Directory {
+            Form::Copy { .. } => Rootfs::Directory {
                 path: path.join(WRITTEN),
             },
         }
@@ -96,9 +110,8 @@ impl Ground {
                 let changes = diff(&self.written, Some(&self.below), marks)?;
                 runner.keep_upper(&self.scratch, WRITTEN, &self.written, changes)
             }
-            Form::Copy(before) => {
-                let covered: BTreeSet<TreePath> = BTreeSet::new();
-                let changes = before.changes(&self.below, &covered)?;
+            Form::Copy { before, covered } => {
+                let changes = before.changes(&self.below, covered)?;
                 runner.keep(&changes, layers)
             }
         }
@@ -111,6 +124,9 @@ pub(super) fn snapshotter(world: &World<'_>) -> Result<Snapshotter, StepError> {
         return Ok(*known);
     }
     let (choice, why) = match world.request.snapshotter {
+        _ if matches!(world.request.walls, Walls::Chroot(_)) => {
+            (Snapshotter::Copy, Some("nothing can be mounted".to_owned()))
+        }
         Some(Snapshotter::Overlay) => (Snapshotter::Overlay, None),
         Some(Snapshotter::Copy) => (Snapshotter::Copy, Some("it was asked for".to_owned())),
         None => {

@@ -3,6 +3,7 @@
 mod agent;
 pub(super) mod archive;
 pub(super) mod copy;
+mod cover;
 mod ground;
 mod mounts;
 mod network;

@@ -24,6 +24,7 @@ use crate::dockerfile::Sharing;
 use crate::event::Event;
 use crate::image::{ChainId, DiffId, Digest};
 use crate::layer::{Change, Changes, TreeForm, TreePath, write_tree};
+use crate::sandbox::userns::Refusal;
 use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
@@ -31,13 +32,14 @@ use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
-use super::super::request::Snapshotter;
+use super::super::request::{Snapshotter, Walls};
 use super::super::select::{self, Pick, Shape, fingerprint};
 use super::super::stage::{Runner, stack};
 use super::super::step::{CopyFrom, RunStep};
 use super::super::{cache, cdi};
 use super::agent::Agent;
 use super::copy::{from_label, hash, layers_of};
+use super::cover::Cover;
 use super::ground::snapshotter;
 use super::run::{lowers, take_over_root};
 
@@ -53,6 +55,8 @@ pub(super) struct Mounted {
     pub(super) mounts: Vec<Mount>,
     /// The descriptors that those name by index.
     pub(super) fds: Vec<OwnedFd>,
+    /// What is put in their places instead, where nothing can be mounted.
+    pub(super) covers: Vec<Cover>,
     /// Variables that come with them.
     pub(super) env: Vec<(String, Vec<u8>)>,
     scratch: Vec<Scratch>,
@@ -159,9 +163,14 @@ fn cache_key(runner: &Runner<'_>, cache: &CacheMount) -> Result<Digest, StepErro
     Ok(inputs.key().0)
 }
 
-/// Makes the mounts of a step, in order; caches that are locked are waited for.
+/// Makes the mounts of a step, in order; caches that are locked are waited for. Without a mount
+/// namespace they are covers, or refused.
 pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepError> {
     let mut mounted = Mounted::default();
+    if let Walls::Chroot(why) = &runner.world.request.walls {
+        mounted.cover(runner, run, why)?;
+        return Ok(mounted);
+    }
     mounted.take_caches(runner, run)?;
     for (name, required) in &run.devices {
         mounted.device(runner, name, *required)?;
@@ -218,6 +227,42 @@ fn scratch_error(doing: &'static str) -> impl Fn(Errno) -> StepError {
 }
 
 impl Mounted {
+    /// Covers what can be covered by files that go again. A secret in a file would be on a disk,
+    /// a cache would have to be copied back, and a socket or device is not to be had by copying.
+    fn cover(
+        &mut self,
+        runner: &Runner<'_>,
+        run: &RunStep,
+        why: &Refusal,
+    ) -> Result<(), StepError> {
+        let refused = |kind| {
+            let source = why.clone();
+            Err(StepError::NoMounts { kind, source })
+        };
+        if !run.devices.is_empty() || !runner.world.request.isolation.devices.is_empty() {
+            return refused("device");
+        }
+        for mount in &run.mounts {
+            match mount {
+                StepMount::Bind(bind) => {
+                    let pick = pick(runner, &bind.from, &bind.source)?;
+                    let what = below(&pick, &TreePath::ROOT);
+                    self.covers.push(Cover::at(&bind.target, what));
+                }
+                StepMount::Tmpfs { target, .. } => {
+                    self.covers.push(Cover::directory(target, 0o1777));
+                }
+                StepMount::Secret(secret) if secret.target.is_none() => {
+                    self.secret(runner, secret)?;
+                }
+                StepMount::Secret(_) => return refused("secret"),
+                StepMount::Cache(_) => return refused("cache"),
+                StepMount::Ssh(_) => return refused("ssh"),
+            }
+        }
+        Ok(())
+    }
+
     fn add(&mut self, target: &TreePath, kind: MountKind, access: Access) {
         self.mounts.push(Mount {
             target: PathBuf::from("/").join(target.as_os()),

@@ -20,9 +20,10 @@ use super::super::commit::{Built, Layer};
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::StepMount;
-use super::super::request::Network;
+use super::super::request::{Network, Walls};
 use super::super::stage::{Runner, World, trees};
 use super::super::step::RunStep;
+use super::cover::Cover;
 use super::ground::Ground;
 use super::mounts::{self, Mounted};
 use super::network;
@@ -44,6 +45,9 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
         .add("workdir", &run.workdir)
         .add("network", format!("{:?}", run.network))
         .add_list("hosts", pairs(&request.add_hosts));
+    if matches!(request.walls, Walls::Chroot(_)) {
+        inputs.add("walls", "chroot");
+    }
     if let Some(isolation) = request.isolation.observable() {
         inputs.add("isolation", isolation);
     }
@@ -102,19 +106,23 @@ fn plan(world: &World<'_>, run: &RunStep, rootfs: Rootfs, mounted: &Mounted) -> 
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
-    let request = world.request;
-    let hosts = network::hosts(&run.hostname, &request.add_hosts, run.network);
-    plan.mounts.push(file("/etc/hosts", hosts, 0o644));
-    let callers = world.resolv_conf.to_vec();
-    if let Some(text) = network::resolv_conf(run.network, callers, &request.dns) {
-        plan.mounts.push(file("/etc/resolv.conf", text, 0o644));
-    }
-    if let Some(script) = &run.script {
-        plan.mounts
-            .push(file(&script.path, script.text.clone(), 0o755));
-    }
     plan.mounts.extend(mounted.mounts.iter().cloned());
     plan
+}
+
+/// The files that every step finds.
+fn files(world: &World<'_>, run: &RunStep) -> Vec<Mount> {
+    let request = world.request;
+    let hosts = network::hosts(&run.hostname, &request.add_hosts, run.network);
+    let mut files = vec![file("/etc/hosts", hosts, 0o644)];
+    let callers = world.resolv_conf.to_vec();
+    if let Some(text) = network::resolv_conf(run.network, callers, &request.dns) {
+        files.push(file("/etc/resolv.conf", text, 0o644));
+    }
+    if let Some(script) = &run.script {
+        files.push(file(&script.path, script.text.clone(), 0o755));
+    }
+    files
 }
 
 fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
@@ -141,16 +149,37 @@ pub(in crate::build) fn make(
     built: &Built,
 ) -> Result<Made, StepError> {
     let world = runner.world;
-    if let Some(refusal) = &world.request.no_isolation {
-        let source = refusal.clone();
-        return Err(StepError::NoIsolation { source });
+    let by_chroot = by_chroot(run, &world.request.walls)?;
+    let mut mounted = mounts::make(runner, run)?;
+    let mut covers = std::mem::take(&mut mounted.covers);
+    let files = files(world, run);
+    if by_chroot {
+        covers.extend(files.iter().filter_map(Cover::of_file));
+    } else {
+        mounted.mounts.splice(..0, files);
     }
-    let mounted = mounts::make(runner, run)?;
-    let ground = Ground::lay(world, &built.layers)?;
+    let ground = Ground::lay(world, &built.layers, covers)?;
     let mut plan = plan(world, run, ground.rootfs(world), &mounted);
     isolation(run, &world.request.isolation).apply(&mut plan);
+    if by_chroot {
+        plan.by_chroot();
+    }
     execute(&plan, mounted, run, step, world)?;
     ground.keep(runner, &built.layers)
+}
+
+/// Whether the step is shut in by a changed root alone; an error where that is not enough.
+fn by_chroot(run: &RunStep, walls: &Walls) -> Result<bool, StepError> {
+    match walls {
+        Walls::Namespaces => Ok(false),
+        Walls::Chroot(_) if run.network == Network::Host => Ok(true),
+        Walls::Chroot(why) => Err(StepError::NoNetworks {
+            source: why.clone(),
+        }),
+        Walls::Refused(why) => Err(StepError::NoIsolation {
+            source: why.clone(),
+        }),
+    }
 }
 
 /// How shut in the step is: as `usual`, unless it was given leave to be less so.
@@ -226,6 +255,11 @@ fn execute(
         world.sink.emit(Event::Chosen {
             what: "limits",
             text: "not kept: no control group can be had",
+        });
+    }
+    if child.notes().contains(&sandbox::Note::OpenSignals) {
+        world.sink.emit(Event::Warning {
+            text: "this kernel lets the step signal all processes of its user (Linux 6.12 does not)",
         });
     }
     world.cancel.watch(&child);

@@ -235,6 +235,9 @@ fn of_refusal(refusal: &Refusal) -> Option<String> {
             "`sysctl user.max_user_namespaces=15000`, as root".to_owned()
         }
         Refusal::NamespacesForbidden { .. } => APPARMOR.to_owned(),
+        Refusal::PowerlessRoot => "`--cap-add SYS_ADMIN`, or CAP_SETUID and CAP_SETGID, for the \
+             container around"
+            .to_owned(),
         Refusal::AskedFor => "leave `--isolation=chroot` out: the best there is will be taken, or \
              `--isolation=single-id`, which needs no privilege"
             .to_owned(),

@@ -14,7 +14,7 @@ use crate::sandbox::userns::{HostInfo, Refusal, Rung};
 
 /// Show what works on this machine, and how to mend what does not
 ///
-/// Every gate is tried. The exit code is 0 if RUN steps can be isolated, else 1.
+/// Every gate is tried. The exit code is 0 if RUN steps can run, else 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
     /// `json` or a template such as `{{.Rung}}`
@@ -28,11 +28,11 @@ impl Doctor {
         let host = HostInfo::detect()
             .map_err(|error| Report::failed("cannot read /proc").because(&error))?;
         let gates = gates(&host, session.root().unwrap_or(Path::new("")));
-        let rung = host.rung().ok();
+        let rung = rung(&host, &gates);
         let facts = [
-            ("Rung", rung.unwrap_or(Rung::Chroot).to_string()),
-            ("Snapshotter", snapshotter(&gates)),
-            ("Network", network(&gates).to_owned()),
+            ("Rung", rung.to_string()),
+            ("Snapshotter", snapshotter(rung, &gates)),
+            ("Network", network(rung, &gates).to_owned()),
         ];
         let text = match self.format.as_deref() {
             None => table(&facts, &gates),
@@ -45,8 +45,8 @@ impl Doctor {
             }
         };
         ui::data(&text)?;
-        let isolated = !matches!(rung, None | Some(Rung::Chroot));
-        Ok(ExitCode::from(u8::from(!isolated)))
+        let runs = rung != Rung::Chroot || host.chroots();
+        Ok(ExitCode::from(u8::from(!runs)))
     }
 }
 
@@ -56,8 +56,20 @@ fn is_open(gates: &[Gate], kind: GateKind) -> bool {
         .any(|gate| gate.kind == kind && gate.outcome.is_ok())
 }
 
+/// The rung that a build would take: namespaces may be forbidden though nothing else lacks.
+fn rung(host: &HostInfo, gates: &[Gate]) -> Rung {
+    match host.rung() {
+        Ok(Rung::Root) => Rung::Root,
+        Ok(rung) if is_open(gates, GateKind::UserNamespaces) => rung,
+        _ => Rung::Chroot,
+    }
+}
+
 /// How RUN gets at what it changed.
-fn snapshotter(gates: &[Gate]) -> String {
+fn snapshotter(rung: Rung, gates: &[Gate]) -> String {
+    if rung == Rung::Chroot {
+        return "copy, because nothing can be mounted".to_owned();
+    }
     let overlay = gates.iter().find(|gate| gate.kind == GateKind::Overlay);
     match overlay.map(|gate| &gate.outcome) {
         Some(Err(shut)) => format!("copy, because an overlay can't be mounted ({shut})"),
@@ -66,10 +78,11 @@ fn snapshotter(gates: &[Gate]) -> String {
 }
 
 /// What `--network` can be.
-fn network(gates: &[Gate]) -> &'static str {
-    match is_open(gates, GateKind::Tun) {
-        true => "host, private, none",
-        false => "host, none",
+fn network(rung: Rung, gates: &[Gate]) -> &'static str {
+    match (rung, is_open(gates, GateKind::Tun)) {
+        (Rung::Chroot, _) => "host",
+        (_, true) => "host, private, none",
+        (_, false) => "host, none",
     }
 }
 

@@ -256,8 +256,12 @@ impl Build {
         let began = Instant::now();
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
-        request.no_isolation = rung.refusal().cloned();
-        let (network, note) = self.network.settle(false)?;
+        request.walls = rung.walls();
+        let (network, note) = match request.walls {
+            build::Walls::Namespaces => self.network.settle(false)?,
+            // What else was asked for is refused by the step that would need it.
+            _ => (self.network.shared(), None),
+        };
         request.network = match network {
             args::Network::Default | args::Network::Private => build::Network::Private,
             args::Network::Host => build::Network::Host,
@@ -391,7 +395,7 @@ impl Build {
             secret_guard: self.secrets.guard(),
             ssh: agents,
             isolation: self.isolation.resolve()?,
-            no_isolation: None,
+            walls: build::Walls::Namespaces,
             snapshotter: self.snapshotter()?,
             add_hosts: self.add_hosts.clone(),
             dns: self.dns.clone(),
