@@ -1,6 +1,7 @@
 //! The stack's end of an interface: packets out, packets in, and smoltcp's view of it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use smoltcp::phy::{
@@ -25,19 +26,24 @@ const HEADERS: usize = 128;
 /// A tun descriptor and room for one packet in each direction.
 #[derive(Debug)]
 pub(super) struct Link {
-    tun: OwnedFd,
+    tun: Rc<OwnedFd>,
     out: Vec<u8>,
 }
 
 impl Link {
     pub(super) fn new(tun: OwnedFd) -> Self {
-        let out = vec![0; MTU];
+        let (tun, out) = (Rc::new(tun), vec![0; MTU]);
         Self { tun, out }
+    }
+
+    /// The descriptor, for those who pass packets on to it.
+    pub(super) fn tun(&self) -> &Rc<OwnedFd> {
+        &self.tun
     }
 
     /// Reads one packet into `room`; `None` when there is no more for now.
     pub(super) fn read<'r>(&self, room: &'r mut [u8]) -> Result<Option<&'r [u8]>, Errno> {
-        match rustix::io::read(&self.tun, &mut *room) {
+        match rustix::io::read(&*self.tun, &mut *room) {
             Ok(length) => Ok(Some(room.get(PACKET_HEADER..length).unwrap_or_default())),
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno),
@@ -61,6 +67,13 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tun.as_fd()
     }
+}
+
+/// Passes a packet of `length` bytes that [`Link::read`] left in `room` on to another interface,
+/// as the kernel gave it: a checksum that is still to be computed is still not needed.
+pub(super) fn pass_on(room: &[u8], length: usize, to: &OwnedFd) {
+    // One that the kernel has no room for is lost, as on any network.
+    let _ = rustix::io::write(to, &room[..PACKET_HEADER + length]);
 }
 
 /// A packet that the kernel has no room for is lost, as on any network.

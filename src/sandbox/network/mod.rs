@@ -23,18 +23,25 @@
 //! if the kernel has it; 1024 TCP connections and 1024 UDP and echo flows a namespace; one small
 //! range of each address family is taken ([`addresses`]).
 //!
-//! What is to come fits in here: networks that users define are namespaces that several containers
-//! lease, since a plan only joins a namespace it is handed ([`super::Network::Join`]).
+//! Networks that users define are made of the same parts: a process of its own for each
+//! ([`serve_members`]) takes over the interfaces of its members ([`Interface::join`]), passes
+//! packets from one to the other, and is the stack for all else. What it promises is the same, but
+//! that members reach one another; the process ends with its last member.
 
 pub mod addresses;
+mod dns;
 mod flows;
+mod hub;
+mod interface;
 mod link;
+mod members;
 mod namespace;
 mod packet;
 mod process;
 mod published;
 mod reach;
 mod stack;
+mod subnet;
 mod tcp;
 
 use std::io;
@@ -45,8 +52,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+pub use self::hub::{Fabric, Joining, Names};
+pub use self::interface::{Interface, Membership, Wiring, bare_namespace, lead_out};
+pub use self::members::serve_members;
 pub use self::published::{Protocol, Published};
 pub use self::reach::Reach;
+pub use self::subnet::{RangeError, Subnet, routed};
 
 pub(super) use self::process::{NETWORK_ARGV0, serve};
 

@@ -1,5 +1,5 @@
-//! Makes one namespace: loopback, an interface whose other end is a tun descriptor, addresses
-//! and routes.
+//! Makes namespaces and what is in them: loopback, interfaces whose other end is a tun descriptor,
+//! addresses and routes.
 
 use std::fs::File;
 use std::io;
@@ -13,6 +13,7 @@ use crate::sys;
 
 use super::super::error::{Failure, Stage};
 use super::addresses::{GATEWAY, GATEWAY6, GUEST, GUEST6, PREFIX, PREFIX6};
+use super::interface::Wiring;
 
 /// The name docker's programs expect.
 const NAME: &str = "eth0";
@@ -28,26 +29,55 @@ pub(super) struct Namespace {
     pub(super) tun: OwnedFd,
 }
 
-/// Makes a namespace, on a thread that is given up for it: the way back would need rights over
-/// the caller's namespace.
+/// Makes the namespace of a private network.
 pub(super) fn make() -> Result<Namespace, Failure> {
-    let maker = std::thread::Builder::new().spawn(make_here);
-    let made = maker.and_then(|thread| thread.join().map_err(|_| io::ErrorKind::Other.into()));
-    made.map_err(|error| Failure::setup(Stage::Fork, "the private network", error))?
+    on_a_thread(|| {
+        let fd = bare()?;
+        let tun = interface(&private())?;
+        Ok(Namespace { fd, tun })
+    })
 }
 
-fn make_here() -> Result<Namespace, Failure> {
+/// Does `work` on a thread that is given up for it because it changes its namespace: the way
+/// back would need rights over the caller's.
+pub(super) fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let worker = std::thread::Builder::new().spawn(work);
+    let done = worker.and_then(|thread| thread.join().map_err(|_| io::ErrorKind::Other.into()));
+    done.map_err(|error| Failure::setup(Stage::Fork, "the network", error))?
+}
+
+/// Makes a namespace with nothing but loopback, and puts this thread into it.
+pub(super) fn bare() -> Result<OwnedFd, Failure> {
     let at = |stage, what: &'static str| move |error: io::Error| Failure::setup(stage, what, error);
-    sys::net::unshare_network().map_err(at(Stage::NetworkNamespace, "the private network"))?;
+    let failed = at(Stage::NetworkNamespace, "the private network");
+    sys::net::unshare_network().map_err(failed)?;
     sys::net::loopback_up().map_err(at(Stage::Loopback, "lo"))?;
-    let tun = super::open_tun().map_err(at(Stage::Tun, super::TUN))?;
-    sys::net::tun(&tun, NAME).map_err(at(Stage::Tun, super::TUN))?;
-    address().map_err(at(Stage::Address, NAME))?;
     open_to_all();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())
-        .map_err(|errno| Failure::setup(Stage::NetworkNamespace, "the private network", errno))?;
-    Ok(Namespace { fd, tun })
+    rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())
+        .map_err(|errno| failed(errno.into()))
+}
+
+/// Makes an interface in this thread's namespace; the other end comes back.
+pub(super) fn interface(wiring: &Wiring) -> Result<OwnedFd, Failure> {
+    let failed = |error| Failure::setup(Stage::Tun, super::TUN, error);
+    let tun = super::open_tun().map_err(failed)?;
+    sys::net::tun(&tun, &wiring.name).map_err(failed)?;
+    address(wiring).map_err(|error| Failure::setup(Stage::Address, &wiring.name, error))?;
+    lead_out(wiring)?;
+    Ok(tun)
+}
+
+/// What the interface of a private network has.
+fn private() -> Wiring {
+    Wiring {
+        name: NAME.to_owned(),
+        addresses: vec![(GUEST.into(), PREFIX), (GUEST6.into(), PREFIX6)],
+        gateways: vec![GATEWAY.into(), GATEWAY6.into()],
+        beyond: Vec::new(),
+    }
 }
 
 /// What docker sets in each container: ports below 1024 and ping sockets for everyone. A program
@@ -65,19 +95,58 @@ fn open_to_all() {
     }
 }
 
-/// Gives the interface its addresses, brings it up and sends all traffic through it.
-fn address() -> io::Result<()> {
+/// Gives the interface its addresses and brings it up.
+fn address(wiring: &Wiring) -> io::Result<()> {
+    let (netlink, index) = find(&wiring.name)?;
+    ask(&netlink, &link_up(index))?;
+    for (address, bits) in &wiring.addresses {
+        unless_ipv6(
+            *address,
+            ask(&netlink, &new_address(index, *address, *bits)),
+        )?;
+    }
+    Ok(())
+}
+
+/// Sends what lies beyond the interface, and everything else if it has gateways, through it.
+pub(super) fn lead_out(wiring: &Wiring) -> Result<(), Failure> {
+    let lead = || -> io::Result<()> {
+        let (netlink, index) = find(&wiring.name)?;
+        for address in &wiring.beyond {
+            unless_there(ask(&netlink, &route_to(index, *address)))?;
+        }
+        for gateway in &wiring.gateways {
+            let led = unless_there(ask(&netlink, &default_route(index, *gateway)));
+            unless_ipv6(*gateway, led)?;
+        }
+        Ok(())
+    };
+    lead().map_err(|error| Failure::setup(Stage::Address, &wiring.name, error))
+}
+
+/// A kernel without IPv6, or with it switched off, makes an IPv4 network.
+fn unless_ipv6(address: IpAddr, done: io::Result<()>) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => done,
+        IpAddr::V6(_) => Ok(()),
+    }
+}
+
+/// What is there already need not be made.
+fn unless_there(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
+/// A socket to ask by, and the number of an interface.
+fn find(name: &str) -> io::Result<(OwnedFd, u32)> {
     let kind = SocketType::RAW;
     let netlink =
         rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None)?;
-    let index = rustix::net::netdevice::name_to_index(&netlink, NAME)?;
-    ask(&netlink, &link_up(index))?;
-    ask(&netlink, &new_address(index, GUEST.into(), PREFIX))?;
-    ask(&netlink, &default_route(index, GATEWAY.into()))?;
-    // A kernel without IPv6, or with it switched off, makes an IPv4 network.
-    let _ = ask(&netlink, &new_address(index, GUEST6.into(), PREFIX6))
-        .and_then(|()| ask(&netlink, &default_route(index, GATEWAY6.into())));
-    Ok(())
+    let index = rustix::net::netdevice::name_to_index(&netlink, name)?;
+    Ok((netlink, index))
 }
 
 /// Sends one rtnetlink(7) request and waits for the kernel's answer to it.
@@ -152,6 +221,22 @@ fn default_route(index: u32, gateway: IpAddr) -> Vec<u8> {
     let body = [family, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0];
     let attributes = [
         (libc::RTA_GATEWAY, bytes.as_slice()),
+        (libc::RTA_OIF, &index.to_ne_bytes()),
+    ];
+    request(libc::RTM_NEWROUTE, &body, &attributes)
+}
+
+/// `struct rtmsg`: this one address.
+fn route_to(index: u32, address: IpAddr) -> Vec<u8> {
+    let (family, bytes) = parts(address);
+    let (table, protocol) = (libc::RT_TABLE_MAIN, libc::RTPROT_BOOT);
+    let (scope, kind) = (libc::RT_SCOPE_LINK, libc::RTN_UNICAST);
+    let width = bytes.len() as u8 * 8;
+    let body = [
+        family, width, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0,
+    ];
+    let attributes = [
+        (libc::RTA_DST, bytes.as_slice()),
         (libc::RTA_OIF, &index.to_ne_bytes()),
     ];
     request(libc::RTM_NEWROUTE, &body, &attributes)

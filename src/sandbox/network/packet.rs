@@ -88,6 +88,20 @@ pub(super) fn parse(packet: &[u8]) -> Option<Packet<'_>> {
     }
 }
 
+/// Whom a packet is from and to.
+pub(super) fn between(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match version(packet)? {
+        IpVersion::Ipv4 => {
+            let ip = Ipv4Packet::new_checked(packet).ok()?;
+            Some((ip.src_addr().into(), ip.dst_addr().into()))
+        }
+        IpVersion::Ipv6 => {
+            let ip = Ipv6Packet::new_checked(packet).ok()?;
+            Some((ip.src_addr().into(), ip.dst_addr().into()))
+        }
+    }
+}
+
 fn parts(packet: &[u8]) -> Option<(IpAddr, IpAddr, IpProtocol, &[u8])> {
     match version(packet)? {
         IpVersion::Ipv4 => {

@@ -26,6 +26,7 @@ use crate::sys;
 use super::super::child::isolate;
 use super::super::error::{Failure, Stage};
 use super::super::report;
+use super::hub::Hub;
 use super::namespace::{self, MTU};
 use super::reach::Reach;
 use super::stack::{Network, Shared, Token};
@@ -38,7 +39,7 @@ const NOT_A_CHILD: i32 = 125;
 /// Descriptors that all flows of several namespaces need.
 const DESCRIPTORS: u64 = 16 << 10;
 /// What epoll hands back for the control socket; no namespace has this number.
-const CONTROL: u64 = u64::MAX;
+pub(super) const CONTROL: u64 = u64::MAX;
 
 /// Asks for a namespace; the stack's end of the lease comes with it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +69,11 @@ pub(in crate::sandbox) fn serve() -> ! {
 
 fn prepare(control: &OwnedFd) -> io::Result<()> {
     isolate(control, c"cooper-network")?;
-    let rights = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    restrict(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN)
+}
+
+/// Gives up all rights but `rights` and makes room for descriptors.
+pub(super) fn restrict(rights: CapabilitySet) -> io::Result<()> {
     let kept = rustix::thread::capabilities(None)?.permitted & rights;
     let sets = CapabilitySets {
         effective: kept,
@@ -88,57 +93,67 @@ fn prepare(control: &OwnedFd) -> io::Result<()> {
 
 struct Process {
     control: OwnedFd,
-    networks: BTreeMap<u16, Network>,
-    shared: Shared,
+    turns: Turns,
+    /// Namespaces by the numbers of what goes through them.
+    namespaces: BTreeMap<u16, OwnedFd>,
+}
+
+/// What a process that serves namespaces does all the time.
+#[derive(Debug)]
+pub(super) struct Turns {
+    pub(super) networks: BTreeMap<u16, Network>,
+    pub(super) shared: Shared,
     began: std::time::Instant,
 }
 
-impl Process {
-    fn new(control: OwnedFd) -> io::Result<Self> {
+impl Turns {
+    /// Waits for `control` as well as for all that belongs to namespaces.
+    pub(super) fn new(control: &OwnedFd, hub: Option<Hub>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let data = EventData::new_u64(CONTROL);
-        epoll::add(&epoll, &control, data, EventFlags::IN)?;
+        epoll::add(&epoll, control, data, EventFlags::IN)?;
         let shared = Shared {
             epoll,
             room: vec![0; MTU + sys::net::PACKET_HEADER],
             now: Instant::ZERO,
+            hub,
         };
         Ok(Self {
-            control,
             networks: BTreeMap::new(),
             shared,
             began: std::time::Instant::now(),
         })
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    /// Waits once, until `until` at most, and serves the namespaces. What else happened comes
+    /// back.
+    pub(super) fn turn(&mut self, until: Option<Instant>) -> io::Result<Vec<EventData>> {
         let mut events: Vec<Event> = Vec::with_capacity(256);
-        loop {
-            let next = self.networks.values().filter_map(Network::next_wake).min();
-            let timeout = next.map(|at| self.until(at));
-            events.clear();
-            let room = spare_capacity(&mut events);
-            match epoll::wait(&self.shared.epoll, room, timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => (),
-                Err(errno) => return Err(errno.into()),
-            }
-            self.shared.now = self.now();
-            for Event { data, flags, .. } in events.iter().copied() {
-                if data.u64() == CONTROL {
-                    if !self.request()? {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                let token = Token::from(data);
-                if let Some(network) = self.networks.get_mut(&token.network) {
+        let next = self.networks.values().filter_map(Network::next_wake);
+        let timeout = next.chain(until).min().map(|at| self.until(at));
+        match epoll::wait(
+            &self.shared.epoll,
+            spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(errno) => return Err(errno.into()),
+        }
+        self.shared.now = self.now();
+        let mut others = Vec::new();
+        for Event { data, flags, .. } in events.iter().copied() {
+            let token = Token::from(data);
+            match self.networks.get_mut(&token.network) {
+                Some(network) if data.u64() != CONTROL => {
                     network.ready(token.what, flags, &mut self.shared);
                 }
-            }
-            for network in self.networks.values_mut() {
-                network.wake(&mut self.shared);
+                _ => others.push(data),
             }
         }
+        for network in self.networks.values_mut() {
+            network.wake(&mut self.shared);
+        }
+        Ok(others)
     }
 
     fn now(&self) -> Instant {
@@ -146,11 +161,43 @@ impl Process {
         Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
+    /// The moment that comes after `time`.
+    pub(super) fn after(&self, time: std::time::Duration) -> Instant {
+        self.now() + time.into()
+    }
+
+    /// Whether a moment has come.
+    pub(super) fn is_past(&self, at: Instant) -> bool {
+        at <= self.now()
+    }
+
     fn until(&self, at: Instant) -> Timespec {
         let micros = (at.total_micros() - self.now().total_micros()).max(0);
         Timespec {
             tv_sec: micros / 1_000_000,
             tv_nsec: (micros % 1_000_000) * 1000,
+        }
+    }
+}
+
+impl Process {
+    fn new(control: OwnedFd) -> io::Result<Self> {
+        let turns = Turns::new(&control, None)?;
+        Ok(Self {
+            control,
+            turns,
+            namespaces: BTreeMap::new(),
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            for event in self.turns.turn(None)? {
+                // What belongs to a namespace that is gone is no request.
+                if event.u64() == CONTROL && !self.request()? {
+                    return Ok(());
+                }
+            }
         }
     }
 
@@ -176,21 +223,25 @@ impl Process {
             Failure::setup(Stage::NetworkNamespace, "the private network", error)
         };
         let lease = lease.try_clone_to_owned().map_err(failed)?;
-        let free = self.networks.iter().find(|(_, network)| network.is_free());
+        let turns = &mut self.turns;
+        let free = turns.networks.iter().find(|(_, network)| network.is_free());
         let number = match free {
             Some((&number, _)) => number,
             None => {
-                let number = self.networks.len() as u16;
-                let network = Network::new(number, namespace::make()?, &self.shared);
+                let number = turns.networks.len() as u16;
+                let made = namespace::make()?;
+                let network = Network::new(number, made.tun, &turns.shared);
                 let network = network.map_err(|errno| failed(errno.into()))?;
-                self.networks.insert(number, network);
+                turns.networks.insert(number, network);
+                self.namespaces.insert(number, made.fd);
                 number
             }
         };
-        let network = self.networks.get_mut(&number);
-        let network = network.ok_or_else(|| failed(Errno::NOENT.into()))?;
-        let lent = network.lease(lease, reach, &self.shared);
+        let gone = || failed(Errno::NOENT.into());
+        let network = turns.networks.get_mut(&number).ok_or_else(gone)?;
+        let lent = network.lease(lease, reach, &turns.shared);
         lent.map_err(|errno| failed(errno.into()))?;
-        Ok(network.namespace())
+        let namespace = self.namespaces.get(&number).ok_or_else(gone)?;
+        Ok(namespace.as_fd())
     }
 }

@@ -1,7 +1,7 @@
 //! One namespace's traffic: which flow a packet belongs to, which flows there are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -9,9 +9,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use smoltcp::time::Instant;
 
+use super::addresses::{GATEWAY, GATEWAY6};
 use super::flows::{self, Kind};
-use super::link::Link;
-use super::namespace::Namespace;
+use super::hub::{Hub, Joining, Way};
+use super::link::{self, Link};
 use super::packet::{self, Ends, Packet, Unreachable};
 use super::process::receive;
 use super::published::{self, Door, Protocol, Published};
@@ -81,8 +82,9 @@ pub(super) struct Network {
     reach: Reach,
     /// The other end of the lease; none while nobody uses the namespace.
     lease: Option<OwnedFd>,
-    namespace: OwnedFd,
     link: Link,
+    /// Whose it is on a network that a user defined.
+    member: Option<Joining>,
     connections: HashMap<u32, tcp::Flow>,
     by_ends: HashMap<Ends, u32>,
     others: HashMap<u32, flows::Flow>,
@@ -103,6 +105,8 @@ pub(super) struct Shared {
     /// Room for a packet and its header.
     pub(super) room: Vec<u8>,
     pub(super) now: Instant,
+    /// What joins the namespaces, if anything does.
+    pub(super) hub: Option<Hub>,
 }
 
 impl Shared {
@@ -117,9 +121,9 @@ impl Shared {
 }
 
 impl Network {
-    /// Takes charge of a namespace that nobody uses yet.
-    pub(super) fn new(number: u16, made: Namespace, shared: &Shared) -> Result<Self, Errno> {
-        let link = Link::new(made.tun);
+    /// Takes charge of a namespace that nobody uses yet, by the other end of its interface.
+    pub(super) fn new(number: u16, tun: OwnedFd, shared: &Shared) -> Result<Self, Errno> {
+        let link = Link::new(tun);
         let what = What::Link;
         let token = Token {
             network: number,
@@ -130,8 +134,8 @@ impl Network {
             number,
             reach: Reach::default(),
             lease: None,
-            namespace: made.fd,
             link,
+            member: None,
             connections: HashMap::new(),
             by_ends: HashMap::new(),
             others: HashMap::new(),
@@ -148,8 +152,14 @@ impl Network {
         self.lease.is_none()
     }
 
-    pub(super) fn namespace(&self) -> BorrowedFd<'_> {
-        self.namespace.as_fd()
+    /// The other end of its interface.
+    pub(super) fn link(&self) -> &Rc<OwnedFd> {
+        self.link.tun()
+    }
+
+    /// Makes it that of a member of the network that [`Shared::hub`] is.
+    pub(super) fn belongs_to(&mut self, member: Joining) {
+        self.member = Some(member);
     }
 
     /// Belongs to whoever holds the other end of `lease` from now on.
@@ -261,6 +271,7 @@ impl Network {
                 let Some(flow) = self.take_connection(number) else {
                     return;
                 };
+                let ends = self.at_home(ends, shared);
                 let free = published::with_free_port(ends, |ends| self.by_ends.contains_key(&ends));
                 let (buffer, now) = (self.buffer(), shared.now);
                 let again = free.and_then(|ends| flow.retry(&mut self.link, ends, buffer, now));
@@ -336,7 +347,18 @@ impl Network {
         let mut room = std::mem::take(&mut shared.room);
         for _ in 0..BATCH {
             match self.link.read(&mut room) {
-                Ok(Some(bytes)) => self.packet(bytes, shared),
+                Ok(Some(bytes)) => match self.way(bytes, shared) {
+                    Way::Stack => self.packet(bytes, shared),
+                    Way::Member(link) => {
+                        let length = bytes.len();
+                        link::pass_on(&room, length, link);
+                    }
+                    // Only what a program asked for is worth an answer.
+                    Way::Unreachable(why) if packet::parse(bytes).is_some() => {
+                        packet::unreachable(&mut self.link, bytes, why);
+                    }
+                    Way::Unreachable(_) | Way::Dropped => (),
+                },
                 Ok(None) => break,
                 Err(_) => {
                     // The interface is gone, and would be ready for ever.
@@ -347,6 +369,41 @@ impl Network {
             }
         }
         shared.room = room;
+    }
+
+    /// Where a packet goes, which only members of a network have a choice of.
+    fn way<'s>(&self, bytes: &[u8], shared: &'s Shared) -> Way<'s> {
+        match (&shared.hub, &self.member) {
+            (Some(hub), Some(member)) => hub.way(member, bytes),
+            _ => Way::Stack,
+        }
+    }
+
+    /// What an address means here: the gateway of a member's own network is the machine as well.
+    fn target(&self, to: SocketAddr, shared: &Shared) -> Target {
+        let hub = shared.hub.as_ref();
+        match hub.is_some_and(|hub| hub.is_gateway(to.ip())) {
+            true => self
+                .reach
+                .target(SocketAddr::new(gateway(to.ip()), to.port())),
+            false => self.reach.target(to),
+        }
+    }
+
+    /// The answer to a question about a name of the member's networks.
+    fn named(&self, ends: Ends, question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
+        let (hub, member) = (shared.hub.as_ref()?, self.member.as_ref()?);
+        match self.target(ends.remote, shared) {
+            Target::Dns => hub.answer(member, question),
+            _ => None,
+        }
+    }
+
+    /// The name servers to ask.
+    fn servers(&self) -> Vec<SocketAddr> {
+        let own = self.member.iter().flat_map(|member| &member.servers);
+        let own: Vec<_> = own.map(|ip| SocketAddr::new(*ip, 53)).collect();
+        if own.is_empty() { servers() } else { own }
     }
 
     fn packet(&mut self, bytes: &[u8], shared: &Shared) {
@@ -370,6 +427,9 @@ impl Network {
             }
             Some(Packet::Udp { ends, payload }) => {
                 let kind = Kind::Udp;
+                if let Some(answer) = self.named(ends, payload, shared) {
+                    return packet::udp(&mut self.link, ends, &answer);
+                }
                 if let Some(flow) = self.datagrams(kind, ends, bytes, shared)
                     && let Some(flow) = self.others.get_mut(&flow)
                 {
@@ -386,9 +446,9 @@ impl Network {
     }
 
     fn open(&mut self, ends: Ends, syn: &[u8], shared: &Shared) {
-        let remotes = match self.reach.target(ends.remote) {
+        let remotes = match self.target(ends.remote, shared) {
             Target::Outside(remote) => vec![remote],
-            Target::Dns => servers(),
+            Target::Dns => self.servers(),
             Target::Gateway => machine(ends.remote).into_iter().collect(),
             Target::Closed => Vec::new(),
         };
@@ -426,6 +486,29 @@ impl Network {
         true
     }
 
+    /// The ends of what a client sends, with a member's own address in place of that which all
+    /// others have. A client that seems to be another member is none.
+    fn at_home(&self, ends: Ends, shared: &Shared) -> Ends {
+        let (Some(member), Some(hub)) = (&self.member, &shared.hub) else {
+            return ends;
+        };
+        let own = |ends: Ends| {
+            let mut own = member.addresses.iter();
+            own.find(|own| own.is_ipv6() == ends.guest.is_ipv6())
+        };
+        let mut ends = match own(ends) {
+            Some(_) => ends,
+            None => published::otherwise(ends).unwrap_or(ends),
+        };
+        if let Some(own) = own(ends) {
+            ends.guest.set_ip(*own);
+        }
+        if hub.is_inside(ends.remote.ip()) {
+            ends.remote.set_ip(gateway(ends.remote.ip()));
+        }
+        ends
+    }
+
     /// Takes over the clients that wait at a door.
     fn welcome(&mut self, number: u32, shared: &Shared) {
         for _ in 0..BATCH {
@@ -439,7 +522,7 @@ impl Network {
             if self.connections.len() >= MOST {
                 continue;
             }
-            let ends = published::seen_from(client, door.to.port);
+            let ends = self.at_home(published::seen_from(client, door.to.port), shared);
             let free = published::with_free_port(ends, |ends| self.by_ends.contains_key(&ends));
             let (buffer, now) = (self.buffer(), shared.now);
             let flow =
@@ -471,7 +554,7 @@ impl Network {
 
     fn add_client(&mut self, door: u32, client: SocketAddr, shared: &Shared) -> Option<u32> {
         let Door { to, socket } = self.doors.get(&door)?;
-        let ends = published::seen_from(client, to.port);
+        let ends = self.at_home(published::seen_from(client, to.port), shared);
         let taken = |ends| self.by_key.contains_key(&(Kind::Udp, ends));
         let ends = published::with_free_port(ends, taken)?;
         let socket = (door, Rc::clone(socket));
@@ -498,10 +581,10 @@ impl Network {
         if let Some(number) = self.by_key.get(&(kind, ends)) {
             return Some(*number);
         }
-        let remotes = match self.reach.target(ends.remote) {
+        let remotes = match self.target(ends.remote, shared) {
             Target::Outside(remote) => vec![remote],
             _ if kind == Kind::Echo => return None,
-            Target::Dns => servers(),
+            Target::Dns => self.servers(),
             Target::Gateway => machine(ends.remote).into_iter().collect(),
             Target::Closed => Vec::new(),
         };
@@ -537,7 +620,7 @@ impl Network {
     fn echo(&mut self, ends: Ends, packet: &[u8], message: (u16, &[u8]), shared: &Shared) {
         // An address without a port is what an echo request is for.
         let address = SocketAddr::new(ends.remote.ip(), 0);
-        if self.reach.target(address) == Target::Gateway {
+        if self.target(address, shared) == Target::Gateway {
             return packet::echo(&mut self.link, ends, message.0, message.1);
         }
         if let Some(flow) = self.datagrams(Kind::Echo, ends, packet, shared)
@@ -545,6 +628,14 @@ impl Network {
         {
             flow.ask(&mut self.link, packet, message, shared.now);
         }
+    }
+}
+
+/// The gateway of all namespaces, of the family of `like`.
+fn gateway(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => GATEWAY.into(),
+        IpAddr::V6(_) => GATEWAY6.into(),
     }
 }
 
