@@ -27,7 +27,7 @@ use report::Report;
 use crate::sandbox::child::Role;
 
 /// What the two programs are when they execute themselves again.
-pub const ROLES: &[Role] = &[crate::runner::MONITOR];
+pub const ROLES: &[Role] = &[crate::runner::MONITOR, crate::runner::NETWORK];
 
 /// Does the work and shows what went wrong, if something did.
 fn finish(

@@ -18,6 +18,7 @@ use super::control;
 use super::error::Error;
 use super::events;
 use super::name;
+use super::networks;
 use super::spec::{self, LogDriver, Request};
 use super::start;
 use super::state::{self, State};
@@ -345,6 +346,7 @@ impl Container {
         let name = pick_name(&self.store, Some(name))?;
         let old = std::mem::replace(&mut self.config.name, name);
         self.write_json("config.json", &self.config)?;
+        networks::rename(self.store.root(), &self.id, &self.config.name)?;
         self.tell("rename", &[("oldName", old)]);
         Ok(())
     }

@@ -1,17 +1,15 @@
 //! Why a container could not be made, run or removed.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::image::Reference;
 use crate::layer;
 use crate::sandbox;
-use crate::sandbox::network::Protocol;
+use crate::sandbox::network::{Protocol, RangeError, Subnet};
 use crate::store;
 use crate::transfer;
-
-use super::networks::{RangeError, Subnet};
 
 /// Why a container command did not work.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +138,42 @@ pub enum Error {
         name: String,
         /// Names of the containers.
         users: Vec<String>,
+    },
+    /// Somebody has the address.
+    #[error("address {address} is taken by {by}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        by: String,
+    },
+    /// The container has no network that could be added to.
+    #[error("container `{name}` uses the machine's network, another container's or none")]
+    NoOwnNetwork {
+        /// The container.
+        name: String,
+    },
+    /// The container is on the network already.
+    #[error("container `{name}` is connected to network `{network}` already")]
+    Connected {
+        /// The container.
+        name: String,
+        /// The network.
+        network: String,
+    },
+    /// The container is not on the network.
+    #[error("container `{name}` is not connected to network `{network}`")]
+    NotConnected {
+        /// The container.
+        name: String,
+        /// The network.
+        network: String,
+    },
+    /// All addresses of the network are taken.
+    #[error("network `{network}` has no free address")]
+    NoAddress {
+        /// The network.
+        network: String,
     },
     /// The network can't have these addresses.
     #[error("cannot give network `{name}` its addresses")]

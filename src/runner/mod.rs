@@ -65,8 +65,9 @@ pub use keys::DetachKeys;
 pub use logs::{Follow, Line, Lines, Reader};
 pub use monitor::MONITOR;
 pub use networks::{
-    Attachment, Lease, NetworkRequest, Range, RangeError, Subnet, UserNetwork, create_network,
-    find_network, leases_of_network, list_networks, remove_network, users_of_network,
+    Attachment, Lease, NETWORK, NetworkRequest, Range, UserNetwork, connect, create_network,
+    disconnect, find_network, lease_of, leases_of_network, list_networks, remove_network,
+    users_of_network,
 };
 pub use ports::Bound;
 pub use processes::Process;

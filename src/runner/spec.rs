@@ -35,6 +35,8 @@ pub enum Network {
     Host,
     /// A loopback interface of its own.
     None,
+    /// The networks of users that it is on, and what they lead to.
+    Named,
 }
 
 /// Where a container's output is kept.
@@ -260,6 +262,8 @@ pub(super) struct Ground {
     pub(super) resolv_conf: Vec<u8>,
     /// The caller's host name, for the host network.
     pub(super) hostname: String,
+    /// Its addresses on networks of users.
+    pub(super) leased: Vec<IpAddr>,
     /// The caller's terminal.
     pub(super) window: Option<WindowSize>,
 }
@@ -278,7 +282,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     let hostname = match (&request.hostname, request.network) {
         (Some(name), _) => name.clone(),
         (None, Network::Host) => ground.hostname,
-        (None, Network::Private | Network::None) => id[..12].to_owned(),
+        (None, Network::Private | Network::None | Network::Named) => id[..12].to_owned(),
     };
     let argv = command(request, image)?;
     let mut plan = Plan::new(rootfs, argv.iter().map(OsString::from).collect());
@@ -299,7 +303,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     plan.user = UserSpec(request.user.clone().unwrap_or_else(|| image.user.clone()));
     plan.network = match request.network {
         // The one descriptor that comes along.
-        Network::Private => sandbox::Network::Join(0),
+        Network::Private | Network::Named => sandbox::Network::Join(0),
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
@@ -313,7 +317,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     };
     let files = [
         ("/etc/hostname", format!("{hostname}\n").into_bytes()),
-        ("/etc/hosts", hosts(&hostname, request)),
+        ("/etc/hosts", hosts(&hostname, request, &ground.leased)),
         ("/etc/resolv.conf", resolv_conf(ground.resolv_conf, request)),
     ];
     for (path, content) in files.into_iter().filter(|(path, _)| !covered(path)) {
@@ -347,29 +351,46 @@ fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
 
 /// What a private network reaches besides the world; none for another network.
 pub(super) fn reach(request: &Request) -> Option<Reach> {
+    (request.network == Network::Private).then(|| asked_reach(request))
+}
+
+/// What a container is to reach besides the world.
+pub(super) fn asked_reach(request: &Request) -> Reach {
     let mut hosts = request.hosts.iter().map(|(_, address)| address);
     let host_loopback = hosts.any(|address| address == addresses::HOST_GATEWAY);
-    (request.network == Network::Private).then_some(Reach { host_loopback })
+    Reach { host_loopback }
 }
 
 /// The name servers the container asks.
 fn resolv_conf(callers: Vec<u8>, request: &Request) -> Vec<u8> {
-    if request.network != Network::Private && request.dns.is_empty() {
+    if matches!(request.network, Network::Host | Network::None) && request.dns.is_empty() {
         return callers;
     }
     let callers = String::from_utf8_lossy(&callers);
-    addresses::resolv_conf(&callers, &request.dns).into_bytes()
+    if request.network != Network::Named {
+        return addresses::resolv_conf(&callers, &request.dns).into_bytes();
+    }
+    // The network asks the others for what is nobody's on it. A name without a dot is one of
+    // its containers', so it is asked for as it stands first.
+    let mut text = addresses::resolv_conf(&callers, &[]);
+    if !text.contains("ndots:") {
+        text.push_str("options ndots:0\n");
+    }
+    text.into_bytes()
 }
 
-fn hosts(hostname: &str, request: &Request) -> Vec<u8> {
-    let own = match request.network {
-        Network::Private => addresses::GUEST,
-        Network::Host | Network::None => Ipv4Addr::new(127, 0, 1, 1),
+fn hosts(hostname: &str, request: &Request, leased: &[IpAddr]) -> Vec<u8> {
+    let mut own: Vec<IpAddr> = match request.network {
+        Network::Private => vec![addresses::GUEST.into()],
+        Network::Host | Network::None => vec![Ipv4Addr::new(127, 0, 1, 1).into()],
+        Network::Named => Vec::new(),
     };
-    let mut text = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{hostname}\n"
-    );
-    if request.network == Network::Private {
+    own.extend(leased);
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for own in own {
+        text.push_str(&format!("{own}\t{hostname}\n"));
+    }
+    if matches!(request.network, Network::Private | Network::Named) {
         let named = |name: &&&str| !request.hosts.iter().any(|(host, _)| host == **name);
         for name in HOST_NAMES.iter().filter(named) {
             text.push_str(&format!("{}\t{name}\n", addresses::GATEWAY));

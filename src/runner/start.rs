@@ -10,7 +10,7 @@ use crate::event::Sink;
 use crate::layer::{Stack, Tree, TreePath};
 use crate::sandbox::WindowSize;
 use crate::sandbox::network::Protocol;
-use crate::store::Store;
+use crate::store::{ContainerLock, Store};
 
 use super::attached::Session;
 use super::container::{self, Container};
@@ -18,8 +18,9 @@ use super::control::Link;
 use super::error::Error;
 use super::health;
 use super::monitor::{self, Job};
+use super::networks::{self, Lease, Plug, UserNetwork};
 use super::ports::{self, Bound};
-use super::spec::{self, Ground, LogDriver};
+use super::spec::{self, Ground, LogDriver, Network};
 use super::wire::Request;
 
 /// Who wants to be attached from the first byte on.
@@ -44,18 +45,37 @@ pub fn start(
     sink: &dyn Sink,
 ) -> Result<Option<Session>, Error> {
     let lock = container.claim()?;
+    let leases = networks::take_leases(store, container)?;
+    let started = start_with(store, container, (lock, leases), attach, window, sink);
+    if started.is_err() && !container.runs()? {
+        networks::release_leases(store.root(), &container.id);
+    }
+    started
+}
+
+/// The same with the container's lock and what it has on networks.
+fn start_with(
+    store: &Store,
+    container: &Container,
+    (lock, leases): (ContainerLock, Vec<(UserNetwork, Lease)>),
+    attach: Attach,
+    window: Option<WindowSize>,
+    sink: &dyn Sink,
+) -> Result<Option<Session>, Error> {
     let config = &container.config;
     let request = &config.request;
-    let ground = ground(store, container, window, sink)?;
+    let mut ground = ground(store, container, window, sink)?;
+    let leased = leases.iter().flat_map(|(_, lease)| &lease.addresses);
+    ground.leased = leased.copied().collect();
     let plan = spec::plan(&container.id, config, ground)?;
     let log = match request.log.driver {
         LogDriver::JsonFile => Some((request.log.max_size, request.log.max_files)),
         LogDriver::None => None,
     };
     let image = &config.image_config;
-    let (ports, sockets) = match spec::reach(request) {
-        Some(_) => ports(store, container)?,
-        None => (Vec::new(), Vec::new()),
+    let (ports, sockets) = match request.network {
+        Network::Private | Network::Named => ports(store, container)?,
+        Network::Host | Network::None => (Vec::new(), Vec::new()),
     };
     let job = Job {
         id: container.id.clone(),
@@ -72,6 +92,7 @@ pub fn start(
         restart: request.restart,
         check: health::check(image.healthcheck.as_ref(), &request.health, &image.shell),
         log,
+        plugs: plugs(request, &leases),
         ports,
     };
     let first = match attach {
@@ -92,6 +113,13 @@ pub fn start(
             input && request.interactive,
         )),
     })
+}
+
+/// How it is on its networks. The private one is the first, if it has that.
+fn plugs(request: &spec::Request, leases: &[(UserNetwork, Lease)]) -> Vec<Plug> {
+    let private = request.network == Network::Private;
+    let reach = spec::asked_reach(request);
+    networks::plugs(leases, private, reach, &request.dns)
 }
 
 /// Opens the ports it publishes.
@@ -144,6 +172,7 @@ fn ground(
         user_xattr: store.user_xattr(),
         remember_owners: store.remembers_owners(),
         resolv_conf: container::read_resolv_conf(),
+        leased: Vec::new(),
         hostname: uname.nodename().to_string_lossy().into_owned(),
         window: container
             .config

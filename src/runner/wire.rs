@@ -21,6 +21,7 @@ use crate::event::Stream;
 use crate::sandbox::WindowSize;
 
 use super::exec::ExecRequest;
+use super::networks::Plug;
 
 /// Most bytes of a stream in one packet.
 pub(super) const CHUNK: usize = 32 << 10;
@@ -54,6 +55,10 @@ pub(super) enum Request {
     /// A program more. The three standard streams come along, unless it is detached or has a
     /// terminal; the terminal's other end comes with the answer.
     Exec(Box<ExecRequest>),
+    /// To be on a network more.
+    Connect(Box<Plug>),
+    /// To leave the network of this name.
+    Disconnect(String),
     /// The root directory, as a descriptor that comes with the answer.
     Root,
 }

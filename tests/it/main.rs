@@ -13,6 +13,7 @@ mod caches;
 mod caching;
 mod cask_files;
 mod cask_life;
+mod cask_members;
 mod cask_networks;
 mod cask_stories;
 mod cask_streams;

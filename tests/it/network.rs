@@ -137,7 +137,7 @@ fn processes() -> usize {
 }
 
 /// Waits until the last process of this thread's network namespace is gone.
-fn no_process_is_left() {
+pub(super) fn no_process_is_left() {
     for _ in 0..3000 {
         if processes() == 0 {
             return;

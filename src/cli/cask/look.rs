@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::ports;
+use super::{endpoints, ports};
 use crate::cli::report::Report;
 use crate::cli::ui::table;
 use crate::cli::{Session, ui};
-use crate::runner::{
-    self, Bound, Container, Network, Process, State, Status, VolumeMount, VolumeSource,
-};
+use crate::runner::{self, Bound, Container, Process, State, Status, VolumeMount, VolumeSource};
 use crate::store::Store;
 
 /// Show the processes of a container
@@ -115,12 +113,13 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
     let state = container.state()?;
     let config = &container.config;
     let request = &config.request;
-    let network = network(request.network);
     let (policy, most) = request.restart.parts();
     let (path, args) = config
         .command
         .split_first()
         .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let mut settings = endpoints::settings(store, &container, &state)?;
+    settings.insert("Ports".to_owned(), open_ports(&container, &state));
     let mounts: Vec<Value> = config
         .mounts
         .iter()
@@ -139,7 +138,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": {
-            "NetworkMode": network,
+            "NetworkMode": endpoints::first(request),
             "PortBindings": bindings(&container),
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
             "AutoRemove": request.remove,
@@ -154,16 +153,8 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         },
         "Mounts": mounts,
         "Config": shown_config(&container)?,
-        "NetworkSettings": { "Ports": open_ports(&container, &state), "Networks": { network: {} } },
+        "NetworkSettings": settings,
     })))
-}
-
-fn network(network: Network) -> &'static str {
-    match network {
-        Network::Private => "private",
-        Network::Host => "host",
-        Network::None => "none",
-    }
 }
 
 fn shown_state(state: &State) -> Value {

@@ -1,6 +1,8 @@
 //! The command line of `cask`.
 
+mod connect;
 mod each;
+mod endpoints;
 mod events;
 mod exec;
 mod files;

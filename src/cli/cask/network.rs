@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::connect::{Connect, Disconnect};
 use super::each::each;
 use crate::cli::args;
 use crate::cli::report::{Report, wrong_format};
@@ -13,7 +14,8 @@ use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::template::Template;
 use crate::cli::{Session, ui};
 use crate::image::Digest;
-use crate::runner::{self, Lease, NetworkRequest, Subnet, UserNetwork};
+use crate::runner::{self, Lease, NetworkRequest, UserNetwork};
+use crate::sandbox::network::Subnet;
 use crate::store::Store;
 
 const NETWORKS: Listing = Listing {
@@ -35,6 +37,8 @@ pub(super) enum NetworkVerb {
     #[command(visible_alias = "remove")]
     Rm(Rm),
     Prune(Prune),
+    Connect(Connect),
+    Disconnect(Disconnect),
 }
 
 impl NetworkVerb {
@@ -47,6 +51,8 @@ impl NetworkVerb {
             Self::Inspect(verb) => verb.run(&store),
             Self::Rm(verb) => verb.run(&store),
             Self::Prune(verb) => verb.run(&store),
+            Self::Connect(verb) => verb.run(&store),
+            Self::Disconnect(verb) => verb.run(&store),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::connect::NetworkOptions;
 use super::mounts;
 use super::ports;
 use crate::cli::args::{self, IsolationArgs, Registry};
@@ -84,16 +85,8 @@ pub(super) struct NewContainer {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
 
-    /// Network: `private` reaches the world through the machine's, `host` is the machine's,
-    /// `none` is loopback only, `default` is private where /dev/net/tun can be opened
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "NETWORK",
-        default_value = "host",
-        value_parser = args::network
-    )]
-    network: args::Network,
+    #[command(flatten)]
+    network: NetworkOptions,
 
     /// Name and address for `/etc/hosts`; `host-gateway` as the address is the machine, with what
     /// listens on its loopback addresses
@@ -331,15 +324,11 @@ impl NewContainer {
         rung.announce(&shown);
         // A port leads into a network of the container's own.
         let publishes = request.publish_all || !request.publish.is_empty();
-        let (network, note) = self.network.settle(publishes)?;
-        request.network = match network {
-            args::Network::Default | args::Network::Private => runner::Network::Private,
-            args::Network::Host => runner::Network::Host,
-            args::Network::None => runner::Network::None,
-        };
-        if let Some(text) = &note {
+        let settled = self.network.settle(&store, publishes)?;
+        if let Some(text) = &settled.note {
             shown.emit(Event::Warning { text });
         }
+        (request.network, request.networks) = (settled.network, settled.networks);
         request.mounts.extend(self.borrowed(&store)?);
         let pull = pull.map(|options| Options {
             network: Network::new(options),
@@ -358,7 +347,11 @@ impl NewContainer {
         if let Some(path) = &self.cidfile {
             files::write(path, container.id.as_bytes())?;
         }
-        if publishes && request.network != runner::Network::Private {
+        let own = matches!(
+            request.network,
+            runner::Network::Private | runner::Network::Named
+        );
+        if publishes && !own {
             ui::note("warning: ports are published on a private network only");
         }
         Ok((store, container))

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{look, ports};
+use super::{endpoints, look, ports};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, clean, human};
 use crate::cli::{Session, glob};
 use crate::runner::{self, Container, Network, State, Status, VolumeSource, Wellness};
+use crate::store::Store;
 
 const CONTAINERS: Listing = Listing {
     columns: &[
@@ -116,6 +117,18 @@ impl Filter {
         })
     }
 
+    /// A network may be named by its id, and `bridge` is docker's name for `private`.
+    fn settle(&mut self, store: &Store) {
+        if let Self::Network(text) = self {
+            match runner::find_network(store, text) {
+                Ok(network) => *text = network.name,
+                Err(_) if text == "bridge" => "private".clone_into(text),
+                // Containers may still be meant to be on one that is gone.
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Whether it asks for containers that do not run.
     fn wants_all(&self) -> bool {
         matches!(self, Self::Status(_) | Self::Exited(_))
@@ -163,23 +176,18 @@ impl Filter {
                 let health = state.health.as_ref();
                 text == health.map_or("none", |health| health.status.word())
             }
-            Self::Network(text) => text == network(config.request.network),
+            Self::Network(text) => endpoints::names(&config.request).contains(&text.as_str()),
         }
-    }
-}
-
-fn network(network: Network) -> &'static str {
-    match network {
-        Network::Private => "private",
-        Network::Host => "host",
-        Network::None => "none",
     }
 }
 
 impl Ps {
     /// Lists them.
-    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+    pub(super) fn run(mut self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
+        for filter in &mut self.filters {
+            filter.settle(&store);
+        }
         let mut all = runner::list(&store)?;
         let last = if self.latest { Some(1) } else { self.last };
         let last = last.and_then(|last| usize::try_from(last).ok());
@@ -236,7 +244,7 @@ impl Ps {
             "Labels": labels(container),
             "Mounts": mounts(container),
             "LocalVolumes": volumes(container).to_string(),
-            "Networks": network(config.request.network),
+            "Networks": endpoints::names(&config.request).join(","),
         })
     }
 

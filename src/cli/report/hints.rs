@@ -279,6 +279,9 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::NoNetwork { nearest: names, .. } => Some(
             nearest(names).unwrap_or_else(|| "`cask network ls` lists what is there".to_owned()),
         ),
+        runner::Error::AddressTaken { .. } => {
+            Some("without `--ip` and `--ip6` a free one is found".to_owned())
+        }
         runner::Error::NetworkOverlap { .. } => {
             Some("without `--subnet` a free one is found".to_owned())
         }

@@ -17,6 +17,7 @@
 //! frees the lock; the next command finds `state.json` saying otherwise and corrects it.
 
 mod client;
+mod network;
 mod requests;
 mod run;
 mod serve;
@@ -40,6 +41,7 @@ use crate::store::ContainerLock;
 
 use super::error::Error;
 use super::health::Check;
+use super::networks::Plug;
 use super::ports::Bound;
 use super::restart::Restart;
 use super::wire::{self, Packet, Request};
@@ -82,6 +84,8 @@ pub(super) struct Job {
     pub(super) check: Option<Check>,
     /// Size and number of log files; `None` keeps no log.
     pub(super) log: Option<(u64, u64)>,
+    /// Networks of users that it is on.
+    pub(super) plugs: Vec<Plug>,
     /// What is published; their sockets come with the job.
     pub(super) ports: Vec<Bound>,
 }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use super::super::container;
 use super::super::exec::ExecRequest;
+use super::super::networks::Plug;
 use super::super::processes;
 use super::super::state::Status;
 use super::super::wire::{Answer, Packet, Refusal, Request};
@@ -98,6 +99,8 @@ impl Monitor {
                 }
                 Answer::Done
             }
+            Request::Connect(plug) => self.connect(*plug),
+            Request::Disconnect(network) => self.disconnect(&network),
             Request::Exec(request) => return self.exec(number, &request, fds),
             Request::Root => return self.root(number),
         };
@@ -182,6 +185,32 @@ impl Monitor {
     /// Our own init is spared: it must stay able to hear that its monitor is gone.
     fn init(&self) -> Option<i32> {
         self.state.pid.filter(|_| self.job.plan.init)
+    }
+
+    fn connect(&mut self, mut plug: Plug) -> Answer {
+        let Some(network) = self.run.as_mut().and_then(|run| run.network.as_mut()) else {
+            return Answer::Refused(Refusal::NotRunning);
+        };
+        network.settle(&mut plug);
+        match network.connect(&self.job, &plug) {
+            Ok(()) => {
+                self.job.plugs = network.plugs();
+                Answer::Done
+            }
+            Err(error) => Answer::Refused(not_started(&error.into())),
+        }
+    }
+
+    fn disconnect(&mut self, name: &str) -> Answer {
+        let Some(network) = self.run.as_mut().and_then(|run| run.network.as_mut()) else {
+            return Answer::Refused(Refusal::NotRunning);
+        };
+        let left = network.disconnect(name);
+        self.job.plugs = network.plugs();
+        match left {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Refused(not_started(&error.into())),
+        }
     }
 
     fn exec(&mut self, number: u64, request: &ExecRequest, fds: Vec<OwnedFd>) {

@@ -11,12 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::event::Stream;
-use crate::sandbox::network::{Lease, PrivateNetwork, Reach};
 use crate::sandbox::{self, Child, Input, Output, Stdio, WindowSize, tty};
 
 use super::super::health::nonblocking;
 use super::super::wire::CHUNK;
 use super::Job;
+use super::network::Network;
 
 /// Bytes of input that wait for the program.
 const INPUT: usize = 64 << 10;
@@ -32,25 +32,7 @@ pub(super) struct Run {
     input_ends: bool,
     tty: bool,
     /// Ends with the program.
-    _network: Option<Network>,
-}
-
-/// The network that a container has to itself.
-#[derive(Debug)]
-struct Network {
-    lease: Lease,
-    _from: PrivateNetwork,
-}
-
-impl Network {
-    fn new(reach: Reach, job: &Job, ports: &[OwnedFd]) -> Result<Self, sandbox::Error> {
-        let from = PrivateNetwork::default();
-        let lease = from.lease(reach)?;
-        for (bound, socket) in job.ports.iter().zip(ports) {
-            lease.publish(bound.inner, socket.as_fd())?;
-        }
-        Ok(Self { lease, _from: from })
-    }
+    pub(super) network: Option<Network>,
 }
 
 impl Run {
@@ -71,9 +53,8 @@ impl Run {
                 fds: Vec::new(),
             },
         };
-        let network = job.reach.map(|reach| Network::new(reach, job, ports));
-        let network = network.transpose()?;
-        let namespace = network.iter().map(|network| network.lease.namespace());
+        let network = Network::new(job, ports)?;
+        let namespace = network.iter().map(Network::namespace);
         let fds = namespace.map(|fd| fd.try_clone_to_owned());
         let fds = fds.collect::<Result<_, _>>();
         let stdio = Stdio {
@@ -93,7 +74,7 @@ impl Run {
         let [stdout, stderr, input] = ends().map_err(failed("take the program's streams"))?;
         Ok(Self {
             child,
-            _network: network,
+            network,
             began: Instant::now(),
             outputs: [stdout, stderr],
             input: input.filter(|_| job.interactive),
@@ -200,7 +181,7 @@ impl Run {
     }
 }
 
-fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> sandbox::Error {
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> sandbox::Error {
     move |source| sandbox::Error::Parent { doing, source }
 }
 

@@ -18,10 +18,12 @@ use super::super::error::Error;
 use super::super::events;
 use super::super::health::{self, Checker};
 use super::super::logs::Writer;
+use super::super::networks;
 use super::super::restart::Backoff;
 use super::super::state::{self, State, Status};
 use super::super::wire::{Answer, Packet, Refusal};
 use super::client::{Client, Part};
+use super::network::Network;
 use super::run::Run;
 use super::{CLIENT_FD, JOB_FD, Job, LOCK_FD, PORTS_FD, SOCKET, read_job};
 
@@ -106,6 +108,8 @@ enum Tag {
     Input,
     Exec,
     Check,
+    /// A network of a user's, by its place among the run's.
+    Network(usize),
 }
 
 impl Monitor {
@@ -268,9 +272,15 @@ impl Monitor {
                 Tag::Ended => self.ended(),
                 Tag::Exec => self.reap_execs(),
                 Tag::Check => {}
+                Tag::Network(place) => {
+                    if let Some(network) = self.network() {
+                        network.lost(place);
+                    }
+                }
             }
         }
         self.check();
+        self.come_back();
         if self.restart_at.is_some_and(|at| at <= Instant::now()) {
             self.state.restarts += 1;
             self.begin();
@@ -285,7 +295,10 @@ impl Monitor {
             .as_ref()
             .filter(|_| self.run.is_some() && !paused);
         let check = check.and_then(Checker::deadline);
-        [check, self.restart_at].into_iter().flatten().min()
+        let networks = self.run.iter().filter_map(|run| run.network.as_ref());
+        let networks = networks.filter_map(Network::deadline);
+        let others = [check, self.restart_at].into_iter().flatten();
+        networks.chain(others).min()
     }
 
     fn wait(&self, timeout: Option<&Timespec>) -> Vec<(Tag, PollFlags)> {
@@ -326,6 +339,10 @@ impl Monitor {
         for exec in &self.execs {
             add(Tag::Exec, exec.child.pidfd(), PollFlags::IN);
         }
+        let networks = self.run.iter().filter_map(|run| run.network.as_ref());
+        for (place, fd) in networks.flat_map(Network::fds) {
+            add(Tag::Network(place), fd, PollFlags::IN);
+        }
         for fd in self.checker.iter().flat_map(Checker::fds) {
             add(Tag::Check, fd, PollFlags::IN);
         }
@@ -337,6 +354,17 @@ impl Monitor {
         let ready = fds.iter().map(PollFd::revents);
         let both = tags.into_iter().zip(ready);
         both.filter(|(_, flags)| !flags.is_empty()).collect()
+    }
+
+    fn network(&mut self) -> Option<&mut Network> {
+        self.run.as_mut().and_then(|run| run.network.as_mut())
+    }
+
+    /// Comes back to networks whose process has ended.
+    fn come_back(&mut self) {
+        if let Some(network) = self.run.as_mut().and_then(|run| run.network.as_mut()) {
+            network.come_back(&self.job);
+        }
     }
 
     /// The machine goes down, or somebody is done with us: the program shall hear of it.
@@ -448,6 +476,7 @@ impl Monitor {
         self.state.monitor = None;
         // Before anybody hears of the end: they are free for the next start.
         self.ports.clear();
+        networks::release_leases(&self.job.root, &self.job.id);
         if self.state.stopped {
             self.tell("stop", &[]);
         }

@@ -7,11 +7,25 @@
 //! networks/.lock   locked (flock) while networks or leases change
 //! ```
 //!
+//! ```text
+//!  container ── eth0 ⇄ tun ┐
+//!  container ── eth0 ⇄ tun ┴ process of the network (`process`): packets between members, names,
+//!                             and the user-space stack for all that leaves the network
+//! ```
+//!
+//! A container's monitor makes the interface and holds it as well (`member`), so a process that
+//! is killed is replaced by the monitors that are left, and connections between members go on.
+//! There is no bridge of the kernel's: containers of an ordinary user live in user namespaces
+//! that have no rights over each other, so no cable could lead from one to the other.
+//!
 //! A network is made whole and renamed into place, and goes the same way. It is in use while a
 //! container that is up has a lease on it, as with docker.
 
+mod connect;
 mod lease;
-mod subnet;
+mod member;
+mod names;
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,15 +35,18 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::network::addresses;
+use crate::sandbox::network::{RangeError, Reach, Subnet, addresses, routed};
 use crate::store::Store;
 
-use super::container::{self, now};
+use super::container::{self, Container, now};
 use super::error::Error;
 use super::name;
 
+pub use connect::{connect, disconnect};
 pub use lease::Lease;
-pub use subnet::{RangeError, Subnet};
+pub(super) use member::{Member, Plug};
+pub use process::NETWORK;
+pub(super) use process::Place;
 
 /// Names of networks that are always there, and words of `--network` that are no names.
 const RESERVED: &[&str] = &["private", "bridge", "default", "host", "none", "container"];
@@ -137,11 +154,10 @@ pub fn create_network(store: &Store, request: NetworkRequest) -> Result<UserNetw
         name: name.clone(),
         source,
     };
-    let ranges =
-        ranges(&request, &id, &others, &subnet::routed(&routes)).map_err(|why| match why {
-            Unfit::Range(source) => refused(source),
-            Unfit::Overlap { subnet, other } => Error::NetworkOverlap { subnet, other },
-        })?;
+    let ranges = ranges(&request, &id, &others, &routed(&routes)).map_err(|why| match why {
+        Unfit::Range(source) => refused(source),
+        Unfit::Overlap { subnet, other } => Error::NetworkOverlap { subnet, other },
+    })?;
     let network = UserNetwork {
         name: request.name,
         id,
@@ -282,15 +298,21 @@ fn load(root: &Path, name: &str) -> Result<Option<UserNetwork>, Error> {
 
 /// Lists all networks that users defined by name.
 pub fn list_networks(store: &Store) -> Result<Vec<UserNetwork>, Error> {
-    let path = store.root().join("networks");
+    let names = names_of_networks(store.root())?;
+    let networks = names.iter().map(|name| load(store.root(), name));
+    networks.filter_map(Result::transpose).collect()
+}
+
+fn names_of_networks(root: &Path) -> Result<Vec<String>, Error> {
+    let path = root.join("networks");
     let mut names = Vec::new();
     for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
         let entry = entry.map_err(io_error("list", &path))?;
         names.extend(entry.file_name().into_string());
     }
+    names.retain(|name| name::is_valid(name));
     names.sort();
-    let networks = names.iter().map(|name| load(store.root(), name));
-    networks.filter_map(Result::transpose).collect()
+    Ok(names)
 }
 
 /// Finds a network by its name, its id or the beginning of its id.
@@ -335,6 +357,65 @@ pub fn remove_network(store: &Store, name: &str) -> Result<(), Error> {
 /// What the containers that are up have on a network.
 pub fn leases_of_network(store: &Store, name: &str) -> Result<Vec<Lease>, Error> {
     lease::of_network(store, name)
+}
+
+/// Gives a container, whose lock is held, its addresses on its networks.
+pub(super) fn take_leases(
+    store: &Store,
+    container: &Container,
+) -> Result<Vec<(UserNetwork, Lease)>, Error> {
+    let wanted = &container.config.request.networks;
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let guard = Guard::take(store.root())?;
+    let take = |wanted: &Attachment| {
+        let network = find_network(store, &wanted.network)?;
+        let lease = lease::take(store, &guard, container, &network, wanted)?;
+        Ok((network, lease))
+    };
+    let taken: Result<Vec<_>, Error> = wanted.iter().map(take).collect();
+    if taken.is_err() {
+        release_leases(store.root(), &container.id);
+    }
+    taken
+}
+
+/// Gives up all that a container has.
+pub(super) fn release_leases(root: &Path, container: &str) {
+    // What can't be removed counts for nothing once the container is over.
+    for network in names_of_networks(root).unwrap_or_default() {
+        let _ = lease::release(root, &network, container);
+    }
+}
+
+/// Lets a container be found by another name.
+pub(super) fn rename(root: &Path, container: &str, name: &str) -> Result<(), Error> {
+    for network in names_of_networks(root)? {
+        lease::rename(root, &network, container, name)?;
+    }
+    Ok(())
+}
+
+/// What a container has on a network while it is up.
+pub fn lease_of(store: &Store, network: &str, container: &str) -> Result<Option<Lease>, Error> {
+    lease::find(store.root(), network, container)
+}
+
+/// Decides how a container is on its networks; `private` says that it has a private one as well.
+pub(super) fn plugs(
+    taken: &[(UserNetwork, Lease)],
+    private: bool,
+    reach: Reach,
+    servers: &[IpAddr],
+) -> Vec<Plug> {
+    let mut plugs: Vec<Plug> = Vec::new();
+    for (network, lease) in taken {
+        let mut plug = Plug::new(network, lease, reach, servers);
+        plug.settle(&plugs.iter().collect::<Vec<_>>(), private);
+        plugs.push(plug);
+    }
+    plugs
 }
 
 /// Returns the names of the containers that are connected to a network, running or not.
