@@ -186,9 +186,10 @@ impl<'a> Placer<'a> {
     }
 
     /// Puts an entry of an archive: it replaces whatever has its name, only directories merge.
+    /// Directories that the archive only implies are root's.
     pub(super) fn put_over(&mut self, path: TreePath, mut node: Node) -> Result<(), StepError> {
         if let Some(parent) = path.parent() {
-            self.make_dirs(&parent)?;
+            self.imply_dirs(&parent)?;
         }
         self.rules.own(&mut node);
         if !node.kind.is_dir() {
@@ -198,10 +199,10 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Gives a placed file a second name.
+    /// Gives a placed file of an archive a second name.
     pub(super) fn link(&mut self, path: TreePath, first: &TreePath) -> Result<(), StepError> {
         if let Some(parent) = path.parent() {
-            self.make_dirs(&parent)?;
+            self.imply_dirs(&parent)?;
         }
         self.forget_below(&path);
         let first = match self.changes.entries.get(first) {
@@ -240,6 +241,26 @@ impl<'a> Placer<'a> {
 
     /// Makes the directory and its parents where they are missing, and repeats those that exist.
     pub(super) fn make_dirs(&mut self, dir: &TreePath) -> Result<(), StepError> {
+        self.make_dirs_by(dir, Rules::created_dir)
+    }
+
+    /// As [`Placer::make_dirs`], but `--chown` and `--chmod` do not reach what is made.
+    fn imply_dirs(&mut self, dir: &TreePath) -> Result<(), StepError> {
+        self.make_dirs_by(dir, |rules| {
+            let created = rules.created;
+            let plain = Rules {
+                created,
+                ..Rules::default()
+            };
+            plain.created_dir()
+        })
+    }
+
+    fn make_dirs_by(
+        &mut self,
+        dir: &TreePath,
+        created: impl Fn(&Rules) -> Node,
+    ) -> Result<(), StepError> {
         let mut path = TreePath::ROOT;
         for part in dir.parts() {
             path = path.child(part);
@@ -249,7 +270,7 @@ impl<'a> Placer<'a> {
             let node = match self.below.node(&path)? {
                 Some(node) if node.kind.is_dir() => node,
                 Some(_) => return Err(StepError::NotADirectory { path }),
-                None => self.rules.created_dir(),
+                None => created(&self.rules),
             };
             self.changes
                 .entries
@@ -439,6 +460,23 @@ mod tests {
         assert!(
             listed.contains(&"/real/f 600 1000:1000".to_owned()),
             "{listed:?}"
+        );
+    }
+
+    #[test]
+    fn directories_that_an_archive_implies_are_roots() {
+        let below = Stack::new(Vec::new(), Marks::Trusted);
+        let rules = Rules {
+            owner: Some((3, 4)),
+            chmod: Chmod::parse("700"),
+            ..Rules::default()
+        };
+        let mut placer = Placer::new(&below, rules);
+        placer.put_over(path("/d/f"), file(0o640)).unwrap();
+        placer.link(path("/e/f"), &path("/d/f")).unwrap();
+        assert_eq!(
+            listing(&placer.finish().unwrap())[..3],
+            ["/d 755 0:0", "/d/f 640 3:4", "/e 755 0:0"]
         );
     }
 
