@@ -545,9 +545,6 @@ pub enum ValueError {
     /// It is no time.
     #[error("expected seconds since 1970 as a number")]
     Epoch,
-    /// It is a directory where an image must be.
-    #[error("expected an image, and this context is files: copy them with `--from`")]
-    FilesAsBase,
     /// It is no checksum.
     #[error("invalid checksum digest format: expected `sha256:` and 64 lower-case hex digits")]
     Checksum,

@@ -14,14 +14,14 @@ use crate::image::{Config, Platform};
 
 use super::check::Linter;
 use super::commit::DEFAULT_PATH;
-use super::error::{Error, StepError, ValueError};
+use super::error::{Error, StepError};
 use super::froms::FromLine;
 use super::instruct::StageState;
 use super::meant::meant;
 use super::named::{self, NamedSource};
 use super::request::Request;
 use super::scope::{BuildArgs, Env, Scope};
-use super::step::{Base, ImageNeed, Plan, StagePlan};
+use super::step::{Base, ImageNeed, Plan, StagePlan, Step};
 
 /// Fetches the config of an image a stage needs; called once an image. `None` where a check does
 /// without the image.
@@ -241,6 +241,9 @@ impl Evaluator<'_, '_> {
             .find_base(index, &base_name, &platform, stage.from.base.span)
             .map_err(|error| self.at(&stage.origin.original, span, error))?;
         let (mut state, triggers) = self.begin(&base)?;
+        if let Base::Files(context) = base {
+            state.steps.push(Step::all_files(context, &base_name, span));
+        }
         self.lint.enter(&stage.origin, Some(index));
         self.lint.reach(index, !state.config.shell.is_empty());
         self.check_platform(&base, &base_name, &platform);
@@ -311,9 +314,7 @@ impl Evaluator<'_, '_> {
         match self.named(index, name, platform, span)? {
             Some(Named::Image(image)) => return Ok(Base::Image(image)),
             Some(Named::Nothing) => return Ok(Base::Scratch),
-            Some(Named::Files(_)) => {
-                return Err(StepError::Value(name.to_owned(), ValueError::FilesAsBase));
-            }
+            Some(Named::Files(context)) => return Ok(Base::Files(context)),
             None => {}
         }
         if let Some(stage) = self.earlier_stage(index, name) {
@@ -424,7 +425,7 @@ impl Evaluator<'_, '_> {
     fn begin(&mut self, base: &Base) -> Result<(StageState, Vec<String>), Error> {
         let mut state = StageState::default();
         match base {
-            Base::Scratch => state.config.working_dir = "/".to_owned(),
+            Base::Scratch | Base::Files(_) => state.config.working_dir = "/".to_owned(),
             Base::Image(image) => match &self.configs[*image] {
                 Some(config) => {
                     state.config = config.config.clone();

@@ -169,7 +169,7 @@ pub(super) fn run(
 
 fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>) -> Built {
     match &stage.base {
-        Base::Scratch => Built::scratch(),
+        Base::Scratch | Base::Files(_) => Built::scratch(),
         Base::Image(image) => world.images[*image].built(),
         Base::Stage(base) => Built::clone(&done[base]),
     }

@@ -61,6 +61,8 @@ pub(super) enum Base {
     Image(usize),
     /// Another stage, as an index into the plan.
     Stage(usize),
+    /// The files of a named context, which the first step brings.
+    Files(usize),
 }
 
 /// One instruction, evaluated.
@@ -77,6 +79,33 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// What a stage begins with whose FROM, at `span`, names a context of files: all of them.
+    pub(super) fn all_files(context: usize, name: &str, span: Span) -> Self {
+        let copy = CopyStep {
+            add: false,
+            from: CopyFrom::Named(context),
+            sources: vec![CopySource::Path("/".to_owned())],
+            to: Destination {
+                path: TreePath::ROOT,
+                is_dir: true,
+            },
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            excluded: Ignore::default(),
+            unpack: Unpack::Never,
+        };
+        let text = format!("FROM {name}");
+        Self {
+            span,
+            shown: Some((StepId(0), text.clone())),
+            created_by: text,
+            action: Action::Copy(copy),
+        }
+    }
+
     /// Replaces indices of stages in the file by their places in the plan.
     pub(super) fn renumber_stages(&mut self, place: &BTreeMap<usize, usize>) {
         match &mut self.action {

@@ -85,6 +85,28 @@ fn a_named_directory_obeys_its_own_ignore_file_and_no_other() {
 }
 
 #[test]
+fn a_stage_starts_from_the_files_of_a_named_directory() {
+    let t = TestEnv::new()
+        .file("Dockerfile", "FROM files\nCOPY own /own\nENV A=b\n")
+        .file("own", "own")
+        .file("named/deep/f", "named")
+        .file("named/out", "left out")
+        .file("named/.dockerignore", "out\n");
+    let options = ["--build-context", "files=named"];
+    let out = out(&t, &options);
+    assert_eq!([out("deep/f"), out("own")], ["named", "own"]);
+    assert!(!t.beside("out/out").exists());
+    t.build_with(&[&options[..], &["-t", "made"]].concat()).ok();
+    let config = t.cooper(&["inspect", "made"]).ok().stdout();
+    for want in ["\"A=b\"", "PATH=/usr/local/sbin", "\"WorkingDir\": \"/\""] {
+        assert!(config.contains(want), "{want} is not in {config}");
+    }
+    // The files count for the cache.
+    t.write("named/deep/f", "changed");
+    assert_eq!(self::out(&t, &options)("deep/f"), "changed");
+}
+
+#[test]
 fn a_missing_file_of_a_named_directory_names_the_context() {
     let t = TestEnv::new()
         .dockerfile("FROM scratch\nCOPY --from=files nothing /\n")
