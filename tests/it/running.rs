@@ -141,6 +141,17 @@ fn heredocs_run_by_the_shell_or_as_a_program() {
 }
 
 #[test]
+fn a_program_of_a_heredoc_is_started_by_the_stages_shell() {
+    let t = env(concat!(
+        "FROM busybox\nSHELL [\"/bin/sh\", \"-c\", \"echo before; exec $0\"]\n",
+        "RUN <<EOF\n#!/bin/sh\necho \"program $0\"\nEOF\n",
+    ));
+    let err = t.build().ok().stderr();
+    assert!(err.contains("before"), "{err}");
+    assert!(err.contains("program /dev/pipes/EOF"), "{err}");
+}
+
+#[test]
 fn network_none_has_only_loopback() {
     let t = env("FROM busybox\nRUN --network=none ls /sys/class/net | tr '\\n' ' '\n");
     let err = t.build().ok().stderr();

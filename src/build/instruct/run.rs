@@ -72,21 +72,14 @@ impl Evaluator<'_, '_> {
             Form::Exec(argv) => (argv.to_vec(), None),
             Form::File { name, body } => {
                 let path = format!("/dev/pipes/{name}");
-                (
-                    vec![path.clone()],
-                    Some(Script {
-                        path,
-                        text: body.as_bytes().to_vec(),
-                    }),
-                )
+                // The shell starts it, so that one which prepares an environment does so here, too.
+                let argv = with_shell(&state.config, &path);
+                let text = body.as_bytes().to_vec();
+                (argv, Some(Script { path, text }))
             }
         };
         let args = state.scope.arg_texts();
-        let command = match &script {
-            // Named as if the shell ran it, which is what docker writes.
-            Some(script) => with_shell(&state.config, &script.path).join(" "),
-            None => argv.join(" "),
-        };
+        let command = argv.join(" ");
         let created_by = if args.is_empty() {
             format!("RUN {command} # buildkit")
         } else {
