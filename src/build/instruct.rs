@@ -21,6 +21,9 @@ mod copy;
 mod mount;
 mod run;
 
+/// What a step's name shows of a secret.
+const MASK: &str = "****";
+
 /// A stage while its instructions are evaluated.
 #[derive(Default)]
 pub(super) struct StageState {
@@ -146,19 +149,34 @@ impl Evaluator<'_, '_> {
         }
     }
 
-    /// The name of a step as it is shown: of those that look at files with variables expanded.
+    /// The name of a step as it is shown: variables expanded, except those of a secret; RUN
+    /// keeps its quotes and what the builder does not know, and shows how its script begins.
     fn shown(&self, state: &StageState, instruction: &Instruction) -> String {
         let original = &instruction.origin.original;
-        let looks = matches!(
-            &instruction.kind,
-            Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_)
-        );
         let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
         let escape = self.dockerfile.directives.escape;
-        match Expander::new(escape, &look_up).word(original) {
-            Ok(text) if looks => text,
-            _ => original.clone(),
+        let expanded = match &instruction.kind {
+            Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_) => {
+                Expander::new(escape, &look_up).word(original)
+            }
+            Kind::Run(run) => {
+                let mounts = run.mounts.iter().map(|spec| self.resolve(state, spec));
+                let secret: Vec<String> = mounts.filter_map(|mount| mount.ok()?.env).collect();
+                let masked = |name: &str| match secret.iter().any(|known| known == name) {
+                    true => Some(MASK.to_owned()),
+                    false => look_up(name),
+                };
+                let summary = run.summary().map(|line| format!(" ({line})"));
+                let text = format!("{original}{}", summary.unwrap_or_default());
+                Expander::new(escape, &masked).shown(&text)
+            }
+            _ => return original.clone(),
+        };
+        let mut text = expanded.unwrap_or_else(|_| original.clone());
+        if let Some(word) = text.split_whitespace().next().map(str::len) {
+            text[..word].make_ascii_uppercase();
         }
+        text
     }
 
     fn expand(&self, state: &StageState, word: &Word) -> Result<String, StepError> {

@@ -59,6 +59,21 @@ impl<'v> Expander<'v> {
             rest: text,
             escape: self.escape,
             quotes: true,
+            shows: false,
+            depth: 0,
+            out: self,
+        };
+        lexer.run(None, false, &mut Words::default())
+    }
+
+    /// Fills in a text that a shell will read, to be shown: quotes stay, and so do variables
+    /// without a value, which may be the shell's own.
+    pub fn shown(&mut self, text: &str) -> Result<String, ExpandError> {
+        let mut lexer = Lexer {
+            rest: text,
+            escape: self.escape,
+            quotes: true,
+            shows: true,
             depth: 0,
             out: self,
         };
@@ -72,6 +87,7 @@ impl<'v> Expander<'v> {
             rest: text,
             escape: self.escape,
             quotes: true,
+            shows: false,
             depth: 0,
             out: self,
         };
@@ -85,6 +101,7 @@ impl<'v> Expander<'v> {
             rest: body,
             escape: '\\',
             quotes: false,
+            shows: false,
             depth: 0,
             out: self,
         };
@@ -147,6 +164,8 @@ struct Lexer<'t, 'e, 'v> {
     escape: char,
     /// Whether quotes mean something.
     quotes: bool,
+    /// Whether quotes and variables without a value stay in the result.
+    shows: bool,
     depth: usize,
     out: &'e mut Expander<'v>,
 }
@@ -226,12 +245,15 @@ impl Lexer<'_, '_, '_> {
             });
         };
         self.rest = rest;
-        Ok(text.to_owned())
+        Ok(match self.shows {
+            true => format!("'{text}'"),
+            false => text.to_owned(),
+        })
     }
 
     fn double_quote(&mut self, raw: bool) -> Result<String, ExpandError> {
         let mut text = String::new();
-        self.next();
+        text.extend(self.next().filter(|_| self.shows));
         while let Some(c) = self.peek() {
             if c == '$' {
                 text.push_str(&self.dollar()?);
@@ -239,6 +261,7 @@ impl Lexer<'_, '_, '_> {
             }
             self.next();
             if c == '"' {
+                text.extend(self.shows.then_some(c));
                 return Ok(text);
             }
             if c != self.escape {
@@ -262,6 +285,23 @@ impl Lexer<'_, '_, '_> {
 
     /// Reads `$name` or `${…}`.
     fn dollar(&mut self) -> Result<String, ExpandError> {
+        let written = self.rest;
+        let stays = self.shows && self.is_unset();
+        let value = self.substitution()?;
+        Ok(match stays {
+            true => written[..written.len() - self.rest.len()].to_owned(),
+            false => value,
+        })
+    }
+
+    /// Whether the variable that comes next has no value.
+    fn is_unset(&self) -> bool {
+        let behind = &self.rest[1..];
+        let (name, _) = split_name(behind.strip_prefix('{').unwrap_or(behind));
+        (self.out.vars)(name).is_none()
+    }
+
+    fn substitution(&mut self) -> Result<String, ExpandError> {
         self.next();
         if self.peek() != Some('{') {
             let name = self.name();
@@ -280,15 +320,8 @@ impl Lexer<'_, '_, '_> {
         value
     }
 
-    /// Reads a name: letters, digits and `_`, or digits alone, or one special parameter.
     fn name(&mut self) -> String {
-        let text = self.rest;
-        let end = match text.chars().next() {
-            Some(c) if c.is_numeric() => text.find(|c: char| !c.is_numeric()),
-            Some(c) if "@*#?-$!".contains(c) => Some(1),
-            _ => text.find(|c: char| !c.is_alphanumeric() && c != '_'),
-        };
-        let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+        let (name, rest) = split_name(self.rest);
         self.rest = rest;
         name.to_owned()
     }
@@ -386,6 +419,16 @@ impl Lexer<'_, '_, '_> {
         let value = self.out.look_up(name, false).unwrap_or_default();
         Ok(Pattern::parse(&pattern)?.replace(&value, &with, all))
     }
+}
+
+/// Cuts a name off: letters, digits and `_`, or digits alone, or one special parameter.
+fn split_name(text: &str) -> (&str, &str) {
+    let end = match text.chars().next() {
+        Some(c) if c.is_numeric() => text.find(|c: char| !c.is_numeric()),
+        Some(c) if "@*#?-$!".contains(c) => Some(1),
+        _ => text.find(|c: char| !c.is_alphanumeric() && c != '_'),
+    };
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 #[cfg(test)]

@@ -225,6 +225,20 @@ pub enum Script<'a> {
 }
 
 impl Run {
+    /// Returns how a script begins that is all there is to run, for the name of the step: its
+    /// first line, and `...` if there are more.
+    pub fn summary(&self) -> Option<String> {
+        let (Command::Shell(text), [only]) = (&self.command, self.heredocs.as_slice()) else {
+            return None;
+        };
+        let body = only.is_all_of(&text.text).then(|| only.content())?;
+        let (first, more) = match body.trim().split_once('\n') {
+            Some((first, _)) => (first.trim_end_matches('\r'), "..."),
+            None => (body.trim(), ""),
+        };
+        Some(format!("{first}{more}"))
+    }
+
     /// Returns what is to be run.
     ///
     /// A command that is nothing but one heredoc is its body; anything else with heredocs is

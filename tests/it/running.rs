@@ -151,6 +151,27 @@ fn a_program_of_a_heredoc_is_started_by_the_stages_shell() {
     assert!(err.contains("program /dev/pipes/EOF"), "{err}");
 }
 
+/// Word for word what docker shows.
+#[test]
+fn names_of_run_steps_show_what_the_builder_knows() {
+    let t = env(concat!(
+        "FROM busybox\nARG FOO=bar\nENV LONG=\"two words\"\n",
+        "run : \"$FOO\" '$FOO' $UNSET ${UNSET:-x} ${FOO#b} \\$FOO\n",
+        "RUN --mount=type=secret,id=no,env=TOK : $TOK $LONG \"${TOK}\"\n",
+        "RUN <<EOF\n\n: $FOO\n: more\nEOF\nRUN <<EOF\n:\nEOF\nRUN cat <<A >/x\nA\n",
+    ));
+    let err = t.build().ok().stderr();
+    for want in [
+        "2/6] RUN : \"bar\" '$FOO' $UNSET ${UNSET:-x} ar $FOO\n",
+        "3/6] RUN --mount=type=secret,id=no,env=TOK : **** two words \"****\"\n",
+        "4/6] RUN <<EOF (: bar...)\n",
+        "5/6] RUN <<EOF (:)\n",
+        "6/6] RUN cat <<A >/x\n",
+    ] {
+        assert!(err.contains(want), "{want} is not in {err}");
+    }
+}
+
 #[test]
 fn network_none_has_only_loopback() {
     let t = env("FROM busybox\nRUN --network=none ls /sys/class/net | tr '\\n' ' '\n");

@@ -49,7 +49,7 @@ impl Evaluator<'_, '_> {
     }
 
     /// Expands the values of one flag.
-    fn resolve(&self, state: &StageState, spec: &MountSpec) -> Result<Mount, StepError> {
+    pub(super) fn resolve(&self, state: &StageState, spec: &MountSpec) -> Result<Mount, StepError> {
         let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
         let mut expander = Expander::new(self.dockerfile.directives.escape, &look_up);
         spec.resolve(&mut |text| expander.word(text))

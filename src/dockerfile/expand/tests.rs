@@ -232,3 +232,22 @@ fn deep_nesting_ends_in_an_error_and_not_in_the_stack() {
         Err("substitutions are nested deeper than 100 levels".into())
     );
 }
+
+/// As docker shows the names of RUN steps.
+#[test]
+fn a_text_for_a_shell_keeps_its_quotes_and_unknown_variables() {
+    for (text, want) in [
+        (r#"echo "$A" '$A' $U ${A:-x}"#, r#"echo "a" '$A' $U a"#),
+        (
+            "${U:-dflt} ${U#x} $(pwd) $$ $1",
+            "${U:-dflt} ${U#x} $(pwd) $$ $1",
+        ),
+        (r#"\$A "a\b" c\d `x`"#, r#"$A "a\b" cd `x`"#),
+        (r#""in '$A'" $TWO "#, r#""in 'a'" a b "#),
+        ("${A:+$U}", "$U"),
+    ] {
+        let shown = Expander::new('\\', &vars).shown(text).unwrap();
+        assert_eq!(shown, want, "{text}");
+    }
+    assert!(Expander::new('\\', &vars).shown("it's").is_err());
+}
