@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from peers import Peers
+from peers import Peers, start_docker
 
 FILES, BYTES = 16_660, 308_000_000
 BUSYBOX = "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n"
@@ -289,7 +289,7 @@ def find_programs(arguments, scratch, shared):
     if arguments.peers:
         peers = Peers((arguments.peers / "root").resolve(), shared)
         stop.append(peers.holder)
-        daemon, host = peers.start_docker(scratch)
+        daemon, host = start_docker(peers.prefix, scratch)
         stop.insert(0, daemon)
         prefix, host = peers.prefix, [host]
 

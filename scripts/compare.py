@@ -1,7 +1,6 @@
 """Compares what cooper and another builder make of the same Dockerfiles. Started by `scripts/compare`."""
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -9,19 +8,27 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from peers import Peers
+from compare_images import compare_configs, compare_history, compare_trees, read_image
+from peers import Peers, start_docker
 
 SCRIPTS = Path(__file__).resolve().parent
 COOPER = os.environ["COOPER"]
-MOUNTS = ("dev", "proc", "sys")
 TAG = "localhost/compare:it"
-TYPES = {tarfile.REGTYPE: "file", tarfile.AREGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link",
-         tarfile.CHRTYPE: "char", tarfile.BLKTYPE: "block", tarfile.FIFOTYPE: "fifo"}
+# Seconds after which a build is given up.
+PATIENCE = 1800
+CONTEXT_TIME = "a directory made from the root of a context has that root's time, as from any other directory"
+KEPT_TIME = "a directory that was there keeps its time when something is copied into it"
+# What differs in every case: builder, what a line found begins with, why.
+EVERYWHERE = [
+    ("buildah", r"history\[", "buildah writes the history in words of its own"),
+    ("buildah", r"config\.(Hostname|ArgsEscaped):", "buildah stores the host name, and not whether arguments are escaped"),
+    ("buildah", r"/.*: directory time: ", "buildah gives directories the time of the build, and unpacked ones that of the archive"),
+]
 
 
 class Refused(Exception):
@@ -31,23 +38,34 @@ class Refused(Exception):
 class Builder:
     """One builder: what its commands are, and how an image becomes a docker archive."""
 
-    def __init__(self, name, prefix, save, environment=None, build=()):
-        self.name, self.prefix, self.saving = name, prefix, save
-        self.environment, self.options = environment or {}, list(build)
+    def __init__(self, name, prefix, save, build=()):
+        self.name, self.prefix, self.saving, self.options = name, prefix, save, list(build)
 
     def run(self, directory, *words):
         # nsenter forgets where it was called.
         command = [*self.prefix[:-1], "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", directory, *self.prefix[-1], *words]
-        done = subprocess.run(list(map(str, command)), env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+        try:
+            done = subprocess.run(list(map(str, command)), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, errors="replace", timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Refused(f"given up after {PATIENCE} s") from None
         if done.returncode:
             raise Refused(done.stdout.strip()[-1500:])
+        return done.stdout.strip()
 
     def build(self, directory, options):
         self.run(directory, "build", "--network=host", *self.options, *options, "-t", TAG, ".")
 
     def save(self, archive):
         self.run("/", *self.saving(archive))
+
+    def kinds(self):
+        """The names by which a Dockerfile may mean this builder."""
+        if self.name != "docker":
+            return {"any", self.name}
+        status = self.run("/", "info", "--format={{.DriverStatus}}")
+        return {"any", "docker", "docker-containerd" if "io.containerd" in status else "docker-classic"}
 
 
 def cooper():
@@ -61,16 +79,20 @@ def other(arguments, scratch, stop):
         peers = Peers((arguments.peers / "root").resolve(), [scratch, SCRIPTS.parent, *shared(arguments.directories)])
         stop.append(peers.holder)
         prefix = peers.prefix
-        if arguments.builder == "docker":
-            daemon, option = peers.start_docker(scratch)
+    if arguments.builder == "docker":
+        # A store of images is chosen when the daemon starts.
+        if arguments.peers or arguments.store or not running(["docker", "version"]):
+            daemon, option = start_docker(prefix, scratch, arguments.store)
             stop.insert(0, daemon)
             host = [option]
-    if arguments.builder == "docker":
-        return Builder("docker", [*prefix, ["docker", *host]], lambda archive: ["save", "-o", archive, TAG],
-                       build=["--no-cache", "--provenance=false"])
+        return Builder("docker", [*prefix, ["docker", *host]], lambda archive: ["save", "-o", archive, TAG], build=["--no-cache"])
     root = [f"--root={scratch}/buildah/root", f"--runroot={scratch}/buildah/run"]
     return Builder("buildah", [*prefix, ["buildah", *root]], lambda archive: ["push", TAG, f"docker-archive:{archive}"],
-                   build=["--layers", "--isolation=chroot", "--no-cache", "--format=docker"])
+                   build=["--layers", "--isolation=chroot", "--no-cache", "--format=docker", "--identity-label=false"])
+
+
+def running(command):
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def shared(directories):
@@ -106,179 +128,118 @@ def bring_bases(builder, text, known, scratch):
         known.add(tag)
 
 
-def inside(archive, name, work):
-    """Opens a member of an archive, whose blobs may be links to each other, as a file of its own."""
-    member = archive.getmember(name)
-    if member.issym():
-        member = archive.getmember(os.path.normpath(os.path.join(os.path.dirname(name), member.linkname)))
-    with tempfile.NamedTemporaryFile(dir=work, delete=False) as file:
-        shutil.copyfileobj(archive.extractfile(member), file)
-    return file.name
+class Case:
+    """A directory with its Dockerfile, and what the comments in that say of the comparison."""
 
+    def __init__(self, directory, kinds, began):
+        self.directory, self.began = directory, began
+        self.text = (directory / "Dockerfile").read_text(errors="replace")
+        self.options = [word for line in self.lines("compare: ") for word in shlex.split(line)]
+        self.fails = next(iter(self.lines("compare-fails: ")), None)
+        test = directory / "test.json"
+        told = json.loads(test.read_text()) if test.exists() else {}
+        self.before = told.get("before", [])
+        # An example is there to be read, so what steers its comparison is not in its Dockerfile.
+        differs = [*self.lines("compare-differs: "), *told.get("compare-differs", [])]
+        expected = [line.split(maxsplit=2) for line in differs]
+        self.expected = [(pattern, why) for name, pattern, why in expected if name in kinds]
+        self.expected += [(pattern, why) for name, pattern, why in EVERYWHERE if name in kinds]
 
-def read_image(path):
-    """Returns the config and the final file system of a docker archive."""
-    with tarfile.open(path) as archive:
-        listed = json.load(archive.extractfile("manifest.json"))[0]
-        config = json.load(archive.extractfile(listed["Config"]))
-        tree = {}
-        for layer in listed["Layers"]:
-            name = inside(archive, layer, path.parent)
-            with tarfile.open(name) as tar:
-                apply(tree, tar)
-            os.unlink(name)
-    return config, tree
+    def lines(self, word):
+        return re.findall(rf"^# {word}(.+?)\r?$", self.text, re.M)
 
+    def why(self, line):
+        """Says why a difference is expected, or None."""
+        time_of = re.match(r"/.*: directory time: ours (\d+), theirs (\d+)$", line)
+        if time_of and int(time_of[1]) < self.began <= int(time_of[2]):
+            below = [self.directory, *(path for path in self.directory.iterdir() if path.is_dir())]
+            roots = {int(path.stat().st_mtime) for path in below}
+            return CONTEXT_TIME if int(time_of[1]) in roots else KEPT_TIME
+        return next((why for pattern, why in self.expected if re.match(pattern, line)), None)
 
-def remove(tree, path):
-    for name in [name for name in tree if name == path or name.startswith(f"{path}/")]:
-        del tree[name]
-
-
-def apply(tree, tar):
-    """Puts one layer on top of a tree of path → what is there."""
-    own = set()
-    for member in tar:
-        name = os.path.normpath(member.name).lstrip("/")
-        directory, last = os.path.split(name)
-        if last == ".wh..wh..opq":
-            for below in [path for path in tree if path.startswith(f"{directory}/") and path not in own]:
-                del tree[below]
-        elif last.startswith(".wh."):
-            remove(tree, os.path.join(directory, last[4:]))
-        elif member.islnk():
-            tree[name] = tree[os.path.normpath(member.linkname).lstrip("/")]
-            own.add(name)
-        else:
-            if name in tree and not (member.isdir() and tree[name]["type"] == "dir"):
-                remove(tree, name)
-            tree[name] = entry(tar, member)
-            own.add(name)
-
-
-def entry(tar, member):
-    xattrs = {key.removeprefix("SCHILY.xattr."): value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.")}
-    found = {"type": TYPES.get(member.type, str(member.type)), "mode": oct(member.mode & 0o7777), "owner": f"{member.uid}:{member.gid}",
-             "xattrs": xattrs, "time": int(member.mtime)}
-    if member.issym():
-        found["target"] = member.linkname
-        found["mode"] = "0o777"
-    elif member.isfile():
-        data = tar.extractfile(member)
-        found["size"] = member.size
-        found["digest"] = hashlib.file_digest(data, "sha256").hexdigest()[:12]
-    elif member.ischr() or member.isblk():
-        found["device"] = f"{member.devmajor}:{member.devminor}"
-    return found
-
-
-def show(value):
-    return json.dumps(value, sort_keys=True)
-
-
-def compare_trees(ours, theirs, began):
-    for path in sorted(ours.keys() | theirs.keys()):
-        if path in (".", ""):
-            continue
-        a, b = ours.get(path), theirs.get(path)
-        if a is None and path in MOUNTS:
-            continue
-        if a is None or b is None:
-            yield f"/{path}: only in {'ours' if b is None else 'theirs'}: {show(a or b)}"
-            continue
-        for key in sorted(a.keys() | b.keys()):
-            if a.get(key) == b.get(key) or (key == "time" and b[key] >= began and (a[key] >= began or path == "etc")):
-                continue
-            yield f"/{path}: {key}: ours {show(a.get(key))}, theirs {show(b.get(key))}"
-
-
-def normal(value):
-    """Drops what says nothing: null, empty lists and texts, false."""
-    if isinstance(value, dict):
-        return {key: normal(below) for key, below in value.items() if below or below == 0 and below is not False} or None
-    return value
-
-
-def compare_configs(ours, theirs, prefix=""):
-    for key in sorted(ours.keys() | theirs.keys()):
-        a, b = normal(ours.get(key)), normal(theirs.get(key))
-        if prefix == "" and key in ("created", "history", "rootfs", "container", "docker_version", "id", "parent", "container_config"):
-            continue
-        if key == "config":
-            yield from compare_configs(a or {}, b or {}, "config.")
-        elif (a or None) != (b or None):
-            yield f"{prefix}{key}: ours {show(a)}, theirs {show(b)}"
-
-
-def compare_history(ours, theirs):
-    def lines(config):
-        keys = ("created_by", "comment", "author", "empty_layer")
-        return [{key: entry[key] for key in keys if entry.get(key)} for entry in config.get("history") or []]
-    a, b = lines(ours), lines(theirs)
-    for number in range(max(len(a), len(b))):
-        one, two = (side[number] if number < len(side) else None for side in (a, b))
-        if one != two:
-            yield f"history[{number}]: ours {show(one)}, theirs {show(two)}"
-
-
-def compare(directory, us, them, known, scratch):
-    """Returns the differences between what both make of a directory."""
-    text = (directory / "Dockerfile").read_text(errors="replace")
-    options = [word for line in re.findall(r"^# compare: (.*)$", text, re.M) for word in shlex.split(line)]
-    fails = re.search(r"^# compare-fails", text, re.M)
-    bring_bases(them, text + " ".join(options), known, scratch)
-    before = directory / "test.json"
-    for step in json.loads(before.read_text()).get("before", []) if before.exists() else []:
+    def differences(self, us, them, scratch):
+        """Yields what differs between what both make of the directory."""
+        for step in self.before:
+            for builder in (us, them):
+                builder.run(self.directory, "build", "--network=host", "-t", step["tag"], "-f", step["file"], ".")
+        images, refusals = [], {}
         for builder in (us, them):
-            builder.run(directory, "build", "--network=host", "-t", step["tag"], "-f", step["file"], ".")
-    began, images, refusals = int(time.time()), [], {}
-    for builder in (us, them):
-        archive = scratch / f"{builder.name}.tar"
-        try:
-            builder.build(directory, options)
-            builder.save(archive)
-            images.append(read_image(archive))
-        except Refused as why:
-            refusals[builder.name] = str(why)
-        finally:
-            archive.unlink(missing_ok=True)
-    if fails and len(refusals) == 2:
-        return []
-    if refusals or fails:
-        said = [f"{name} refused:\n      " + why.replace("\n", "\n      ") for name, why in refusals.items()]
-        return said + (["a refusal was expected of both"] if fails else [])
-    (config, tree), (their_config, their_tree) = images
-    return [*compare_trees(tree, their_tree, began), *compare_configs(config, their_config), *compare_history(config, their_config)]
+            archive = scratch / f"{builder.name}.tar"
+            try:
+                builder.build(self.directory, self.options)
+                builder.save(archive)
+                images.append(read_image(archive))
+            except Refused as why:
+                refusals[builder.name] = str(why)
+            finally:
+                archive.unlink(missing_ok=True)
+        for name, why in refusals.items():
+            if self.fails is None or not re.search(self.fails, why):
+                yield f"{name} refused:\n      " + why.replace("\n", "\n      ")
+        if self.fails is not None:
+            for builder in (us, them):
+                if builder.name not in refusals:
+                    yield f"{builder.name} built it, and should refuse with {self.fails}"
+        elif not refusals:
+            (config, tree), (their_config, their_tree) = images
+            yield from compare_trees(tree, their_tree, self.began)
+            yield from compare_configs(config, their_config)
+            yield from compare_history(config, their_config)
+
+
+def compare(case, us, them, scratch, verbose):
+    """Prints what differs, and answers `same`, `expected` or `different`."""
+    reasons, surprising, foreseen = Counter(), [], []
+    for line in case.differences(us, them, scratch):
+        why = case.why(line)
+        if why:
+            reasons[why] += 1
+            foreseen.append(line)
+        else:
+            surprising.append(line)
+    verdict = "different" if surprising else "expected" if reasons else "same"
+    if verdict != "same" or verbose:
+        print(f"{case.directory.name}: {verdict}", flush=True)
+    for line in surprising:
+        print(f"    {line}")
+    for why, number in reasons.items():
+        print(f"    expected ({number}): {why}")
+    if verbose:
+        for line in foreseen:
+            print(f"      {line}")
+    sys.stdout.flush()
+    return verdict
 
 
 def main():
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
     parser.add_argument("--peers", type=Path, metavar="ROOT", help="a directory whose root/ has the other builder (needs root)")
     parser.add_argument("--with", dest="builder", choices=["docker", "buildah"], default="docker", help="the other builder")
-    parser.add_argument("--verbose", action="store_true", help="also name what agrees")
+    parser.add_argument("--store", choices=["classic", "containerd"], help="where a docker daemon of our own keeps images")
+    parser.add_argument("--verbose", action="store_true", help="also name what agrees, and show what was expected to differ")
     parser.add_argument("directories", nargs="+", type=lambda text: Path(text).resolve(), metavar="DIR")
     arguments = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="cooper-compare-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-    stop, known, different = [], set(), 0
+    # Whatever is younger was made by a build.
+    began = int(time.time())
+    stop, known, verdicts = [], set(), Counter()
     try:
         us, them = cooper(), other(arguments, scratch, stop)
+        version = them.run("/", "--version").splitlines()[0]
+        kinds = them.kinds()
         for directory in arguments.directories:
-            found = compare(directory, us, them, known, scratch)
-            expected = re.search(r"^# compare-differs: (.*)$", (directory / "Dockerfile").read_text(errors="replace"), re.M)
-            different += bool(found) and not expected
-            if found or arguments.verbose:
-                because = f", as expected: {expected[1]}" if expected else ""
-                print(f"{directory.name}: {'differs' if found else 'the same'}{because}", flush=True)
-            for line in found:
-                print(f"    {line}", flush=True)
+            case = Case(directory, kinds, began)
+            bring_bases(them, case.text + " ".join(case.options), known, scratch)
+            verdicts[compare(case, us, them, scratch, arguments.verbose)] += 1
     finally:
         for process in stop:
             process.terminate()
             process.wait()
         subprocess.run(f"umount --recursive {scratch}/buildah/root/overlay", shell=True, stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{len(arguments.directories) - different} of {len(arguments.directories)} are the same as with {them.name}")
-    sys.exit(1 if different else 0)
+    print(f"{verdicts.total()} compared with {version}: {verdicts['same']} the same, {verdicts['expected']} with expected "
+          f"differences only, {verdicts['different']} different")
+    sys.exit(1 if verdicts["different"] else 0)
 
 
 main()

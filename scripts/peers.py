@@ -25,15 +25,25 @@ class Peers:
             sys.exit(f"{root} cannot be entered")
         self.prefix = ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt"]
 
-    def start_docker(self, scratch):
-        """Starts a dockerd of its own, and returns the process and the option that reaches it."""
-        data = scratch / "docker"
-        daemon = subprocess.Popen(
-            [*self.prefix, "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{data}.sock",
-             f"--data-root={data}", f"--exec-root={data}-run", f"--pidfile={data}.pid"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            if Path(f"{data}.sock").exists():
-                return daemon, f"--host=unix://{data}.sock"
-            time.sleep(0.1)
-        sys.exit("dockerd did not start")
+
+def start_docker(prefix, scratch, store=None):
+    """Starts a dockerd of its own, and returns the process and the option that reaches it.
+
+    Its images are in the store that it takes by default, or in `classic` (its own) or `containerd`.
+    """
+    data = scratch / "docker"
+    log = open(f"{data}.log", "w+", encoding="utf-8", errors="replace")
+    feature = [f"--feature=containerd-snapshotter={str(store == 'containerd').lower()}"] if store else []
+    daemon = subprocess.Popen(
+        [*prefix, "dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host=unix://{data}.sock",
+         f"--data-root={data}", f"--exec-root={data}-run", f"--pidfile={data}.pid", *feature],
+        stdout=subprocess.DEVNULL, stderr=log)
+    for _ in range(600):
+        if Path(f"{data}.sock").exists():
+            return daemon, f"--host=unix://{data}.sock"
+        if daemon.poll() is not None:
+            break
+        time.sleep(0.1)
+    daemon.terminate()
+    log.seek(0)
+    sys.exit("dockerd did not start:\n" + log.read()[-2000:])
