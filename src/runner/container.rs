@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::event::Sink;
 use crate::image::{ContainerConfig, ImageId, Platform};
 use crate::sandbox::Exit;
-use crate::store::{ContainerLock, Found, Image, LayerRef, Pins, Store};
+use crate::store::{
+    ContainerLock, Found, Image, LayerRef, Pins, Store, is_container_name, random_id,
+};
 use crate::transfer::{self, Source};
 
 use super::control;
@@ -82,7 +84,6 @@ pub fn create(
     let _work = store.work()?;
     let image = get_image(store, &request.image, choice, sink)?;
     let command = spec::command(request, &image.config.value().config)?;
-    let name = pick_name(store, request.name.as_deref())?;
     let failed = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io {
@@ -95,7 +96,9 @@ pub fn create(
     let mut mounts = volumes::wanted(&request.mounts, image.config.value().config.volumes.keys());
     let files = || start::image_files(store, &layers, sink);
     volumes::make(store, &mut mounts, &files)?;
-    let id = name::random_id().map_err(failed("make an id for", Path::new(&name)))?;
+    let names = store.container_names()?;
+    let name = pick_name(store, request.name.as_deref())?;
+    let id = random_id().map_err(failed("make an id for", Path::new(&name)))?;
     let config = Config {
         name,
         request: request.clone(),
@@ -125,7 +128,9 @@ pub fn create(
         store: store.clone(),
         config,
     };
-    match container.write_files() {
+    let written = container.write_files();
+    drop(names);
+    match written {
         Ok(()) => {
             container.tell("create", &[]);
             Ok(container)
@@ -182,7 +187,7 @@ fn pick_name(store: &Store, wanted: Option<&str>) -> Result<String, Error> {
     let taken = list(store)?;
     let holder = |name: &str| taken.iter().find(|(c, _)| c.config.name == name);
     if let Some(wanted) = wanted {
-        if !name::is_valid(wanted) {
+        if !is_container_name(wanted) {
             return Err(Error::BadName {
                 name: wanted.to_owned(),
             });
@@ -207,7 +212,7 @@ fn pick_name(store: &Store, wanted: Option<&str>) -> Result<String, Error> {
         }
     }
     // All the short ones met are taken.
-    let id = name::random_id().map_err(failed)?;
+    let id = random_id().map_err(failed)?;
     Ok(format!(
         "{}_{}",
         name::random_name().map_err(failed)?,
@@ -343,6 +348,7 @@ impl Container {
 
     /// Gives it another name.
     pub fn rename(&mut self, name: &str) -> Result<(), Error> {
+        let _names = self.store.container_names()?;
         let name = pick_name(&self.store, Some(name))?;
         let old = std::mem::replace(&mut self.config.name, name);
         self.write_json("config.json", &self.config)?;

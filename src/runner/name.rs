@@ -1,6 +1,6 @@
-//! Ids and names of containers.
+//! Names for containers that were given none.
 
-use std::fmt::Write as _;
+use crate::store::random_id;
 
 const MOODS: &[&str] = &[
     "airy", "amber", "brave", "brisk", "calm", "clear", "cosy", "crisp", "deft", "eager", "fair",
@@ -54,59 +54,27 @@ const THINGS: &[&str] = &[
     "wedge",
 ];
 
-/// Makes a container id: 64 random hex digits.
-pub(super) fn random_id() -> std::io::Result<String> {
-    let mut id = String::with_capacity(64);
-    for byte in random::<32>()? {
-        // Writing to a string does not go wrong.
-        let _ = write!(id, "{byte:02x}");
-    }
-    Ok(id)
-}
-
 /// Makes a name such as `steady_stave`.
 pub(super) fn random_name() -> std::io::Result<String> {
-    let [a, b, c, d] = random::<4>()?;
-    let pick = |words: &[&'static str], high, low| {
-        words[usize::from(u16::from_le_bytes([high, low])) % words.len()]
+    let id = random_id()?;
+    let pick = |words: &[&'static str], digits: &str| {
+        let number = usize::from_str_radix(digits, 16).expect("ids are hex digits");
+        words[number % words.len()]
     };
-    Ok(format!("{}_{}", pick(MOODS, a, b), pick(THINGS, c, d)))
-}
-
-fn random<const N: usize>() -> std::io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let mut filled = 0;
-    while filled < N {
-        filled +=
-            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
-    }
-    Ok(bytes)
-}
-
-/// Returns whether docker would take `name` for a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-pub(super) fn is_valid(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.len() >= 2
-        && bytes[0].is_ascii_alphanumeric()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    Ok(format!(
+        "{}_{}",
+        pick(MOODS, &id[..4]),
+        pick(THINGS, &id[4..8])
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::is_container_name;
 
     #[test]
-    fn ids_and_names_are_well_formed_and_differ() {
-        let (a, b) = (random_id().unwrap(), random_id().unwrap());
-        assert_ne!(a, b);
-        assert!(a.len() == 64 && a.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert!(is_valid(&random_name().unwrap()));
-        assert!(
-            !["", "a", "-a", "a b", "a/b"]
-                .iter()
-                .any(|name| is_valid(name))
-        );
+    fn names_are_well_formed() {
+        assert!(is_container_name(&random_name().unwrap()));
     }
 }

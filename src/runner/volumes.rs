@@ -23,13 +23,12 @@ use serde::{Deserialize, Serialize};
 use crate::layer::{
     Dir, EncodeOptions, Follow, Stack, Tree, TreeForm, TreePath, encode, flatten, write_tree,
 };
-use crate::store::Store;
+use crate::store::{Store, is_container_name, random_id};
 
 use super::container::{self, now};
 use super::copy;
 use super::error::Error;
 use super::files::{Subtree, open_dir};
-use super::name;
 
 /// What a container mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +126,7 @@ pub fn find_volume(store: &Store, text: &str) -> Result<Volume, Error> {
 }
 
 fn load(store: &Store, name: &str) -> Result<Option<Volume>, Error> {
-    if !name::is_valid(name) {
+    if !is_container_name(name) {
         return Ok(None);
     }
     let path = dir(store, name).join("volume.json");
@@ -168,9 +167,9 @@ pub fn create_volume(
     wanted: Option<&str>,
     labels: BTreeMap<String, String>,
 ) -> Result<(Volume, bool), Error> {
-    let random = || name::random_id().map_err(io_error("make a name for", Path::new("a volume")));
+    let random = || random_id().map_err(io_error("make a name for", Path::new("a volume")));
     let name = wanted.map_or_else(random, |name| Ok(name.to_owned()))?;
-    if !name::is_valid(&name) {
+    if !is_container_name(&name) {
         return Err(Error::BadVolumeName { name });
     }
     if let Some(volume) = load(store, &name)? {

@@ -33,6 +33,28 @@ pub struct ContainerLock {
     lock: File,
 }
 
+/// The right to give a container a name; as long as it is held nobody else takes one.
+#[derive(Debug)]
+pub struct ContainerNames {
+    _lock: File,
+}
+
+/// Makes a container id: 64 random hex digits.
+pub fn random_id() -> io::Result<String> {
+    let mut bytes = [0_u8; 32];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut bytes[filled..], flags)?;
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Returns whether docker would take `name` for a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+pub fn is_container_name(name: &str) -> bool {
+    name.len() >= 2 && valid_id(name)
+}
+
 impl From<ContainerLock> for OwnedFd {
     /// Whoever holds the descriptor, or a copy of it in another process, holds the lock.
     fn from(lock: ContainerLock) -> Self {
@@ -74,6 +96,15 @@ impl Store {
         let mut ids = disk::names(&self.path("containers"))?;
         ids.retain(|id| valid_id(id));
         Ok(ids)
+    }
+
+    /// Waits for the right to give a container a name. Who holds it looks for the names that are
+    /// taken, and writes down the new one.
+    pub fn container_names(&self) -> Result<ContainerNames, Error> {
+        let path = self.path("locks/container-names");
+        let lock = disk::lock_file(&path)?;
+        lock.lock().map_err(|e| Error::io("lock", &path, e))?;
+        Ok(ContainerNames { _lock: lock })
     }
 
     /// Takes the lock of a container; `None` when somebody has it, so the container runs.
@@ -162,4 +193,20 @@ fn valid_id(id: &str) -> bool {
         && id
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_names_are_checked() {
+        let (a, b) = (random_id().unwrap(), random_id().unwrap());
+        assert_ne!(a, b);
+        assert!(a.len() == 64 && a.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert!(is_container_name("a-working-container_1.2"));
+        for bad in ["", "a", "-a", "a b", "a/b"] {
+            assert!(!is_container_name(bad), "{bad}");
+        }
+    }
 }

@@ -68,7 +68,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use blobs::{Blob, BlobWriter};
 pub use caches::{Cache, CacheRequest, CacheUse};
-pub use containers::{ContainerLock, Pins};
+pub use containers::{ContainerLock, ContainerNames, Pins, is_container_name, random_id};
 pub use error::{ArchiveFlaw, Error};
 pub use find::{Found, Target};
 pub use fsck::{Checked, Damage};

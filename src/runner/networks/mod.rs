@@ -36,11 +36,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::network::{RangeError, Reach, Subnet, addresses, routed};
-use crate::store::Store;
+use crate::store::{Store, is_container_name, random_id};
 
 use super::container::{self, Container, now};
 use super::error::Error;
-use super::name;
 
 pub use connect::{connect, disconnect};
 pub use lease::Lease;
@@ -140,7 +139,7 @@ impl Guard {
 /// Makes a network.
 pub fn create_network(store: &Store, request: NetworkRequest) -> Result<UserNetwork, Error> {
     let name = &request.name;
-    if !name::is_valid(name) || RESERVED.contains(&name.as_str()) {
+    if !is_container_name(name) || RESERVED.contains(&name.as_str()) {
         return Err(Error::BadNetworkName { name: name.clone() });
     }
     let _guard = Guard::take(store.root())?;
@@ -148,7 +147,7 @@ pub fn create_network(store: &Store, request: NetworkRequest) -> Result<UserNetw
     if others.iter().any(|other| other.name == *name) {
         return Err(Error::NetworkTaken { name: name.clone() });
     }
-    let id = name::random_id().map_err(io_error("make an id for", Path::new(name)))?;
+    let id = random_id().map_err(io_error("make an id for", Path::new(name)))?;
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let refused = |source| Error::NetworkRange {
         name: name.clone(),
@@ -280,7 +279,7 @@ fn only<T: Copy + ToString>(
 }
 
 fn load(root: &Path, name: &str) -> Result<Option<UserNetwork>, Error> {
-    if !name::is_valid(name) {
+    if !is_container_name(name) {
         return Ok(None);
     }
     let path = dir(root, name).join("network.json");
