@@ -5,6 +5,8 @@
 //! new ones are plain tars until somebody pushes them.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -65,6 +67,8 @@ pub(super) struct Built {
     pub(super) history: Vec<History>,
     /// The steps that made the layers above the base's, one a layer.
     pub(super) known: Vec<(StepKey, Made)>,
+    /// What was written on top of the layers and is none yet: the upper dir of a working container.
+    pub(super) top: Option<Arc<OwnedFd>>,
 }
 
 impl Built {
@@ -76,6 +80,7 @@ impl Built {
             base_layers: 0,
             history: Vec::new(),
             known: Vec::new(),
+            top: None,
         }
     }
 

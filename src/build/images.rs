@@ -1,7 +1,7 @@
 //! Gets the images that stages start from: from the store, or from their registry.
 
 use crate::event::Sink;
-use crate::image::{Config, Platform, Raw, Reference};
+use crate::image::{Config, Platform, Reference};
 use crate::store::{Found, Image, Store};
 use crate::transfer::{self, Source};
 
@@ -14,7 +14,7 @@ use super::step::ImageNeed;
 #[derive(Debug, Clone)]
 pub(super) struct BaseImage {
     reference: Reference,
-    config: Raw<Config>,
+    image: Image,
     layers: Vec<Layer>,
 }
 
@@ -29,9 +29,14 @@ impl BaseImage {
         let layers = diff_ids.iter().zip(descriptors).map(layer).collect();
         Self {
             reference,
-            config: image.config.clone(),
+            image: image.clone(),
             layers,
         }
+    }
+
+    /// Returns the image as the store has it.
+    pub(super) fn into_image(self) -> Image {
+        self.image
     }
 
     /// Returns its name.
@@ -41,7 +46,7 @@ impl BaseImage {
 
     /// Returns its config.
     pub(super) fn config(&self) -> &Config {
-        self.config.value()
+        self.image.config.value()
     }
 
     /// Returns its layers, bottom first.
@@ -52,11 +57,12 @@ impl BaseImage {
     /// Returns a stage that has done nothing yet on top of this image.
     pub(super) fn built(&self) -> Built {
         Built {
-            base: Some(self.config.value().clone()),
+            base: Some(self.image.config.value().clone()),
             layers: self.layers.clone(),
             base_layers: self.layers.len(),
             history: Vec::new(),
             known: Vec::new(),
+            top: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::layer::TreePath;
 use super::error::StepError;
 use super::eval::{Evaluator, expand};
 use super::place::destination;
-use super::scope::Scope;
+use super::scope::{Env, Scope};
 use super::signals::is_signal;
 use super::step::{Action, Step, WorkdirStep};
 use super::steps::run::with_shell;
@@ -47,6 +47,14 @@ struct At<'a> {
 }
 
 impl StageState {
+    /// A stage whose base has this config.
+    pub(super) fn on(config: ContainerConfig) -> Self {
+        let mut state = Self::default();
+        state.scope.env = Env::from_pairs(&config.env);
+        state.config = config;
+        state
+    }
+
     fn config_step(&mut self, at: &At<'_>, created_by: String) {
         self.steps.push(Step {
             span: at.span,

@@ -261,6 +261,46 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request for nothing, with the defaults of all that may be asked for: no context, no
+    /// network, nothing given to programs.
+    pub fn nothing(transfer: transfer::Options, git: GitTools, now: SystemTime) -> Self {
+        Self {
+            dockerfile: DockerfileSource::Default,
+            context: ContextSource::Empty,
+            contexts: Vec::new(),
+            tags: Vec::new(),
+            build_args: Vec::new(),
+            target: None,
+            platforms: Vec::new(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            pull: Pull::Missing,
+            labels: Vec::new(),
+            annotations: Vec::new(),
+            outputs: Vec::new(),
+            network: Network::None,
+            allow: Vec::new(),
+            network_note: None,
+            secrets: Vec::new(),
+            secret_guard: true,
+            ssh: Vec::new(),
+            isolation: Isolation::default(),
+            walls: Walls::Namespaces,
+            snapshotter: None,
+            add_hosts: Vec::new(),
+            dns: Vec::new(),
+            proxies: Vec::new(),
+            source_date_epoch: None,
+            epoch_from_file: false,
+            rewrite_timestamp: None,
+            now,
+            jobs: None,
+            squash: false,
+            transfer,
+            git,
+        }
+    }
+
     /// Returns the time to write into the image, as seconds since 1970.
     pub fn created(&self) -> Time {
         match self.source_date_epoch {

@@ -118,6 +118,24 @@ impl Opener<'_> {
         })
     }
 
+    /// Opens the context for who has no Dockerfile: seen through `ignore`, a file of the caller's,
+    /// and not through one of its own.
+    pub(super) fn plain_context(&self, ignore: Option<&Path>) -> Result<Files, Error> {
+        let opened = self.context(&self.request.context, "context")?;
+        let found = match ignore {
+            None => (PathBuf::from(".dockerignore"), Vec::new()),
+            Some(path) => {
+                let gone = || Error::Io {
+                    doing: "read",
+                    path: path.to_owned(),
+                    source: io::ErrorKind::NotFound.into(),
+                };
+                (path.to_owned(), read_host(path)?.ok_or_else(gone)?)
+            }
+        };
+        self.files(opened, Some(found))
+    }
+
     /// Opens those of the named contexts that are read.
     pub(super) fn named(&self, used: &BTreeSet<usize>) -> Result<BTreeMap<usize, Files>, Error> {
         let mut named = BTreeMap::new();

@@ -125,6 +125,16 @@ pub(super) fn stack(world: &World<'_>, layers: &[Layer]) -> Result<Stack, StepEr
     ))
 }
 
+/// The files of a stage so far, with what lies on top of its layers.
+pub(super) fn files(world: &World<'_>, built: &Built) -> Result<Stack, StepError> {
+    let trees = world.store.trees(&layer_refs(&built.layers), world.sink)?;
+    let layers = trees.iter().map(|tree| tree.fd());
+    Ok(Stack::new(
+        layers.chain(built.top.clone()).collect(),
+        world.store.marks(),
+    ))
+}
+
 /// Runs one stage. `done` holds the stages it needs.
 pub(super) fn run(
     plan: &Plan,

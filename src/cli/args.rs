@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
+use crate::build::{self, GitTools, Pull};
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network;
 use crate::sandbox::network::addresses::HOST_GATEWAY;
@@ -113,6 +114,28 @@ fn credentials(text: &str) -> Result<Credentials, Report> {
     })
 }
 
+/// How git repositories are reached.
+pub(crate) fn git_tools(ssh_agent: Option<PathBuf>) -> GitTools {
+    GitTools {
+        path: env::os("PATH"),
+        proxies: env::proxies(),
+        ssh_agent,
+        known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
+        ca_file: env::path("SSL_CERT_FILE"),
+    }
+}
+
+/// Parses `--pull`.
+pub(crate) fn pull_policy(text: &str) -> Result<Pull, String> {
+    match text {
+        "always" | "true" => Ok(Pull::Always),
+        "missing" | "false" => Ok(Pull::Missing),
+        "never" => Ok(Pull::Never),
+        "newer" => Ok(Pull::Newer),
+        _ => Err("expected always, missing, never or newer".to_owned()),
+    }
+}
+
 fn proxies() -> Proxies {
     let either = |upper: &str| {
         // The lower-case spelling wins, as in curl and Go.
@@ -185,6 +208,15 @@ impl Network {
         match self {
             Self::Default => Self::Host,
             asked => asked,
+        }
+    }
+
+    /// Returns what it is to the steps of a build.
+    pub(crate) fn of_steps(self) -> build::Network {
+        match self {
+            Self::Default | Self::Private => build::Network::Private,
+            Self::Host => build::Network::Host,
+            Self::None => build::Network::None,
         }
     }
 

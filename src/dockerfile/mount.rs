@@ -158,7 +158,7 @@ const KEYS: [&str; 19] = [
 
 impl MountSpec {
     /// Splits the value of one `--mount`.
-    pub(super) fn parse(value: &Word) -> Result<Self, MountFault> {
+    pub fn parse(value: &Word) -> Result<Self, MountFault> {
         let mut fields = Vec::new();
         let mut from = None;
         let quotes = || MountError::Quotes {

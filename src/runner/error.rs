@@ -293,12 +293,7 @@ impl Error {
     /// one that can't be executed, 125 for all else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Sandbox(
-                sandbox::Error::ProgramNotFound { .. } | sandbox::Error::InterpreterMissing { .. },
-            ) => 127,
-            Self::Sandbox(
-                sandbox::Error::ProgramNotExecutable { .. } | sandbox::Error::ProgramFormat { .. },
-            ) => 126,
+            Self::Sandbox(error) => error.exit_code(),
             Self::NotStarted(told) => told.code,
             _ => 125,
         }

@@ -72,7 +72,7 @@ pub use networks::{
 pub use ports::Bound;
 pub use processes::Process;
 pub use restart::Restart;
-pub use spec::{Log, LogDriver, Network, Publish, Request};
+pub use spec::{Log, LogDriver, Network, Publish, Request, mounted};
 pub use start::{Attach, start};
 pub use state::{Checked, Health, State, Status, Wellness};
 pub use volumes::{

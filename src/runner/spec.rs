@@ -329,7 +329,8 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     Ok(plan)
 }
 
-fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
+/// What a mount is in a plan; named volumes lie below `volumes`.
+pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
     let bind = |source: PathBuf| Mount::bind(Source::Path(source), &mount.target);
     let mut made = match &mount.source {
         VolumeSource::Bind(path) => bind(path.clone()),

@@ -287,6 +287,17 @@ impl Failure {
     }
 }
 
+impl Error {
+    /// Returns docker's exit code for a program that did not start.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::ProgramNotFound { .. } | Self::InterpreterMissing { .. } => 127,
+            Self::ProgramNotExecutable { .. } | Self::ProgramFormat { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let os = io::Error::from_raw_os_error;

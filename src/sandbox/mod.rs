@@ -44,7 +44,7 @@ pub use cgroup::{LimitError, Limits, Swap};
 pub use error::{Error, PlanError, Stage};
 pub use exe::{adopt_executable, set_executable};
 pub use isolation::{Device, Isolation};
-pub use parent::{Child, Exit, Stopper, join, mount_overlay, spawn};
+pub use parent::{Child, Exit, Stopper, attach_mount, join, mount_overlay, spawn};
 pub use plan::{
     Access, Content, Mount, MountKind, Network, Overlay, Plan, Resource, Rlimit, Rootfs, Source,
     Walls, WindowSize, WorkDir,

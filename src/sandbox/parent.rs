@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mount::OpenTreeFlags;
@@ -199,6 +200,14 @@ fn filters(plan: &Plan) -> Result<Vec<Filter>, Error> {
 /// gone when the descriptor is closed. Needs the power that [`spawn`] needs, and Linux 6.7.
 pub fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Error> {
     Ok(super::child::mount_overlay(overlay)?)
+}
+
+/// Shows a mount of [`mount_overlay`] at `path`, a directory, in the caller's mount namespace.
+pub fn attach_mount(mount: &OwnedFd, path: &Path) -> io::Result<()> {
+    use rustix::mount::{MoveMountFlags, move_mount};
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(mount, c"", rustix::fs::CWD, path, flags)?;
+    Ok(())
 }
 
 fn launch(

@@ -14,7 +14,7 @@ use super::super::git::Checkout;
 use super::super::key::Inputs;
 use super::super::place::{Placer, Rules};
 use super::super::select::{self, Choice, Pick, Picked, fingerprint};
-use super::super::stage::{Runner, World, stack};
+use super::super::stage::{Runner, World, files, stack};
 use super::super::step::{CopyFrom, CopySource, CopyStep, Unpack};
 use super::{archive, owner, remote};
 
@@ -85,6 +85,14 @@ pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> &'a [Lay
         CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Nothing => &[],
         CopyFrom::Stage(stage) => &runner.done[stage].layers,
         CopyFrom::Image(image) => runner.world.images[*image].layers(),
+    }
+}
+
+/// The files that `--from` reads, where it is no context.
+fn files_of(runner: &Runner<'_>, from: &CopyFrom) -> Result<Stack, StepError> {
+    match from {
+        CopyFrom::Stage(stage) => files(runner.world, &runner.done[stage]),
+        from => stack(runner.world, layers_of(runner, from)),
     }
 }
 
@@ -178,7 +186,10 @@ pub(in crate::build) fn changes(
     built: &Built,
 ) -> Result<Copied, StepError> {
     let world = runner.world;
-    let below = stack(world, ground(step, built))?;
+    let below = match step.link {
+        true => stack(world, ground(step, built))?,
+        false => files(world, built)?,
+    };
     let created = created(step, world);
     let rules = Rules {
         owner: owner(step, &below)?,
@@ -189,7 +200,7 @@ pub(in crate::build) fn changes(
     let mut placer = Placer::new(&below, rules);
     let from = match world.context(&step.from) {
         Some(context) => From::Context(context),
-        None => From::Layers(stack(world, layers_of(runner, &step.from))?),
+        None => From::Layers(files_of(runner, &step.from)?),
     };
     let mut placed = 0;
     let mut held = Vec::new();

@@ -6,7 +6,7 @@ use super::super::commit::Built;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::place::{Placer, Rules};
-use super::super::stage::{Runner, stack};
+use super::super::stage::{Runner, files};
 use super::super::step::WorkdirStep;
 use super::owner;
 
@@ -28,7 +28,7 @@ pub(in crate::build) fn changes(
     step: &WorkdirStep,
     built: &Built,
 ) -> Result<Changes, StepError> {
-    let below = stack(runner.world, &built.layers)?;
+    let below = files(runner.world, built)?;
     let owner = match owner::look_up(&below, &step.user) {
         Ok(owner) => owner,
         Err(StepError::Owner { .. }) => (0, 0),

@@ -13,10 +13,18 @@ pub(super) fn each(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<(), Report>,
 ) -> Result<ExitCode, Report> {
+    each_shown(names, |name| act(name).map(|()| name.to_owned()))
+}
+
+/// The same, and prints what `act` returns.
+pub(in crate::cli) fn each_shown(
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<String, Report>,
+) -> Result<ExitCode, Report> {
     let mut first = None;
     for name in names {
         match act(name) {
-            Ok(()) => ui::data(name)?,
+            Ok(shown) => ui::data(&shown)?,
             Err(report) => match &first {
                 None => first = Some(report),
                 Some(_) => drop(report.show()),

@@ -1,14 +1,14 @@
 //! The command line of `cask`.
 
 mod connect;
-mod each;
+pub(super) mod each;
 mod endpoints;
 mod events;
 mod exec;
 mod files;
 mod logs;
 mod look;
-mod mounts;
+pub(super) mod mounts;
 mod network;
 mod options;
 mod ports;

@@ -6,7 +6,7 @@ use crate::runner::{VolumeMount, VolumeSource};
 
 /// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
 /// host, any other the name of a volume, and without one the volume is the container's own.
-pub(super) fn volume(text: &str) -> Result<VolumeMount, String> {
+pub(in crate::cli) fn volume(text: &str) -> Result<VolumeMount, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
         [target] => (VolumeSource::Anonymous, target, ""),
@@ -70,7 +70,7 @@ fn flag(mount: &mut VolumeMount, option: &str) -> Result<(), String> {
 }
 
 /// Parses `--tmpfs TARGET[:OPTIONS]`.
-pub(super) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
+pub(in crate::cli) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     let (mut size, mut mode, mut exec, mut read_only) = (None, None, false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -94,7 +94,7 @@ pub(super) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
 }
 
 /// Parses `--mount type=…,source=…,target=…`.
-pub(super) fn mount(text: &str) -> Result<VolumeMount, String> {
+pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut size, mut mode) = (None, None);
     let mut made = VolumeMount::new(VolumeSource::Anonymous, "/");

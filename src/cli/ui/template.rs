@@ -8,6 +8,16 @@
 
 use serde_json::Value;
 
+/// A field by its name. Go's templates say `.Config` where the JSON of an image has `config`.
+fn named<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    let other_case = || {
+        let fields = value.as_object()?.iter();
+        let mut fields = fields.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        fields.next().map(|(_, inner)| inner)
+    };
+    value.get(name).or_else(other_case)
+}
+
 /// Why a template can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`--format` template `{text}`: {why}")]
@@ -407,7 +417,7 @@ impl Scope<'_> {
     fn field(&self, path: &[String], dot: &Value) -> Result<Option<Value>, String> {
         let mut value = dot;
         for (depth, name) in path.iter().enumerate() {
-            match value.get(name.as_str()) {
+            match named(value, name) {
                 Some(inner) => value = inner,
                 None if depth == 0 && std::ptr::eq(dot, self.top) => {
                     let known = dot

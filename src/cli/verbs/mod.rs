@@ -21,8 +21,10 @@ mod tag;
 mod untag;
 mod version;
 
+pub(crate) use build::secrets;
 pub(crate) use df::Df;
 pub(crate) use prune::Prune;
+pub(crate) use push::compression;
 pub(crate) use tag::tagged;
 
 use std::process::ExitCode;

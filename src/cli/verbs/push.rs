@@ -45,7 +45,8 @@ pub(crate) struct Push {
     registry: Registry,
 }
 
-fn compression(text: &str) -> Result<(Compression, Option<i32>), String> {
+/// Parses `--compression`.
+pub(crate) fn compression(text: &str) -> Result<(Compression, Option<i32>), String> {
     let (algorithm, level) = match text.split_once(':') {
         Some((algorithm, level)) => (algorithm, Some(level)),
         None => (text, None),

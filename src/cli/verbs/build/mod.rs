@@ -8,7 +8,7 @@ mod fields;
 mod grants;
 mod named;
 mod output;
-mod secrets;
+pub(crate) mod secrets;
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime};
 use clap::builder::BoolishValueParser;
 use serde_json::json;
 
-use crate::build::{self, Cancel, GitTools, NamedContext, Outcome, Pull, Request};
+use crate::build::{self, Cancel, NamedContext, Outcome, Pull, Request};
 use crate::cli::args::{self, IsolationArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
@@ -86,7 +86,7 @@ pub(crate) struct Build {
         default_missing_value = "always",
         default_value = "missing",
         hide_default_value = true,
-        value_parser = pull_policy
+        value_parser = args::pull_policy
     )]
     pull: Pull,
 
@@ -232,16 +232,6 @@ struct ResultArgs {
     quiet: bool,
 }
 
-fn pull_policy(text: &str) -> Result<Pull, String> {
-    match text {
-        "always" | "true" => Ok(Pull::Always),
-        "missing" | "false" => Ok(Pull::Missing),
-        "never" => Ok(Pull::Never),
-        "newer" => Ok(Pull::Newer),
-        _ => Err("expected always, missing, never or newer".to_owned()),
-    }
-}
-
 impl Build {
     /// Builds, and tells what came of it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
@@ -262,11 +252,7 @@ impl Build {
             // What else was asked for is refused by the step that would need it.
             _ => (self.network.shared(), None),
         };
-        request.network = match network {
-            args::Network::Default | args::Network::Private => build::Network::Private,
-            args::Network::Host => build::Network::Host,
-            args::Network::None => build::Network::None,
-        };
+        request.network = network.of_steps();
         request.network_note = note;
         let spool = context::resolve(&self, &store, &mut request)?;
         let cancel = Cancel::default();
@@ -408,13 +394,7 @@ impl Build {
                 network,
                 ..transfer::Options::default()
             },
-            git: GitTools {
-                path: env::os("PATH"),
-                proxies: env::proxies(),
-                ssh_agent,
-                known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
-                ca_file: env::path("SSL_CERT_FILE"),
-            },
+            git: args::git_tools(ssh_agent),
         })
     }
 

@@ -49,18 +49,28 @@ fn on_or_off(text: &str) -> Result<bool, String> {
 impl SecretArgs {
     /// Reads the secrets.
     pub(super) fn secrets(&self) -> Result<Vec<Secret>, Report> {
-        self.secrets.iter().map(|text| secret(text)).collect()
+        secrets(&self.secrets)
     }
 
     /// Finds the agents' sockets.
     pub(super) fn agents(&self) -> Result<Vec<SshAgent>, Report> {
-        self.ssh.iter().map(|text| agent(text)).collect()
+        agents(&self.ssh)
     }
 
     /// Whether layers are searched for secrets.
     pub(super) fn guard(&self) -> bool {
         self.secret_guard
     }
+}
+
+/// Reads the secrets that `--secret` names.
+pub(crate) fn secrets(texts: &[String]) -> Result<Vec<Secret>, Report> {
+    texts.iter().map(|text| secret(text)).collect()
+}
+
+/// Finds the sockets of the agents that `--ssh` names.
+pub(crate) fn agents(texts: &[String]) -> Result<Vec<SshAgent>, Report> {
+    texts.iter().map(|text| agent(text)).collect()
 }
 
 /// What one `--secret` says, before it is looked up.
