@@ -96,6 +96,45 @@ pub enum Error {
         /// The layers.
         layers: Vec<DiffId>,
     },
+    /// A verb about a working container failed.
+    #[error("cannot {doing}")]
+    Verb {
+        /// What it was to do, and to what.
+        doing: String,
+        /// What went wrong.
+        source: Box<StepError>,
+    },
+    /// No working container has this name or id.
+    #[error("there is no working container `{text}`")]
+    NoContainer {
+        /// What was asked for.
+        text: String,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// Several ids begin so.
+    #[error("several working containers have an id that begins with `{text}`")]
+    AmbiguousContainer {
+        /// What was asked for.
+        text: String,
+    },
+    /// No container can have this name.
+    #[error(
+        "`{name}` can't be the name of a container: it has letters, digits, `_`, `.` and `-`, a \
+         letter or digit first"
+    )]
+    ContainerName {
+        /// The name.
+        name: String,
+    },
+    /// Another working container has the name.
+    #[error("the name `{name}` is taken by working container {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The beginning of that container's id.
+        by: String,
+    },
     /// The build was told to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -489,6 +528,18 @@ pub enum StepError {
         want: Digest,
         /// What came.
         got: Digest,
+    },
+    /// An instruction that does more than change the config.
+    #[error("{keyword} does more than change the config")]
+    NotConfig {
+        /// The instruction.
+        keyword: &'static str,
+    },
+    /// The files of a working container.
+    #[error(transparent)]
+    Mount {
+        /// The reason.
+        source: sandbox::Error,
     },
     /// A program for another platform would have to run.
     #[error(

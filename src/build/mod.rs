@@ -53,6 +53,7 @@ mod stat_index;
 mod step;
 mod steps;
 mod text;
+pub mod working;
 
 pub use annotations::{Annotation, Level};
 pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};

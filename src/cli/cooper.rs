@@ -7,7 +7,7 @@ use clap::Parser;
 
 use super::args::Global;
 use super::report::WRONG_USE;
-use super::verbs::Verb;
+use super::working::Command;
 use super::{finish, misuse};
 
 /// Builds OCI images from any Dockerfile, without a daemon and without root
@@ -23,15 +23,15 @@ struct Cooper {
     global: Global,
 
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 /// Runs `cooper` with the program's arguments, the first being its name.
 ///
-/// Exit codes: 0 done, 1 the work failed, 2 wrong use.
+/// Exit codes: 0 done, 1 the work failed, 2 wrong use. `cooper run` exits as its program does.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Cooper::try_parse_from(args) {
-        Ok(Cooper { global, verb }) => finish(global, |session| verb.run(session)),
+        Ok(Cooper { global, command }) => finish(global, |session| command.run(session)),
         Err(error) => misuse(&error, WRONG_USE),
     }
 }

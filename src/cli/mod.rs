@@ -17,6 +17,7 @@ mod session;
 mod signals;
 mod ui;
 mod verbs;
+mod working;
 
 use session::Session;
 

@@ -50,3 +50,4 @@ mod snapshots;
 mod space;
 mod stages;
 mod wiring;
+mod working;

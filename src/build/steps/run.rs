@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use crate::event::{Event, StepId, Stream};
 use crate::image::ContainerConfig;
 use crate::layer::{Meta, Stack, Tree, TreePath, dress};
+use crate::sandbox::network::Lease;
 use crate::sandbox::{
-    self, Access, Content, Exit, Input, Isolation, Mount, MountKind, Output, Plan, Rootfs, Stdio,
+    self, Access, Child, Content, Exit, Isolation, Mount, MountKind, Output, Plan, Rootfs, Stdio,
     UserSpec, WorkDir,
 };
 
@@ -23,6 +24,7 @@ use super::super::mount::StepMount;
 use super::super::request::{Network, Walls};
 use super::super::stage::{Runner, World, trees};
 use super::super::step::RunStep;
+use super::super::working::Streams;
 use super::cover::Cover;
 use super::ground::Ground;
 use super::mounts::{self, Mounted};
@@ -141,6 +143,55 @@ fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
     }
 }
 
+/// What is particular to a program that somebody runs by hand in a working container.
+pub(in crate::build) struct Attended<'a> {
+    /// Its files; what it writes stays there.
+    pub(in crate::build) rootfs: Rootfs,
+    /// What is mounted besides.
+    pub(in crate::build) mounts: &'a [Mount],
+    /// What it reads and writes.
+    pub(in crate::build) streams: &'a Streams,
+    /// Its NIS domain name, if it has one of its own.
+    pub(in crate::build) domainname: Option<String>,
+}
+
+/// Runs a step on the caller's own streams, and says how it ended.
+pub(in crate::build) fn attend(
+    runner: &Runner<'_>,
+    run: &RunStep,
+    attended: Attended<'_>,
+) -> Result<Exit, StepError> {
+    let world = runner.world;
+    if let Walls::Chroot(source) | Walls::Refused(source) = world.request.walls.clone() {
+        return Err(StepError::NoIsolation { source });
+    }
+    let mut mounted = mounts::make(runner, run)?;
+    mounted.mounts.splice(..0, files(world, run));
+    let mut plan = plan(world, run, attended.rootfs, &mounted);
+    isolation(run, &world.request.isolation).apply(&mut plan);
+    plan.mounts.extend(attended.mounts.iter().cloned());
+    plan.domainname = attended.domainname;
+    plan.tty = attended.streams.window();
+    let failed = |source| StepError::Sandbox {
+        command: run.shown.clone(),
+        source,
+    };
+    let stdio = attended.streams.stdio().map_err(failed)?;
+    let (mut child, _lease) = start(&plan, &mut mounted, run, stdio, world)?;
+    attended.streams.serve(&child).map_err(failed)?;
+    let exit = child.wait().map_err(failed)?;
+    if world.cancel.is_cancelled() && exit != Exit::Code(0) {
+        return Err(StepError::Cancelled);
+    }
+    if child.killed_for_memory() {
+        return Err(StepError::Memory {
+            command: run.shown.clone(),
+            limit: plan.limits.memory.unwrap_or_default(),
+        });
+    }
+    Ok(exit)
+}
+
 /// Runs the step over the layers so far and returns the layer it made.
 pub(in crate::build) fn make(
     runner: &Runner<'_>,
@@ -219,7 +270,7 @@ pub(super) fn lowers(
 }
 
 /// Gives the upper dir the owner and mode of the root below: overlayfs shows the upper dir's.
-pub(super) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
+pub(in crate::build) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
     let root = below.node(&TreePath::ROOT)?.map(|node| node.meta);
     let meta = Meta {
         xattrs: BTreeMap::new(),
@@ -229,6 +280,39 @@ pub(super) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepE
         })
     };
     Ok(dress(upper.as_fd(), &meta, below.marks())?)
+}
+
+/// Starts the program, on the network that it is to have.
+fn start(
+    plan: &Plan,
+    mounted: &mut Mounted,
+    run: &RunStep,
+    stdio: Stdio,
+    world: &World<'_>,
+) -> Result<(Child, Option<Lease>), StepError> {
+    let failed = |source| StepError::Sandbox {
+        command: run.shown.clone(),
+        source,
+    };
+    let lease = network::lease(run.network, world, &mut mounted.fds).map_err(failed)?;
+    let stdio = Stdio {
+        fds: std::mem::take(&mut mounted.fds),
+        ..stdio
+    };
+    let child = sandbox::spawn(plan, stdio).map_err(failed)?;
+    if child.notes().contains(&sandbox::Note::Unlimited) {
+        world.sink.emit(Event::Chosen {
+            what: "limits",
+            text: "not kept: no control group can be had",
+        });
+    }
+    if child.notes().contains(&sandbox::Note::OpenSignals) {
+        world.sink.emit(Event::Warning {
+            text: "this kernel lets the step signal all processes of its user (Linux 6.12 does not)",
+        });
+    }
+    world.cancel.watch(&child);
+    Ok((child, lease))
 }
 
 /// Runs `plan` to its end, its output going to the sink as it comes.
@@ -243,26 +327,12 @@ fn execute(
         command: run.shown.clone(),
         source,
     };
-    let _lease = network::lease(run.network, world, &mut mounted.fds).map_err(failed)?;
     let stdio = Stdio {
-        stdin: Input::Null,
         stdout: Output::Pipe,
         stderr: Output::Pipe,
-        fds: std::mem::take(&mut mounted.fds),
+        ..Stdio::default()
     };
-    let mut child = sandbox::spawn(plan, stdio).map_err(failed)?;
-    if child.notes().contains(&sandbox::Note::Unlimited) {
-        world.sink.emit(Event::Chosen {
-            what: "limits",
-            text: "not kept: no control group can be had",
-        });
-    }
-    if child.notes().contains(&sandbox::Note::OpenSignals) {
-        world.sink.emit(Event::Warning {
-            text: "this kernel lets the step signal all processes of its user (Linux 6.12 does not)",
-        });
-    }
-    world.cancel.watch(&child);
+    let (mut child, _lease) = start(plan, &mut mounted, run, stdio, world)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
         scope.spawn(|| pump(stdout, step, Stream::Stdout, world));

@@ -329,6 +329,13 @@ fn of_build(error: &build::Error) -> Option<String> {
             nearest: Some(name),
             ..
         } => format!("`--target {name}`"),
+        build::Error::NoContainer {
+            nearest: Some(name),
+            ..
+        } => format!("did you mean `{name}`?"),
+        build::Error::NoContainer { .. } => {
+            "`cooper containers` lists them, `cooper from IMAGE` makes one".to_owned()
+        }
         _ => return None,
     })
 }

@@ -23,9 +23,25 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
 
+    /// What the names are of: image or container [default: whatever there is]
+    #[arg(
+        short = 't',
+        long = "type",
+        value_name = "TYPE",
+        hide_default_value = true
+    )]
+    kind: Option<Kind>,
+
     /// What else the names may stand for, and is looked for first.
     #[arg(skip)]
     first: Option<Look>,
+}
+
+/// What a name may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Image,
+    Container,
 }
 
 /// Everything about the thing of this name, or `None` if there is none.
@@ -49,11 +65,14 @@ impl Inspect {
         let mut values = Vec::new();
         let mut missing = None;
         for text in &self.images {
-            if let Some(look) = self.first
+            if let Some(look) = self.first.filter(|_| self.kind != Some(Kind::Image))
                 && let Some(value) = look(&store, text)?
             {
                 values.push(value);
                 continue;
+            }
+            if self.kind == Some(Kind::Container) {
+                return Err(Report::failed(format!("there is no container `{text}`")));
             }
             match store.need(text) {
                 Ok(target) => {
@@ -68,6 +87,10 @@ impl Inspect {
                 for value in &values {
                     ui::data(&template.render(value).map_err(wrong_format)?)?;
                 }
+            }
+            // buildah has one container as it is.
+            None if self.kind == Some(Kind::Container) && values.len() == 1 => {
+                ui::data(&format!("{:#}", values[0]))?;
             }
             None if self.format.is_some() => ui::data(&Value::Array(values))?,
             None => ui::data(&format!("{:#}", Value::Array(values)))?,

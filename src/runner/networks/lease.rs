@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::network::RangeError;
-use crate::store::{self, Store};
+use crate::store::{self, Store, random_id};
 
 use super::super::container::Container;
 use super::super::error::Error;
-use super::super::name;
 use super::{Attachment, Guard, Range, UserNetwork, dir, io_error};
 
 /// A container's part of a network.
@@ -145,7 +144,7 @@ pub(super) fn take(
         container: container.id.clone(),
         name: container.config.name.clone(),
         aliases: wanted.aliases.clone(),
-        id: name::random_id().map_err(failed)?,
+        id: random_id().map_err(failed)?,
         addresses,
     };
     write(store.root(), &network.name, &lease)?;

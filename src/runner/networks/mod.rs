@@ -309,7 +309,7 @@ fn names_of_networks(root: &Path) -> Result<Vec<String>, Error> {
         let entry = entry.map_err(io_error("list", &path))?;
         names.extend(entry.file_name().into_string());
     }
-    names.retain(|name| name::is_valid(name));
+    names.retain(|name| is_container_name(name));
     names.sort();
     Ok(names)
 }

@@ -1,0 +1,144 @@
+//! `commit`: what was written in a working container as a layer, and its config, as an image.
+
+use crate::event::Sink;
+use crate::image::{DiffId, History};
+use crate::layer::{Changes, EncodeOptions, Time, diff, encode, flatten};
+use crate::store::{Image, Store};
+
+use super::super::cache::Made;
+use super::super::commit::{self, Built, Layer, rfc3339};
+use super::super::error::{Error, StepError};
+use super::super::form;
+use super::super::request::{Form, Request};
+use super::config::{self, Change};
+use super::container::{Config, Container};
+use super::desk;
+
+/// `created_by` of a layer that nobody says anything about.
+const CREATED_BY: &str = "/bin/sh";
+
+/// How an image is made of a container.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Whether all layers become one, the base's too.
+    pub squash: bool,
+    /// Whether media types are docker's rather than OCI's.
+    pub docker_types: bool,
+    /// Whether the image has no history.
+    pub omit_history: bool,
+    /// Changes that are the image's and not the container's.
+    pub changes: Vec<Change>,
+    /// Instructions of a Dockerfile that change the config, after those.
+    pub instructions: Vec<String>,
+}
+
+/// Makes an image of a container, which stays as it is. Times are those of the request.
+pub fn commit(
+    container: &mut Container,
+    how: &Commit,
+    request: &Request,
+    sink: &dyn Sink,
+) -> Result<Image, Error> {
+    let store = &container.store.clone();
+    let _work = store.work()?;
+    let _lock = container.claim()?;
+    let mut config = container.config.clone();
+    for change in &how.changes {
+        config::apply(&mut config, change.clone());
+    }
+    for text in &how.instructions {
+        config.config.config = desk::instructed(container, &config, text, request)?;
+    }
+    let epoch = request.source_date_epoch.map(Time::from_secs);
+    let options = EncodeOptions {
+        clamp: epoch.filter(|_| request.rewrite_timestamp != Some(false)),
+    };
+    let mut built = container.built()?;
+    built.base = Some(config.config.clone());
+    let changes = match how.squash {
+        true => {
+            let files = flatten(&container.files(&built, sink)?)?;
+            if let Some(base) = &mut built.base {
+                base.history.clear();
+            }
+            (built.layers, built.base_layers, built.history) = (Vec::new(), 0, Vec::new());
+            files
+        }
+        false => container.written(&built, sink)?,
+    };
+    let made = match changes.is_empty() {
+        true => None,
+        false => Some(keep(store, &changes, &options, request)?),
+    };
+    built.history.push(entry(&config, made.as_ref(), request));
+    built.layers.extend(made.as_ref().map(Layer::plain));
+    let mut document = commit::config(
+        &built,
+        &config.config.config,
+        config.config.author.as_deref(),
+        &config.config.platform(),
+        &[],
+        epoch,
+        None,
+    );
+    if how.omit_history {
+        let mut value = document.value().clone();
+        value.history.clear();
+        document = crate::image::Raw::of(value);
+    }
+    let manifest = commit::manifest(&built, &document, config.annotations);
+    let image = store.put_image(&manifest, &document)?;
+    let form = Form {
+        docker_types: how.docker_types,
+        ..Form::default()
+    };
+    let typed = form::typed(&image, &form)?;
+    Ok(store.put_image(&typed.manifest, &typed.config)?)
+}
+
+fn keep(
+    store: &Store,
+    changes: &Changes,
+    options: &EncodeOptions,
+    request: &Request,
+) -> Result<Made, Error> {
+    let mut blob = store.blob_writer()?;
+    encode(changes, options, &mut blob)?;
+    let blob = blob.finish()?;
+    Ok(Made {
+        diff_id: DiffId(blob.digest().clone()),
+        size: blob.size(),
+        created: rfc3339(request.created()),
+    })
+}
+
+/// The last entry of the history.
+fn entry(config: &Config, made: Option<&Made>, request: &Request) -> History {
+    let base = (!config.image_name.is_empty()).then(|| format!("FROM {}", config.image_name));
+    History {
+        created: Some(rfc3339(request.created())),
+        created_by: Some(config.created_by.clone().unwrap_or(CREATED_BY.to_owned())),
+        author: config.config.author.clone(),
+        comment: config.comment.clone().or(base),
+        empty_layer: made.is_none(),
+        ..History::default()
+    }
+}
+
+impl Container {
+    /// All its files.
+    fn files(&self, built: &Built, sink: &dyn Sink) -> Result<crate::layer::Stack, Error> {
+        let trees = self.store.trees(&self.config.layers, sink)?;
+        let fds = trees.iter().map(|tree| tree.fd()).chain(built.top.clone());
+        Ok(crate::layer::Stack::new(fds.collect(), self.store.marks()))
+    }
+
+    /// What was written in it.
+    fn written(&self, built: &Built, sink: &dyn Sink) -> Result<Changes, Error> {
+        let Some(upper) = &built.top else {
+            return Ok(Changes::default());
+        };
+        let changed = diff(upper, Some(&self.below(sink)?), self.store.marks());
+        changed.map_err(|error| self.failed("commit")(StepError::Layer(error)))
+    }
+}

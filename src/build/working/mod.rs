@@ -1,0 +1,30 @@
+//! Working containers: an image in the making that is changed by one verb at a time.
+//!
+//! ```text
+//! containers/<id>/
+//!   working.json   what it is called, what it was made from, the config and history so far
+//!   upper/ work/   what was written on top of the image's layers; made when first needed
+//!   merged/        where `mount` shows the files
+//!   running        locked by the verb that is at work; the next one waits
+//! ```
+//!
+//! `run`, `copy` and `add` are the instructions RUN, COPY and ADD: evaluated by `eval`, carried out
+//! by `steps`, with the container's files in the place of a stage's (`desk`). What they write goes
+//! to `upper`, and `commit` makes one layer of that. A verb that is killed leaves what it had
+//! written; a config is replaced as a whole.
+
+mod commit;
+mod config;
+mod container;
+mod copy;
+mod desk;
+mod mount;
+mod run;
+mod streams;
+
+pub use commit::{Commit, commit};
+pub use config::{Change, Health};
+pub use container::{Config, Container, New, create, find, list};
+pub use copy::{Copy, copy};
+pub use run::{Run, run};
+pub use streams::Streams;

@@ -1,0 +1,269 @@
+//! `commit`: an image of a working container.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+
+use crate::build::working::{self, Change};
+use crate::cli::args::Registry;
+use crate::cli::report::Report;
+use crate::cli::verbs::compression;
+use crate::cli::{Session, env, files, ui};
+use crate::image::{Compression, Reference};
+use crate::store::{Image, Store};
+use crate::transfer::{self, PushOptions, Target};
+
+/// The variable of reproducible-builds.org, in seconds since 1970.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Make an image of a working container
+///
+/// What was written in the container becomes one layer on top of its image. NAME is a name in the
+/// store, or a place such as `docker://NAME`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
+/// `docker-archive:FILE[:NAME]`. The image's id goes to standard output. The container stays.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Commit {
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+
+    /// Name of the image, or where it goes
+    #[arg(value_name = "NAME")]
+    to: Option<String>,
+
+    /// Further name in the store; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME", value_parser = crate::cli::verbs::tagged)]
+    tags: Vec<Reference>,
+
+    /// Whose media types the manifest has: oci or docker
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "oci",
+        value_parser = form
+    )]
+    format: Form,
+
+    /// Make one layer of all, the image's own layers too
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    squash: bool,
+
+    /// Remove the container afterwards
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    rm: bool,
+
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+
+    /// Seconds since 1970 for `created` and as the latest time of files in the layer;
+    /// `SOURCE_DATE_EPOCH` in the environment does the same
+    #[arg(
+        long,
+        visible_alias = "source-date-epoch",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    timestamp: Option<i64>,
+
+    /// `false` leaves the times of files as they are
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    rewrite_timestamp: Option<bool>,
+
+    /// Leave the history out
+    #[arg(long)]
+    omit_history: bool,
+
+    /// Annotation of the manifest
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cli::args::label)]
+    annotations: Vec<(String, String)>,
+
+    /// Variable that the image does not have
+    #[arg(long, value_name = "KEY")]
+    unsetenv: Vec<String>,
+
+    /// Annotation that the manifest does not have
+    #[arg(long, value_name = "KEY")]
+    unsetannotation: Vec<String>,
+
+    /// What the history says that made the layer
+    #[arg(long, value_name = "COMMAND")]
+    created_by: Option<String>,
+
+    /// Instruction of a Dockerfile about the config: CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR,
+    /// EXPOSE, VOLUME, STOPSIGNAL, SHELL, HEALTHCHECK or ONBUILD
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+
+    /// How layers are compressed on the way: gzip, zstd or none, with `:LEVEL`
+    #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
+    compression: Option<(Compression, Option<i32>)>,
+
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    registry: Registry,
+}
+
+/// Whose media types a manifest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Oci,
+    Docker,
+}
+
+fn form(text: &str) -> Result<Form, String> {
+    match text {
+        "oci" | "OCI" => Ok(Form::Oci),
+        "docker" | "v2s2" => Ok(Form::Docker),
+        _ => Err("expected oci or docker".to_owned()),
+    }
+}
+
+impl Commit {
+    /// Commits it.
+    pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
+        let mut request = super::request(&self.registry)?;
+        request.source_date_epoch = self.epoch()?;
+        request.rewrite_timestamp = self.rewrite_timestamp;
+        let target = self.to.as_deref().map(Goal::parse).transpose()?;
+        let store = session.store()?;
+        let mut container = working::find(&store, &self.container)?;
+        let how = working::Commit {
+            squash: self.squash,
+            docker_types: self.format == Form::Docker,
+            omit_history: self.omit_history,
+            changes: self.own_changes(),
+            instructions: self.changes.clone(),
+        };
+        let shown = session.modest(self.quiet);
+        let image = working::commit(&mut container, &how, &request, &shown)?;
+        for name in &self.tags {
+            store.tag(name, &image.descriptor())?;
+        }
+        match &target {
+            None => {}
+            Some(Goal::Name(name)) => store.tag(name, &image.descriptor())?,
+            Some(Goal::Place(place)) => {
+                let transfer = request.transfer.clone();
+                self.send(&store, &image, place, transfer, &shown)?;
+            }
+        }
+        drop(shown);
+        let id = image.id().to_string();
+        if let Some(path) = &self.iidfile {
+            files::write(path, id.as_bytes())?;
+        }
+        if self.rm {
+            container.remove()?;
+        }
+        session.cap(&store);
+        ui::data(&id)
+    }
+
+    fn send(
+        &self,
+        store: &Store,
+        image: &Image,
+        place: &Target,
+        transfer: transfer::Options,
+        sink: &dyn crate::event::Sink,
+    ) -> Result<(), Report> {
+        let (compression, level) = match self.compression {
+            Some((compression, level)) => (Some(compression), level),
+            None => (None, None),
+        };
+        let options = PushOptions {
+            transfer,
+            compression,
+            level,
+            by_digest: false,
+        };
+        transfer::push(store, image, place, &options, sink)?;
+        Ok(())
+    }
+
+    fn own_changes(&self) -> Vec<Change> {
+        let mut out = Vec::new();
+        for (key, value) in &self.annotations {
+            out.push(Change::Annotation(key.clone(), Some(value.clone())));
+        }
+        let gone = |key: &String| Change::Annotation(key.clone(), None);
+        out.extend(self.unsetannotation.iter().map(gone));
+        let unset = |key: &String| Change::Env(key.clone(), None);
+        out.extend(self.unsetenv.iter().map(unset));
+        out.extend(self.created_by.clone().map(Change::CreatedBy));
+        out
+    }
+
+    fn epoch(&self) -> Result<Option<i64>, Report> {
+        let Some(text) = env::text(EPOCH).filter(|_| self.timestamp.is_none()) else {
+            return Ok(self.timestamp);
+        };
+        text.trim().parse().map(Some).map_err(|_| {
+            Report::wrong_use(format!(
+                "`{EPOCH}` is `{text}`: expected seconds since 1970 as a number"
+            ))
+        })
+    }
+}
+
+/// Where an image goes.
+#[derive(Debug)]
+enum Goal {
+    /// A name in the store.
+    Name(Reference),
+    /// Somewhere else.
+    Place(Target),
+}
+
+impl Goal {
+    /// A text without a transport is a name in the store, as with buildah.
+    fn parse(text: &str) -> Result<Self, Report> {
+        let name = |text| {
+            let name = crate::cli::verbs::tagged(text);
+            name.map(Self::Name).map_err(Report::wrong_use)
+        };
+        if let Some(rest) = text.strip_prefix("containers-storage:") {
+            return name(rest);
+        }
+        match text.parse::<Target>() {
+            Ok(Target::Registry(_)) if !text.starts_with("docker://") => name(text),
+            Ok(place) => Ok(Self::Place(place)),
+            Err(error) => Err(Report::wrong_use(error.to_string())),
+        }
+    }
+}

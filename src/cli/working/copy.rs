@@ -1,0 +1,188 @@
+//! `copy` and `add`: files into a working container.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::build::working;
+use crate::build::{self, Cancel, ContextSource};
+use crate::cli::args::Registry;
+use crate::cli::report::Report;
+use crate::cli::{Session, signals, ui};
+use crate::dockerfile::{SourceKind, source_kind};
+
+/// Options of both.
+#[derive(Debug, clap::Args)]
+struct CopyArgs {
+    /// Owner, as `--chown` of COPY has it [default: root]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    chown: Option<String>,
+
+    /// Mode, octal or as in `u=rwX,go=rX`
+    #[arg(long, value_name = "MODE")]
+    chmod: Option<String>,
+
+    /// Working container or image whose files are copied
+    #[arg(long, value_name = "CONTAINER|IMAGE", conflicts_with = "contextdir")]
+    from: Option<String>,
+
+    /// Directory that sources are below, and that no link leads out of
+    #[arg(long, value_name = "DIR")]
+    contextdir: Option<PathBuf>,
+
+    /// File that says what of the directory is left out, as `.dockerignore` would
+    #[arg(long, value_name = "FILE", requires = "contextdir")]
+    ignorefile: Option<PathBuf>,
+
+    /// What is left out
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+
+    /// Keep the directories that a source is in
+    #[arg(long)]
+    parents: bool,
+
+    /// Follow no links of the container
+    #[arg(long)]
+    link: bool,
+
+    /// Do not print the digest of what was copied
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Tell of it in the image's history
+    #[arg(long)]
+    add_history: bool,
+
+    #[command(flatten)]
+    registry: Registry,
+}
+
+/// Copy files into a working container
+///
+/// Works as COPY does: the contents of a directory, patterns, links followed inside the
+/// container. Sources are paths of the machine, or with `--contextdir` below that directory.
+/// Without DESTINATION the container's working directory is meant.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "cooper copy [OPTIONS] CONTAINER SOURCE... [DESTINATION]")]
+pub(crate) struct Copy {
+    /// Name or id of the container, what to copy, and where to
+    #[arg(
+        value_names = ["CONTAINER", "SOURCE", "DESTINATION"],
+        num_args = 2..,
+        required = true
+    )]
+    words: Vec<String>,
+
+    #[command(flatten)]
+    args: CopyArgs,
+}
+
+/// Copy files into a working container, unpack archives and fetch URLs
+///
+/// Works as ADD does. Without DESTINATION the container's working directory is meant.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "cooper add [OPTIONS] CONTAINER SOURCE... [DESTINATION]")]
+pub(crate) struct Add {
+    /// Name or id of the container, what to add, and where to
+    #[arg(
+        value_names = ["CONTAINER", "SOURCE", "DESTINATION"],
+        num_args = 2..,
+        required = true
+    )]
+    words: Vec<String>,
+
+    /// What the bytes of a URL must hash to, or the commit of a repository
+    #[arg(long, value_name = "DIGEST")]
+    checksum: Option<String>,
+
+    #[command(flatten)]
+    args: CopyArgs,
+}
+
+impl Copy {
+    /// Copies.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        self.args.run(session, &self.words, false, None)
+    }
+}
+
+impl Add {
+    /// Adds.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        self.args.run(session, &self.words, true, self.checksum)
+    }
+}
+
+impl CopyArgs {
+    fn run(
+        &self,
+        session: &Session,
+        words: &[String],
+        add: bool,
+        checksum: Option<String>,
+    ) -> Result<ExitCode, Report> {
+        let (name, sources, dest) = match words {
+            [name, source] => (name, std::slice::from_ref(source), "."),
+            [name, sources @ .., dest] => (name, sources, dest.as_str()),
+            _ => unreachable!("clap asks for two"),
+        };
+        let mut request = super::request(&self.registry)?;
+        let root = self.contextdir.clone().unwrap_or_else(|| "/".into());
+        request.context = ContextSource::Dir(root);
+        let store = session.store()?;
+        let mut container = working::find(&store, name)?;
+        let copy = working::Copy {
+            add,
+            sources: self.sources(sources, add)?,
+            dest: dest.to_owned(),
+            from: self.from.clone(),
+            chown: self.chown.clone(),
+            chmod: self.chmod.clone(),
+            checksum,
+            parents: self.parents,
+            link: self.link,
+            exclude: self.exclude.clone(),
+            ignore_file: self.ignorefile.clone(),
+            history: self.add_history,
+        };
+        let cancel = Cancel::default();
+        let stop = signals::Stop::on({
+            let cancel = cancel.clone();
+            move || cancel.cancel()
+        })?;
+        let shown = session.modest(self.quiet);
+        let copied = working::copy(&mut container, &copy, &request, &shown, &cancel);
+        drop(shown);
+        match copied {
+            Err(build::Error::Cancelled) => return Ok(stop.exit_code()),
+            Err(error) => return Err(error.into()),
+            Ok(_) if self.quiet => {}
+            Ok(digest) => ui::data(&digest.hex())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The sources from the root of what they are copied from: the machine's own are named from
+    /// the directory the caller is in.
+    fn sources(&self, sources: &[String], add: bool) -> Result<Vec<String>, Report> {
+        if self.from.is_some() || self.contextdir.is_some() {
+            return Ok(sources.to_vec());
+        }
+        let place = |text: &String| {
+            if add && source_kind(text) != SourceKind::Path {
+                return Ok(text.clone());
+            }
+            let path = std::path::absolute(Path::new(text)).map_err(|error| {
+                Report::failed(format!("cannot find out where `{text}` is")).because(&error)
+            })?;
+            // A `.` at the end says that the contents are meant, and is lost on the way.
+            let dots = text == "." || text.ends_with("/.");
+            let mut path = path.to_string_lossy().into_owned();
+            if dots && !path.ends_with("/.") {
+                path.push_str("/.");
+            }
+            Ok(path)
+        };
+        sources.iter().map(place).collect()
+    }
+}

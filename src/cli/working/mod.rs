@@ -1,0 +1,94 @@
+//! The verbs of `cooper`: those about images, which it shares, and those about working
+//! containers, as buildah has them.
+
+mod commit;
+mod config;
+mod containers;
+mod copy;
+mod from;
+mod mount;
+mod remove;
+mod run;
+mod words;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::Session;
+use super::args::{self, Registry};
+use super::report::Report;
+use super::verbs::Verb;
+use crate::build::{self, Request};
+use crate::store::Store;
+use crate::transfer::{self, Network};
+
+/// A verb and its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    From(Box<from::From>),
+    Run(Box<run::Run>),
+    Copy(Box<copy::Copy>),
+    Add(Box<copy::Add>),
+    Config(Box<config::Config>),
+    Commit(Box<commit::Commit>),
+    Mount(mount::Mount),
+    #[command(visible_alias = "unmount")]
+    Umount(mount::Umount),
+    Unshare(mount::Unshare),
+    #[command(visible_aliases = ["list", "ls", "ps"])]
+    Containers(containers::Containers),
+    #[command(visible_alias = "delete")]
+    Rm(remove::Rm),
+    Rename(remove::Rename),
+    #[command(flatten)]
+    Image(Box<Verb>),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        match self {
+            Self::Run(verb) => return verb.run(session),
+            Self::Copy(verb) => return verb.run(session),
+            Self::Add(verb) => return verb.run(session),
+            Self::Unshare(verb) => return verb.run(session),
+            Self::Umount(verb) => return verb.run(session),
+            Self::Rm(verb) => return verb.run(session),
+            Self::Image(mut verb) => {
+                if let Verb::Inspect(inspect) = &mut *verb {
+                    inspect.look_first(look);
+                }
+                return verb.run(session);
+            }
+            Self::From(verb) => verb.run(session),
+            Self::Config(verb) => verb.run(session),
+            Self::Commit(verb) => verb.run(session),
+            Self::Mount(verb) => verb.run(session),
+            Self::Containers(verb) => verb.run(session),
+            Self::Rename(verb) => verb.run(session),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Everything about a working container, for `inspect`.
+fn look(store: &Store, text: &str) -> Result<Option<Value>, Report> {
+    match build::working::find(store, text) {
+        Ok(container) => containers::value(&container).map(Some),
+        Err(build::Error::NoContainer { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a verb asks of the library before its own options count.
+fn request(registry: &Registry) -> Result<Request, Report> {
+    let transfer = transfer::Options {
+        network: Network::new(registry.options()?),
+        ..transfer::Options::default()
+    };
+    let git = args::git_tools(None);
+    Ok(Request::nothing(transfer, git, SystemTime::now()))
+}

@@ -1,0 +1,247 @@
+//! `run`: a program in a working container.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use clap::ArgAction;
+use clap::builder::BoolishValueParser;
+
+use crate::build::working::{self, Streams};
+use crate::build::{self, Cancel, ContextSource, StepError};
+use crate::cli::args::{self, IsolationArgs};
+use crate::cli::cask::mounts;
+use crate::cli::report::Report;
+use crate::cli::verbs::secrets;
+use crate::cli::{Session, env, signals};
+use crate::runner::{self, VolumeMount, VolumeSource};
+use crate::sandbox::Exit;
+
+/// Run a program in a working container
+///
+/// It runs as RUN would run it, with the container's user, variables and working directory; its
+/// standard streams are the caller's. What it writes stays in the container. The exit code is the
+/// program's own, 126 when it can't be executed, 127 when there is none.
+///
+/// The program uses the network of the machine unless `--network` says otherwise.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "cooper run [OPTIONS] CONTAINER [--] PROGRAM [ARG]...")]
+pub(crate) struct Run {
+    /// Name or id of the container, the program and its arguments
+    #[arg(
+        value_names = ["CONTAINER", "PROGRAM", "ARG"],
+        num_args = 2..,
+        required = true,
+        trailing_var_arg = true
+    )]
+    words: Vec<String>,
+
+    /// User, as USER has it
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Directory that the program starts in
+    #[arg(long, visible_alias = "workdir", value_name = "DIR")]
+    workingdir: Option<String>,
+
+    /// Variable for the program; without a value the environment's
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+
+    /// Path of the machine to mount: `/HOST:/INSIDE[:ro]`
+    #[arg(short, long = "volume", value_name = "HOST:INSIDE[:OPTIONS]", value_parser = mounts::volume)]
+    volumes: Vec<VolumeMount>,
+
+    /// Something to mount, as RUN has it: `type=cache|tmpfs|secret|ssh`, or `type=bind` with a
+    /// path of the machine, or with `from=IMAGE`
+    #[arg(long = "mount", value_name = "MOUNT")]
+    mounts: Vec<String>,
+
+    /// Directory in memory
+    #[arg(long = "tmpfs", value_name = "INSIDE[:OPTIONS]", value_parser = mounts::tmpfs)]
+    tmpfs: Vec<VolumeMount>,
+
+    /// Give the program a terminal
+    #[arg(
+        short,
+        long,
+        visible_alias = "tty",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    terminal: bool,
+
+    /// Host name for the program [default: the beginning of the container's id]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+
+    /// Network: `private`, `host`, `none` or `default`
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "NETWORK",
+        default_value = "host",
+        value_parser = args::network
+    )]
+    network: args::Network,
+
+    /// Line for `/etc/hosts`; `host-gateway` as the address is the machine
+    #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
+    add_hosts: Vec<(String, String)>,
+
+    /// Name server in place of the machine's
+    #[arg(long, value_name = "IP")]
+    dns: Vec<IpAddr>,
+
+    /// Tell of it in the image's history
+    #[arg(long)]
+    add_history: bool,
+
+    /// Secret for `--mount type=secret`: `id=ID,src=FILE` or `id=ID,env=VARIABLE`
+    #[arg(long = "secret", value_name = "SECRET")]
+    secrets: Vec<String>,
+
+    /// Agent for `--mount type=ssh`: `default` (the one in SSH_AUTH_SOCK) or `ID=SOCKET`
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
+
+    #[command(flatten)]
+    isolation: IsolationArgs,
+}
+
+impl Run {
+    /// Runs it.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let mut request = super::request(&args::Registry::default())?;
+        request.context = ContextSource::Dir("/".into());
+        request.isolation = self.isolation.resolve()?;
+        request.secrets = secrets::secrets(&self.secrets)?;
+        request.ssh = secrets::agents(&self.ssh)?;
+        request.add_hosts.clone_from(&self.add_hosts);
+        request.dns.clone_from(&self.dns);
+        request.proxies = env::proxies();
+        let (name, argv) = self.words.split_first().expect("clap asks for two");
+        // A `--` after the name is buildah's way to begin the program.
+        let argv = match argv.first().map(String::as_str) {
+            Some("--") => &argv[1..],
+            _ => argv,
+        };
+        if argv.is_empty() {
+            return Err(Report::wrong_use("PROGRAM is missing"));
+        }
+        let (binds, mounts) = self.mounts()?;
+        let (store, rung) = session.store_with_power()?;
+        request.walls = rung.walls();
+        let (network, note) = match request.walls {
+            build::Walls::Namespaces => self.network.settle(false)?,
+            _ => (self.network.shared(), None),
+        };
+        request.network = network.of_steps();
+        request.network_note = note;
+        let mut container = working::find(&store, name)?;
+        let volumes = store.root().join("volumes");
+        let run = working::Run {
+            argv: argv.to_vec(),
+            user: self.user.clone(),
+            workdir: self.workingdir.clone(),
+            env: self.env(),
+            hostname: self.hostname.clone(),
+            mounts,
+            binds: binds
+                .iter()
+                .map(|mount| runner::mounted(mount, &volumes))
+                .collect(),
+            streams: self.streams()?,
+            history: self.add_history,
+        };
+        let cancel = Cancel::default();
+        let stop = signals::Stop::on({
+            let cancel = cancel.clone();
+            move || cancel.cancel()
+        })?;
+        let shown = session.modest(true);
+        match working::run(&mut container, &run, &request, &shown, &cancel) {
+            Ok(Exit::Code(code)) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
+            Ok(Exit::Signal(number)) => Ok(ExitCode::from(128 + u8::try_from(number).unwrap_or(0))),
+            Err(build::Error::Cancelled) => Ok(stop.exit_code()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn streams(&self) -> Result<Streams, Report> {
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned()
+                .map_err(|error| Report::failed("cannot hand a stream over").because(&error))
+        };
+        Ok(Streams::new(
+            copy(std::io::stdin().as_fd())?,
+            copy(std::io::stdout().as_fd())?,
+            copy(std::io::stderr().as_fd())?,
+            self.terminal,
+        ))
+    }
+
+    /// The variables; one that the environment has not is left out.
+    fn env(&self) -> Vec<(String, String)> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+            None => env::exact(text).map(|value| (text.clone(), value)),
+        };
+        self.env.iter().filter_map(pair).collect()
+    }
+
+    /// What is mounted of the machine's own, and what is mounted as RUN does it.
+    fn mounts(&self) -> Result<(Vec<VolumeMount>, Vec<String>), Report> {
+        let mut binds = self.volumes.clone();
+        binds.extend(self.tmpfs.iter().cloned());
+        let mut others = Vec::new();
+        for text in &self.mounts {
+            let has = |wanted: &str| text.split(',').any(|field| field == wanted);
+            let names = |key: &str| text.split(',').any(|field| field.starts_with(key));
+            if (has("type=bind") || !names("type=")) && !names("from=") {
+                let text = match names("type=") {
+                    true => text.clone(),
+                    false => format!("type=bind,{text}"),
+                };
+                let wrong = |why| Report::wrong_use(format!("`--mount {text}`: {why}"));
+                binds.push(mounts::mount(&text).map_err(wrong)?);
+            } else {
+                others.push(text.clone());
+            }
+        }
+        for mount in &binds {
+            if matches!(
+                mount.source,
+                VolumeSource::Named(_) | VolumeSource::Anonymous
+            ) {
+                let target = mount.target.display();
+                let text = format!("the mount at {target} needs a path of the machine");
+                return Err(Report::wrong_use(text).hint("`-v /HOST:/INSIDE`"));
+            }
+        }
+        Ok((binds, others))
+    }
+}
+
+/// The report with docker's exit code for a program that did not start.
+fn failed(error: build::Error) -> Report {
+    let code = match &error {
+        build::Error::Verb { source, .. } => match &**source {
+            StepError::Sandbox { source, .. } => Some(source.exit_code()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let report = Report::from(error);
+    match code {
+        Some(code) => report.exit(code),
+        None => report,
+    }
+}

@@ -1,0 +1,765 @@
+//! Working containers: `from`, `run`, `copy`, `add`, `config`, `commit`, `mount`, `unshare`,
+//! `containers`, `rm` and `rename`.
+
+use std::process::Command;
+
+use crate::support::TestEnv;
+
+const C: &str = "busybox-working-container";
+
+/// The program, for scripts.
+const COOPER: &str = env!("CARGO_BIN_EXE_cooper");
+
+fn env() -> TestEnv {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    t
+}
+
+/// An environment with one working container of busybox.
+fn started() -> TestEnv {
+    let t = env();
+    t.cooper(&["from", "busybox"]).ok();
+    t
+}
+
+/// What a shell script in the container prints.
+#[track_caller]
+fn sh(t: &TestEnv, container: &str, script: &str) -> String {
+    t.cooper(&["run", container, "--", "sh", "-c", script])
+        .ok()
+        .stdout()
+}
+
+fn field(t: &TestEnv, what: &str, template: &str) -> String {
+    t.cooper(&["inspect", "--format", template, what])
+        .ok()
+        .stdout()
+}
+
+/// Exit code and output of a script that runs as the environment's user.
+fn script(t: &TestEnv, program: &[&str], text: &str) -> (bool, String) {
+    let mut command: Command = t.command(program[0]);
+    command.args(&program[1..]).args(["sh", "-euc", text]);
+    let out = command.output().unwrap();
+    let all = [out.stdout, out.stderr].concat();
+    (
+        out.status.success(),
+        String::from_utf8_lossy(&all).into_owned(),
+    )
+}
+
+#[test]
+fn containers_are_named_after_their_image() {
+    let t = env();
+    let from = |args: &[&str]| t.cooper(&[&["from"], args].concat()).ok().stdout();
+    assert_eq!(from(&["busybox"]), C);
+    assert_eq!(
+        from(&["docker.io/library/busybox:latest"]),
+        format!("{C}-1")
+    );
+    assert_eq!(from(&["busybox"]), format!("{C}-2"));
+    assert_eq!(from(&["scratch"]), "working-container");
+    let id = field(&t, "busybox", "{{.Id}}");
+    assert_eq!(from(&["--name", "mine", &id]), "mine");
+    t.cooper(&["from", "--name", "mine", "busybox"])
+        .fails(1)
+        .says("the name `mine` is taken by working container");
+    t.cooper(&["from", "--name", "a/b", "busybox"]).fails(1);
+    t.cooper(&["from", "--pull=never", "nothing"])
+        .fails(1)
+        .says("nothing");
+}
+
+#[test]
+fn a_container_can_come_from_a_layout_and_write_its_id_down() {
+    let t = env();
+    t.cooper(&["push", "-q", "busybox", "oci:layout:x"]).ok();
+    t.cooper(&["from", "--name", "l", "--cidfile", "cid", "oci:layout:x"])
+        .ok();
+    let id = std::fs::read_to_string(t.path("cid")).unwrap();
+    assert_eq!(field(&t, "l", "{{.ContainerID}}"), id);
+    assert_eq!(sh(&t, "l", "echo works"), "works");
+}
+
+#[test]
+fn two_at_once_never_get_one_name() {
+    let t = env();
+    let names: Vec<String> = std::thread::scope(|scope| {
+        let from = || t.cooper(&["from", "busybox"]).ok().stdout();
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(from)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), 4, "{names:?}");
+}
+
+#[test]
+fn containers_are_listed_renamed_and_removed() {
+    let t = started();
+    t.cooper(&["from", "--name", "empty", "scratch"]).ok();
+    t.cask(&["create", "--name", "running", "busybox"]).ok();
+    let list = |args: &[&str]| t.cooper(&[&["containers"], args].concat()).ok();
+    let names = |args: &[&str]| {
+        let format = ["--format", "{{.ContainerName}} {{.Builder}} {{.ImageName}}"];
+        list(&[&format[..], args].concat()).stdout()
+    };
+    assert_eq!(names(&[]), format!("{C} * busybox\nempty * scratch"));
+    assert_eq!(names(&["-a", "-f", "name=run"]), "running  busybox");
+    assert_eq!(names(&["-f", "ancestor=busybox"]), format!("{C} * busybox"));
+    assert!(
+        list(&[])
+            .stdout()
+            .starts_with("CONTAINER ID   BUILDER   IMAGE ID ")
+    );
+    assert!(!list(&["--noheading"]).stdout().contains("CONTAINER ID"));
+    let json: serde_json::Value = serde_json::from_str(&list(&["--json"]).stdout()).unwrap();
+    assert_eq!(json[1]["containername"], "empty");
+    assert_eq!(json[1]["builder"], true);
+    let ids = list(&["-q"]).stdout();
+    assert_eq!(ids.lines().count(), 2);
+    t.cooper(&["rename", "empty", "full"]).ok();
+    t.cooper(&["rename", "full", C]).fails(1).says("is taken");
+    t.cooper(&["run", "ful", "true"])
+        .fails(1)
+        .says("there is no working container `ful`")
+        .says("did you mean `full`?");
+    let id = ids.lines().next().unwrap();
+    assert_eq!(t.cooper(&["rm", &id[..10]]).ok().stdout(), id);
+    t.cooper(&["rm", "-a"]).ok();
+    assert_eq!(list(&["-q"]).stdout(), "");
+    assert_eq!(names(&["-a"]), "running  busybox", "cask's are left alone");
+}
+
+#[test]
+fn an_image_that_a_container_uses_is_not_removed() {
+    let t = started();
+    t.cooper(&["rmi", "busybox"])
+        .fails(1)
+        .says("is used by container");
+    t.cooper(&["rm", C]).ok();
+    t.cooper(&["rmi", "busybox"]).ok();
+}
+
+#[test]
+fn what_a_program_writes_stays_however_it_ends() {
+    let t = started();
+    let run = |script: &str| t.cooper(&["run", C, "sh", "-c", script]);
+    run("echo one > /file").ok();
+    run("echo two >> /file; exit 42").fails(42);
+    run("kill -9 $$").fails(137);
+    assert_eq!(sh(&t, C, "cat /file"), "one\ntwo");
+    t.cooper(&["run", C, "/no/such"])
+        .fails(127)
+        .says("`/no/such`");
+    t.cooper(&["run", C, "/etc"]).fails(126);
+    t.cooper(&["run", C, "--"]).fails(2);
+}
+
+#[test]
+fn a_program_has_the_callers_streams() {
+    let t = started();
+    let out = t
+        .cooper_reading(b"typed", &["run", C, "sh", "-c", "cat; echo wrong >&2"])
+        .ok();
+    assert_eq!(
+        (out.stdout(), out.stderr()),
+        ("typed".to_owned(), "wrong\n".to_owned())
+    );
+    let with = |option: &str| {
+        let out = t.cooper(&[
+            "run",
+            option,
+            C,
+            "sh",
+            "-c",
+            "test -t 1 && echo yes; exit 3",
+        ]);
+        out.fails(3).stdout()
+    };
+    assert_eq!(with("-t"), "yes\r");
+    assert_eq!(with("--terminal=false"), "");
+}
+
+#[test]
+fn options_of_run_are_those_of_the_instruction() {
+    let t = started()
+        .var("PASSED", "outside")
+        .file("host/file", "host\n");
+    t.cooper(&[
+        "config",
+        "--env",
+        "A=config",
+        "--user",
+        "7",
+        "--workingdir",
+        "/tmp",
+        C,
+    ])
+    .ok();
+    assert_eq!(sh(&t, C, "echo $A $(id -u) $PWD"), "config 7 /tmp");
+    let host = format!("{}:/mnt:ro", t.path("host").display());
+    let bind = format!("type=bind,src={},dst=/bound", t.path("host").display());
+    let out = t.cooper(&[
+        "run",
+        "--user=0:9",
+        "--workingdir=/new",
+        "-e",
+        "A=run",
+        "--env",
+        "PASSED",
+        "-v",
+        &host,
+        "--mount",
+        &bind,
+        "--mount",
+        "type=tmpfs,dst=/scratch",
+        "--hostname=named",
+        "--network=none",
+        "--add-host=db:10.1.2.3",
+        "--cap-drop=ALL",
+        C,
+        "sh",
+        "-c",
+        "echo $A $PASSED $(id -u):$(id -g) $PWD $(hostname)
+         cat /mnt/file; echo no > /mnt/file || echo read-only
+         echo back > /bound/back; touch /scratch/x; grep -c 10.1.2.3 /etc/hosts
+         grep CapEff /proc/self/status; ls /sys/class/net",
+    ]);
+    let out = out.ok().stdout();
+    assert!(
+        out.starts_with("run outside 0:9 /new named\nhost\nread-only\n1\n"),
+        "{out}"
+    );
+    assert!(out.ends_with("CapEff:\t0000000000000000\nlo"), "{out}");
+    assert_eq!(
+        std::fs::read_to_string(t.path("host/back")).unwrap(),
+        "back\n"
+    );
+    assert_eq!(
+        sh(&t, C, "echo $A; ls /scratch /mnt 2>&1 | grep host | wc -l"),
+        "config\n0"
+    );
+    t.cooper(&["run", "-v", "named:/data", C, "true"])
+        .fails(2)
+        .says("needs a path of the machine");
+}
+
+#[test]
+fn caches_secrets_and_binds_from_images_are_mounted_as_run_mounts_them() {
+    let t = started().file("secret", "s3cret");
+    let run = |options: &[&str], script: &str| {
+        t.cooper(&[&["run"], options, &[C, "sh", "-c", script]].concat())
+            .ok()
+            .stdout()
+    };
+    let cache = ["--mount", "type=cache,target=/cache"];
+    run(&cache, "echo kept > /cache/f");
+    assert_eq!(run(&cache, "cat /cache/f"), "kept");
+    let secret = ["--secret", "id=s,src=secret", "--mount", "type=secret,id=s"];
+    assert_eq!(run(&secret, "cat /run/secrets/s"), "s3cret");
+    let image = [
+        "--mount",
+        "type=bind,from=busybox,source=/bin,target=/other",
+    ];
+    assert_eq!(run(&image, "test -x /other/sh && echo there"), "there");
+    assert_eq!(
+        run(&[], "ls /cache /run/secrets /other 2>/dev/null | wc -l"),
+        "0"
+    );
+    t.cooper(&["run", "--mount", "type=bogus,target=/x", C, "true"])
+        .fails(1)
+        .says("bogus");
+}
+
+#[test]
+fn copy_follows_the_rules_of_the_instruction() {
+    let t = started()
+        .file("one", "1")
+        .file("dir/two", "2")
+        .file("dir/sub/three", "3");
+    t.chmod("one", 0o600);
+    let copy = |args: &[&str]| t.cooper(&[&["copy", "-q"], args].concat());
+    copy(&[C, "one", "/into/"]).ok();
+    copy(&["--chown=5:6", "--chmod=0751", C, "dir", "/into"]).ok();
+    copy(&["--exclude=sub", C, "dir", "/less"]).ok();
+    let whole = t.path("one").display().to_string();
+    copy(&[C, &whole, "dir/t*", "/many/"]).ok();
+    t.cooper(&["config", "--workingdir", "/work", C]).ok();
+    copy(&[C, "one"]).ok();
+    let listed = "cd /into; find . -type f | sort | xargs stat -c '%n %a %u:%g'; cat one two";
+    assert_eq!(
+        sh(&t, C, listed),
+        "./one 600 0:0\n./sub/three 751 5:6\n./two 751 5:6\n12"
+    );
+    assert_eq!(
+        sh(&t, C, "ls /less /many /work"),
+        "/less:\ntwo\n\n/many:\none\ntwo\n\n/work:\none"
+    );
+    copy(&[C, "one", "dir/two", "/into/one"])
+        .fails(1)
+        .says("cannot copy into");
+    copy(&[C, "absent", "/"]).fails(1).says("absent");
+    // What a Dockerfile would expand or quote is taken as it is.
+    t.write("$odd 'name'", "odd");
+    copy(&[C, "$odd 'name'", "/$to"]).ok();
+    assert_eq!(sh(&t, C, "cat '/$to'"), "odd");
+}
+
+#[test]
+fn copies_replace_what_an_earlier_verb_wrote_and_removed() {
+    let t = started().file("d/new", "new");
+    sh(
+        &t,
+        C,
+        "rm -r /tmp; mkdir -p /d; echo old > /d/old; echo old > /d/new",
+    );
+    t.cooper(&["copy", C, "d", "/tmp"]).ok();
+    t.cooper(&["copy", C, "d", "/d"]).ok();
+    assert_eq!(
+        sh(&t, C, "ls /tmp /d; cat /d/new"),
+        "/d:\nnew\nold\n\n/tmp:\nnew\nnew"
+    );
+}
+
+#[test]
+fn a_context_directory_keeps_links_inside_and_has_an_ignore_file() {
+    let t = started()
+        .file("ctx/kept", "kept")
+        .file("ctx/left", "left")
+        .file("ctx/.dockerignore", "kept\n")
+        .file("rules", "left\n");
+    t.symlink("/etc/passwd", "ctx/out");
+    let copy = |args: &[&str]| t.cooper(&[&["copy", "-q", "--contextdir=ctx"], args].concat());
+    copy(&["--ignorefile=rules", C, ".", "/a"]).ok();
+    assert_eq!(sh(&t, C, "ls /a"), "kept\nout");
+    copy(&[C, "out", "/b"]).fails(1);
+    t.cooper(&["copy", "--ignorefile=rules", C, "ctx", "/c"])
+        .fails(2);
+}
+
+#[test]
+fn files_are_copied_from_other_containers_and_images() {
+    let t = started();
+    t.cooper(&["from", "--name", "builder", "busybox"]).ok();
+    sh(
+        &t,
+        "builder",
+        "mkdir /out; echo built > /out/app; chmod 700 /out/app; chown 3:4 /out/app",
+    );
+    t.cooper(&["copy", "--from", "builder", C, "/out/app", "/bin/app"])
+        .ok();
+    t.cooper(&["commit", "-q", "builder", "stored"]).ok();
+    t.cooper(&["copy", "--from=stored", C, "/out", "/from-image"])
+        .ok();
+    let seen = "stat -c '%a %u:%g' /bin/app /from-image/app; cat /bin/app /from-image/app";
+    assert_eq!(sh(&t, C, seen), "700 3:4\n700 3:4\nbuilt\nbuilt");
+    t.cooper(&["copy", "--from=builder", C, "/nothing", "/"])
+        .fails(1)
+        .says("`builder`");
+}
+
+#[test]
+fn add_unpacks_archives_and_copy_does_not() {
+    let t = started().file("in/x", "x");
+    let tar = Command::new("tar")
+        .args(["-cf", "a.tar", "in"])
+        .current_dir(t.path(""))
+        .status();
+    assert!(tar.unwrap().success());
+    t.cooper(&["add", C, "a.tar", "/added"]).ok();
+    t.cooper(&["copy", C, "a.tar", "/copied/"]).ok();
+    assert_eq!(sh(&t, C, "cat /added/in/x; ls /copied"), "xa.tar");
+    t.cooper(&["add", "--checksum=sha256:00", C, "a.tar", "/"])
+        .fails(1)
+        .says("checksum");
+}
+
+#[test]
+fn every_field_of_the_config_can_be_set_and_taken_away() {
+    let t = started();
+    let config = |args: &[&str]| t.cooper(&[&["config"], args, &[C]].concat());
+    config(&[
+        "--author=me",
+        "--arch=arm64",
+        "--variant=v8",
+        "--os=linux",
+        "--cmd=run 'the thing'",
+        "--entrypoint=[\"/init\"]",
+        "--env=A=1",
+        "--env=B=2",
+        "--label=l=1",
+        "--label=m=2",
+        "--annotation=a=1",
+        "--annotation=b=2",
+        "--port=80",
+        "--port=53/udp",
+        "--volume=/data",
+        "--volume=/logs",
+        "--user=app",
+        "--workingdir=/w",
+        "--stop-signal=SIGINT",
+        "--shell=/bin/ash -c",
+        "--onbuild=RUN x",
+        "--healthcheck=CMD /ok -q",
+        "--healthcheck-interval=30s",
+        "--healthcheck-timeout=2s",
+        "--healthcheck-retries=3",
+        "--healthcheck-start-period=1m",
+        "--hostname=h",
+        "--domainname=d",
+        "--history-comment=why",
+        "--created-by=somebody",
+    ])
+    .ok();
+    let image: serde_json::Value = serde_json::from_str(&field(&t, C, "{{json .OCIv1}}")).unwrap();
+    assert_eq!(
+        (&image["author"], &image["architecture"]),
+        (&"me".into(), &"arm64".into())
+    );
+    assert_eq!(image["variant"], "v8");
+    assert_eq!(
+        image["config"].to_string(),
+        r#"{"User":"app","ExposedPorts":{"53/udp":{},"80/tcp":{}},"Env":["PATH=/bin","A=1","B=2"],"Entrypoint":["/init"],"Cmd":["run","the thing"],"Healthcheck":{"Test":["CMD","/ok","-q"],"Interval":30000000000,"Timeout":2000000000,"StartPeriod":60000000000,"Retries":3},"ArgsEscaped":true,"Volumes":{"/data":{},"/logs":{}},"WorkingDir":"/w","OnBuild":["RUN x"],"Labels":{"l":"1","m":"2"},"StopSignal":"SIGINT","Shell":["/bin/ash","-c"],"Domainname":"d","Hostname":"h"}"#
+    );
+    config(&[
+        "--env=A-",
+        "--unsetenv=B",
+        "--label=-",
+        "--annotation=a-",
+        "--port=80-",
+        "--volume=-",
+        "--onbuild=-",
+        "--entrypoint=",
+        "--healthcheck=NONE",
+    ])
+    .ok();
+    let image: serde_json::Value = serde_json::from_str(&field(&t, C, "{{json .OCIv1}}")).unwrap();
+    assert_eq!(
+        image["config"].to_string(),
+        r#"{"User":"app","ExposedPorts":{"53/udp":{}},"Env":["PATH=/bin"],"Healthcheck":{"Test":["NONE"],"Interval":30000000000,"Timeout":2000000000,"StartPeriod":60000000000,"Retries":3},"ArgsEscaped":true,"WorkingDir":"/w","StopSignal":"SIGINT","Shell":["/bin/ash","-c"],"Domainname":"d","Hostname":"h"}"#
+    );
+    assert_eq!(field(&t, C, "{{json .ImageAnnotations}}"), r#"{"b":"2"}"#);
+    config(&["--healthcheck-interval=soon"]).fails(2);
+    config(&["--port=x"]).fails(2);
+}
+
+#[test]
+fn a_commit_is_one_layer_on_top_of_the_image() {
+    let t = started();
+    sh(&t, C, "echo new > /new; rm -r /tmp");
+    t.cooper(&[
+        "config",
+        "--cmd=cat /new",
+        "--annotation=k=v",
+        "--created-by=us",
+        C,
+    ])
+    .ok();
+    let id = t
+        .cooper(&["commit", "--iidfile=iid", "-t", "also", C, "made"])
+        .ok()
+        .stdout();
+    assert_eq!(std::fs::read_to_string(t.path("iid")).unwrap(), id);
+    assert_eq!(field(&t, "also", "{{.Id}}"), id);
+    assert_eq!(t.cask(&["run", "--rm", "made"]).ok().stdout(), "new");
+    t.cask(&["run", "--rm", "made", "ls", "/tmp"]).fails(1);
+    let layers = |name: &str| field(&t, name, "{{len .RootFS.Layers}}");
+    assert_eq!(
+        (layers("busybox"), layers("made")),
+        ("1".into(), "2".into())
+    );
+    assert_eq!(field(&t, "made", "{{.Annotations.k}}"), "v");
+    let history = t
+        .cooper(&["history", "--format", "{{.CreatedBy}}", "made"])
+        .ok()
+        .stdout();
+    assert!(history.starts_with("us\n"), "{history}");
+    // The container goes on from there, and what has no new files has no new layer.
+    assert_eq!(sh(&t, C, "cat /new"), "new");
+    t.cooper(&["from", "--name", "clean", "busybox"]).ok();
+    t.cooper(&["commit", "-q", "--rm", "clean", "same"]).ok();
+    assert_eq!(layers("same"), "1");
+    t.cooper(&["run", "clean", "true"])
+        .fails(1)
+        .says("no working container `clean`");
+}
+
+#[test]
+fn a_squashed_commit_is_one_layer_in_all() {
+    let t = started();
+    sh(&t, C, "echo x > /x; rm -r /tmp");
+    t.cooper(&["commit", "-q", "--squash", C, "flat"]).ok();
+    assert_eq!(
+        field(&t, "flat", "{{len .RootFS.Layers}} {{len .History}}"),
+        "1 1"
+    );
+    assert_eq!(
+        t.cask(&["run", "--rm", "flat", "cat", "/x"]).ok().stdout(),
+        "x"
+    );
+    t.cask(&["run", "--rm", "flat", "ls", "/tmp"]).fails(1);
+}
+
+#[test]
+fn a_commit_goes_where_it_is_told_in_the_form_it_is_told() {
+    let t = started();
+    t.cooper(&["commit", "-q", "--format=docker", C, "docker"])
+        .ok();
+    let kind = field(&t, "docker", "{{.Descriptor.mediaType}}");
+    assert_eq!(kind, "application/vnd.docker.distribution.manifest.v2+json");
+    t.cooper(&["commit", "-q", C, "oci:layout:tag"]).ok();
+    assert!(t.path("layout/index.json").exists());
+    t.cooper(&["commit", "-q", C, "docker-archive:out.tar:app:1"])
+        .ok();
+    t.cooper(&["load", "-q", "-i", "out.tar"]).ok();
+    assert_eq!(
+        t.cask(&["run", "--rm", "app:1", "echo", "hi"])
+            .ok()
+            .stdout(),
+        "hi"
+    );
+    t.cooper(&["commit", C, "nowhere:x:y:z"]).fails(2);
+    t.cooper(&["commit", "--format=bogus", C, "x"]).fails(2);
+}
+
+#[test]
+fn commits_at_one_time_are_equal() {
+    let t = started();
+    sh(&t, C, "echo x > /x");
+    let commit = |options: &[&str]| {
+        let args = [&["commit", "-q"], options, &[C]].concat();
+        t.cooper(&args).ok().stdout()
+    };
+    let first = commit(&["--timestamp=1000"]);
+    sh(&t, C, "touch /x");
+    assert_eq!(commit(&["--timestamp=1000"]), first);
+    assert_ne!(commit(&["--timestamp=1001"]), first);
+    assert_eq!(field(&t, &first, "{{.Created}}"), "1970-01-01T00:16:40Z");
+    assert_eq!(
+        field(&t, &commit(&["--omit-history"]), "{{len .History}}"),
+        "0"
+    );
+}
+
+#[test]
+fn a_commit_can_change_what_the_container_keeps() {
+    let t = started();
+    t.cooper(&["config", "--env=A=1", "--env=B=2", "--annotation=a=1", C])
+        .ok();
+    t.cooper(&[
+        "commit",
+        "-q",
+        "--unsetenv=A",
+        "--unsetannotation=a",
+        "--annotation=n=2",
+        "--change=ENTRYPOINT [\"/e\"]",
+        "--change=ENV C=$B",
+        C,
+        "changed",
+    ])
+    .ok();
+    assert_eq!(
+        field(&t, "changed", "{{.Config.Env}}"),
+        "[PATH=/bin B=2 C=2]"
+    );
+    assert_eq!(
+        field(
+            &t,
+            "changed",
+            "{{.Config.Entrypoint}} {{json .Annotations}}"
+        ),
+        r#"[/e] {"n":"2"}"#
+    );
+    assert_eq!(field(&t, C, "{{.OCIv1.Config.Env}}"), "[PATH=/bin A=1 B=2]");
+    t.cooper(&["commit", "--change=RUN x", C])
+        .fails(1)
+        .says("RUN does more than change the config");
+    t.cooper(&["commit", "--change=BOGUS x", C])
+        .fails(1)
+        .says("BOGUS");
+}
+
+#[test]
+fn history_tells_what_it_is_asked_to() {
+    let t = started().file("f", "f");
+    t.cooper(&["run", "--add-history", C, "touch", "/x"]).ok();
+    t.cooper(&["copy", "--add-history", C, "f", "/f"]).ok();
+    t.cooper(&["config", "--add-history", "--user=5", C]).ok();
+    t.cooper(&["commit", "-q", C, "told"]).ok();
+    let history = t.cooper(&[
+        "history",
+        "--no-trunc",
+        "--format",
+        "{{.CreatedBy}}",
+        "told",
+    ]);
+    let history = history.ok().stdout();
+    let lines: Vec<&str> = history.lines().collect();
+    assert_eq!(lines[..2], ["/bin/sh", "/bin/sh -c #(nop) USER 5"]);
+    assert!(lines[2].starts_with("/bin/sh -c #(nop) COPY ") && lines[2].ends_with(" in /f"));
+    assert_eq!(lines[3], "touch /x");
+}
+
+#[test]
+fn inspect_tells_containers_from_images() {
+    let t = started();
+    let shown = t.cooper(&["inspect", "--type=container", C]).ok().stdout();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["Container"], &shown["FromImage"]),
+        (&C.into(), &"busybox".into())
+    );
+    assert_eq!(shown["MountPoint"], "");
+    t.cooper(&["inspect", "--type=image", C]).fails(1);
+    t.cooper(&["inspect", "--type=container", "busybox"])
+        .fails(1);
+}
+
+/// Everything through a mount and beside it sees the same files.
+const MOUNTED: &str = r#"
+m=$($COOPER mount $C)
+test "$($COOPER mount)" = "$C $m"
+test "$($COOPER mount $C)" = "$m"
+echo outside > $m/outside
+test "$($COOPER run $C cat /outside)" = outside
+$COOPER run $C sh -c 'echo inside > /inside'
+test "$(cat $m/inside)" = inside
+echo copied > f
+$COOPER copy -q $C f /copied
+test "$(cat $m/copied)" = copied
+test "$($COOPER inspect --type container --format '{{.MountPoint}}' $C)" = "$m"
+$COOPER commit -q $C with-mount > /dev/null
+$COOPER umount $C > /dev/null
+test ! -e $m/outside
+$COOPER umount $C 2>&1 | grep -q 'is not mounted'
+$COOPER mount $C > /dev/null
+test -n "$($COOPER umount -a)"
+$COOPER mount $C > /dev/null
+$COOPER copy -q --from $C $C /outside /again
+echo fine
+"#;
+
+fn mounts_agree(t: &TestEnv, wrap: &[&str]) {
+    let text = format!("COOPER={COOPER}; C={C}\n{MOUNTED}");
+    let (ok, said) = script(t, wrap, &text);
+    assert!(ok && said.contains("fine\n"), "{said}");
+    assert_eq!(
+        sh(t, C, "cat /outside /inside /copied /again"),
+        "outside\ninside\ncopied\noutside"
+    );
+    let out = t.cask(&[
+        "run",
+        "--rm",
+        "with-mount",
+        "cat",
+        "/outside",
+        "/inside",
+        "/copied",
+    ]);
+    assert_eq!(out.ok().stdout(), "outside\ninside\ncopied");
+    t.cooper(&["rm", C]).ok();
+}
+
+#[test]
+fn root_mounts_a_containers_files() {
+    // In a mount namespace of its own, so that a failed test leaves no mount.
+    mounts_agree(&started(), &["unshare", "-m"]);
+}
+
+fn ordinary(isolation: Option<&str>) -> TestEnv {
+    let t = TestEnv::as_user("sub");
+    let t = match isolation {
+        Some(isolation) => t.var("COOPER_ISOLATION", isolation),
+        None => t,
+    };
+    t.busybox("busybox");
+    t.cooper(&["from", "busybox"]).ok();
+    t
+}
+
+#[test]
+fn ordinary_users_mount_inside_unshare() {
+    let t = ordinary(None);
+    t.cooper(&["mount", C]).fails(2).says("cooper unshare");
+    mounts_agree(&t, &[COOPER, "unshare"]);
+}
+
+#[test]
+fn with_one_id_mounts_work_inside_unshare_too() {
+    mounts_agree(&ordinary(Some("single-id")), &[COOPER, "unshare"]);
+}
+
+#[test]
+fn unshare_gives_a_mounted_container_in_a_variable() {
+    let t = ordinary(None);
+    let out = t.cooper(&[
+        "unshare",
+        "-m",
+        C,
+        "-m",
+        &format!("ALSO={C}"),
+        "sh",
+        "-c",
+        r#"id -u; test "$CONTAINER" = "$ALSO" && ls -d $CONTAINER/bin/sh | wc -l; exit 5"#,
+    ]);
+    assert_eq!(out.fails(5).stdout(), "0\n1");
+    t.cooper(&["unshare", "/no/such"]).fails(127);
+    let (ok, said) = script(
+        &t,
+        &[COOPER, "unshare"],
+        "touch own; chown 7:7 own; stat -c %u own",
+    );
+    assert!(ok && said == "7\n", "{said}");
+}
+
+#[test]
+fn owners_reach_the_image_on_every_rung() {
+    for isolation in [None, Some("single-id")] {
+        let t = ordinary(isolation);
+        t.write("f", "x");
+        t.cooper(&["copy", "-q", "--chown=5:6", C, "f", "/copied"])
+            .ok();
+        sh(&t, C, "touch /made; chown 7:8 /made");
+        t.cooper(&["commit", "-q", C, "owned"]).ok();
+        t.write("Dockerfile", "FROM owned\n");
+        let listing = t.listing(&[], ".");
+        let owner = |name: &str| {
+            let line = listing.iter().find(|line| line.ends_with(name));
+            line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(
+            (owner(" copied"), owner(" made")),
+            ("5/6".into(), "7/8".into())
+        );
+    }
+}
+
+#[test]
+fn without_namespaces_containers_are_made_and_configured_but_not_run() {
+    let t = ordinary(Some("chroot"));
+    t.cooper(&["config", "--env=A=1", C]).ok();
+    t.cooper(&["commit", "-q", C, "configured"]).ok();
+    assert_eq!(
+        field(&t, "configured", "{{.Config.Env}}"),
+        "[PATH=/bin A=1]"
+    );
+    t.cooper(&["run", C, "true"])
+        .fails(1)
+        .says("`chroot` isolation was asked for");
+    t.cooper(&["unshare", "true"])
+        .fails(1)
+        .says("`chroot` isolation was asked for");
+}
+
+#[test]
+fn verbs_on_one_container_wait_for_each_other() {
+    let t = started();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let script = "n=$(cat /n 2>/dev/null || echo 0); sleep 0.1; echo $((n + 1)) > /n";
+            scope.spawn(|| sh(&t, C, script));
+        }
+    });
+    assert_eq!(sh(&t, C, "cat /n"), "4");
+}
