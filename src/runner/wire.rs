@@ -179,13 +179,14 @@ pub(super) fn receive(from: impl AsFd) -> io::Result<Option<(Packet, Vec<OwnedFd
     let mut bytes = vec![0; LIMIT];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::io::retry_on_intr(|| {
+    let got = loop {
         let mut buffer = [IoSliceMut::new(&mut bytes)];
-        recvmsg(&from, &mut buffer, &mut control, RecvFlags::CMSG_CLOEXEC)
-    });
-    let got = match got {
-        Err(Errno::CONNRESET) => return Ok(None),
-        got => got?,
+        match recvmsg(&from, &mut buffer, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            // The other side went without having read all of ours, which the kernel says once,
+            // and before it hands out what came from there.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            got => break got?,
+        }
     };
     if got.bytes == 0 {
         return Ok(None);
@@ -202,6 +203,22 @@ pub(super) fn receive(from: impl AsFd) -> io::Result<Option<(Packet, Vec<OwnedFd
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_packet_of_one_who_did_not_read_ours_arrives() {
+        let (kind, flags) = (
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+        );
+        let family = rustix::net::AddressFamily::UNIX;
+        let (ours, theirs) = rustix::net::socketpair(family, kind, flags, None).unwrap();
+        send(theirs.as_fd(), &Packet::Ended(5), &[]).unwrap();
+        send(ours.as_fd(), &Packet::InputEnds, &[]).unwrap();
+        drop(theirs);
+        let (packet, _) = receive(&ours).unwrap().unwrap();
+        assert!(matches!(packet, Packet::Ended(5)), "{packet:?}");
+        assert!(receive(&ours).unwrap().is_none());
+    }
 
     #[test]
     fn packets_survive_the_way() {
