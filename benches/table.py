@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -40,11 +41,20 @@ ROWS = {  # key: (what is shown, target in seconds or MiB)
     "pull": ("pull of that image into an empty store, and `true` in it", 2.5),
     "run host": ("`run --rm --network=host IMAGE true`, whole process", 0.015),
     "run private": ("`run --rm IMAGE true`, network as by default", 0.030),
+    "first step": ("a private network for the first RUN of a build, beside `--network=host`", 0.005),
+    "later step": ("the same for each later RUN", 0.001),
+    "send": ("1 GB from a private network to the machine, TCP", 4.0),
+    "take": ("1 GB from the machine to a private network, TCP", 4.0),
+    "port send": ("1 GB out of a published port, on loopback", 1.6),
+    "port take": ("1 GB into a published port, on loopback", 1.6),
     "start": ("start of the binary (`--version`)", 0.003),
     "copy memory": ("peak memory of COPY, cold", 64),
     "push memory": ("peak memory of push", 64),
     "pull memory": ("peak memory of pull", 64),
 }
+
+
+GIGABYTE = 1_000_000_000
 
 
 class Broken(Exception):
@@ -136,6 +146,36 @@ class Cooper(Program):
     def run(self, *words):
         return timed([os.environ["CASK"], "run", "--rm", *words], self.environment)
 
+    def cask(self, *words):
+        return subprocess.check_output([os.environ["CASK"], *words], env={**os.environ, **self.environment}, text=True).strip()
+
+    def networks(self, note, scratch):
+        """What a network of its own costs a step, and what goes through it."""
+        file, empty = scratch / "steps.Dockerfile", scratch / "empty"
+        one = scratch / "one.Dockerfile"
+        one.write_text(STEPS[:STEPS.index("\n", len("FROM busybox\n")) + 1])
+        took = {}
+        for network in ("host", "private"):
+            for count, text in ((1, one), (10, file)):
+                times = [self("build", "--no-cache", f"--network={network}", "-f", text, empty)[0] for _ in range(5)]
+                took[network, count] = statistics.median(times)
+        first = took["private", 1] - took["host", 1]
+        note("first step", first)
+        note("later step", (took["private", 10] - took["host", 10] - first) / 9)
+        with socket.create_server(("", 0)) as free:
+            port = free.getsockname()[1]
+        self.cask("run", "-d", "--name=streams", "--network=private", "--add-host=host:host-gateway", f"-p{port}:{port}",
+                  "busybox", "sleep", "1000")
+        inside = ["nsenter", f"--target={self.cask('inspect', '-f', '{{.State.Pid}}', 'streams')}", "--net"]
+        if os.getuid():
+            inside += ["--user", "--preserve-credentials"]
+        try:
+            for what in ("send", "take"):
+                note(what, stream([], "10.217.93.1", inside, 0, what))
+                note(f"port {what}", stream(inside, "127.0.0.1", [], port, {"send": "take", "take": "send"}[what]))
+        finally:
+            self.cask("rm", "-f", "streams")
+
 
 class Containers(Program):
     """buildah or podman, which keep their storage where they are told."""
@@ -183,6 +223,16 @@ def remove(path):
         subprocess.run(["unshare", "--map-root-user", "--map-auto", "rm", "-rf", path], check=True)
 
 
+def stream(listener, host, client, port, what):
+    """Moves a gigabyte from end to end and returns the seconds; both ends are prefixes of `stream.py`."""
+    script, other = str(Path(__file__).with_name("stream.py")), {"send": "take", "take": "send"}[what]
+    command = [*listener, sys.executable, script, "listen", "0.0.0.0", str(port), other, str(GIGABYTE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+        inner = serving.stdout.readline().strip()
+        command = [*client, sys.executable, script, "connect", host, str(port or inner), what, str(GIGABYTE)]
+        return float(subprocess.check_output(command, text=True))
+
+
 class Registry:
     """An empty registry on a free loopback port."""
 
@@ -228,6 +278,9 @@ class Raw:
             for took in self.steps(10):
                 note(key, took)
         note("start", timed(["true"])[0])
+        for what in ("send", "take"):
+            took = stream([], "127.0.0.1", [], 0, what)
+            note(what, took), note(f"port {what}", took)
         note("copy", self.shell(f"tar -C {tree} -cf layer.tar . && sha256sum layer.tar"))
         note("copy again", self.shell(f"find {tree} -printf '%s %T@ %p\\n' > list"))
         half = "$(( ($(stat -c %s layer.tar) + 1) / 2 ))"
@@ -265,6 +318,8 @@ def measure(program, note, tree, scratch, rootfs):
                     note(f"run {network}", program.run(*option, "busybox", "true")[0])
             except Broken as reason:
                 print(f"{program.name} has no {network} network: {reason}", file=sys.stderr)
+        if isinstance(program, Cooper):
+            program.networks(note, scratch)
         program.weigh = program.memory
         took, memory = program.build(image, file["copy"], tree)
         note("copy", took), note("copy memory", memory)
