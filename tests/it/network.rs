@@ -413,6 +413,22 @@ fn an_ordinary_user_has_a_private_network_where_the_device_is_open() {
 }
 
 #[test]
+fn a_network_of_its_own_is_the_default_of_steps_and_containers() {
+    on_a_machine(|| {
+        let t = env();
+        let port = server("127.0.0.1", hello);
+        let look = format!("nc 127.0.0.1 {port} </dev/null; ls /sys/class/net");
+        let run = ["run", "--rm", "busybox", "sh", "-c", &look];
+        assert_eq!(t.cask(&run).ok().stdout(), "eth0\nlo");
+        t.write("Dockerfile", format!("FROM busybox\nRUN {look} | tee /a\n"));
+        let err = t.build().ok().stderr();
+        assert!(err.contains("eth0") && !err.contains("hello"), "{err}");
+        t.write("Dockerfile", "FROM busybox\nRUN --network=host true\n");
+        t.build().fails(1).says("network.host is not allowed");
+    });
+}
+
+#[test]
 fn without_the_device_the_machines_network_is_said_to_be_used_or_refused() {
     on_a_machine(|| {
         let t = TestEnv::as_user("sub");
@@ -428,12 +444,14 @@ mknod -m 600 /dev/net/tun c 10 200";
             let args = ["build", network, "--progress=plain", "."];
             prepared(&t, closed, COOPER, &args)
         };
-        let (ok, _, err) = build("--network=default");
+        let why = "no private network (Permission denied";
+        let (ok, _, err) = build("--no-cache");
         assert!(ok && err.contains("hello"), "{err}");
-        assert!(
-            err.contains("no private network (Permission denied"),
-            "{err}"
-        );
+        assert_eq!(err.matches(why).count(), 1, "{err}");
+        let script = format!("nc 127.0.0.1 {port} </dev/null");
+        let run = ["run", "--rm", "busybox", "sh", "-c", &script];
+        let (ok, out, err) = prepared(&t, closed, CASK, &run);
+        assert!(ok && out == "hello\n" && err.contains(why), "{out}{err}");
         let (ok, _, err) = build("--network=private");
         assert!(!ok && err.contains("chmod 0666 /dev/net/tun"), "{err}");
     });

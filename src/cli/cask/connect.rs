@@ -107,7 +107,7 @@ impl NetworkOptions {
             }
         }
         let mode = match (&modes[..], networks.is_empty()) {
-            ([], true) => args::Network::Host,
+            ([], true) => args::Network::Default,
             // Networks of users need what a private network needs.
             ([], false) => args::Network::Private,
             ([mode], true) => *mode,

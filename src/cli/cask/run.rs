@@ -16,7 +16,8 @@ use crate::store::Store;
 /// pulled. The exit code is the program's own, 125 when cask itself fails, 126 when the program
 /// can't be executed, 127 when there is none.
 ///
-/// The container uses the network of the machine unless `--network` says otherwise.
+/// The container has a network of its own that reaches the world, unless `--network` says
+/// otherwise or /dev/net/tun can't be opened, which is said.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "cask run [OPTIONS] IMAGE [ARG]...")]
 pub(super) struct Run {

@@ -77,11 +77,11 @@ fn snapshotter(rung: Rung, gates: &[Gate]) -> String {
     }
 }
 
-/// What `--network` can be.
+/// What `--network` can be, the default first.
 fn network(rung: Rung, gates: &[Gate]) -> &'static str {
     match (rung, is_open(gates, GateKind::Tun)) {
         (Rung::Chroot, _) => "host",
-        (_, true) => "host, private, none",
+        (_, true) => "private, host, none",
         (_, false) => "host, none",
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Build {
     #[arg(
         long,
         value_name = "NETWORK",
-        default_value = "host",
+        default_value = "default",
         value_parser = args::network
     )]
     network: args::Network,
