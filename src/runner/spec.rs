@@ -37,6 +37,8 @@ pub enum Network {
     None,
     /// The networks of users that it is on, and what they lead to.
     Named,
+    /// That of another container, which [`Request::shares`] names.
+    Container,
 }
 
 /// Where a container's output is kept.
@@ -121,6 +123,8 @@ pub struct Request {
     pub network: Network,
     /// Networks that users defined, the first one the way to the world.
     pub networks: Vec<Attachment>,
+    /// Id of the container whose network is used.
+    pub shares: Option<String>,
     /// `-t`.
     pub tty: bool,
     /// `-i`.
@@ -172,6 +176,7 @@ impl Request {
             mounts: Vec::new(),
             network: Network::Host,
             networks: Vec::new(),
+            shares: None,
             tty: false,
             interactive: false,
             isolation: Isolation::default(),
@@ -264,8 +269,18 @@ pub(super) struct Ground {
     pub(super) hostname: String,
     /// Its addresses on networks of users.
     pub(super) leased: Vec<IpAddr>,
+    /// Whose network it is, if not its own.
+    pub(super) other: Option<Other>,
     /// The caller's terminal.
     pub(super) window: Option<WindowSize>,
+}
+
+/// A container whose network another one uses: what it is called and knows is the same in both.
+#[derive(Debug)]
+pub(super) struct Other {
+    pub(super) id: String,
+    pub(super) request: Request,
+    pub(super) leased: Vec<IpAddr>,
 }
 
 /// Decides what the sandbox looks like.
@@ -279,10 +294,16 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
         volatile: request.remove,
         old_mount_api: false,
     });
-    let hostname = match (&request.hostname, request.network) {
+    let own = Other {
+        id: id.to_owned(),
+        request: request.clone(),
+        leased: ground.leased,
+    };
+    let seen = ground.other.unwrap_or(own);
+    let hostname = match (&seen.request.hostname, seen.request.network) {
         (Some(name), _) => name.clone(),
         (None, Network::Host) => ground.hostname,
-        (None, Network::Private | Network::None | Network::Named) => id[..12].to_owned(),
+        (None, _) => seen.id[..12].to_owned(),
     };
     let argv = command(request, image)?;
     let mut plan = Plan::new(rootfs, argv.iter().map(OsString::from).collect());
@@ -302,8 +323,9 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     };
     plan.user = UserSpec(request.user.clone().unwrap_or_else(|| image.user.clone()));
     plan.network = match request.network {
+        Network::Container if seen.request.network == Network::Host => sandbox::Network::Host,
         // The one descriptor that comes along.
-        Network::Private | Network::Named => sandbox::Network::Join(0),
+        Network::Private | Network::Named | Network::Container => sandbox::Network::Join(0),
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
@@ -317,8 +339,11 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     };
     let files = [
         ("/etc/hostname", format!("{hostname}\n").into_bytes()),
-        ("/etc/hosts", hosts(&hostname, request, &ground.leased)),
-        ("/etc/resolv.conf", resolv_conf(ground.resolv_conf, request)),
+        ("/etc/hosts", hosts(&hostname, &seen.request, &seen.leased)),
+        (
+            "/etc/resolv.conf",
+            resolv_conf(ground.resolv_conf, &seen.request),
+        ),
     ];
     for (path, content) in files.into_iter().filter(|(path, _)| !covered(path)) {
         plan.mounts.push(Mount::file(path, content, 0o644));
@@ -384,7 +409,7 @@ fn hosts(hostname: &str, request: &Request, leased: &[IpAddr]) -> Vec<u8> {
     let mut own: Vec<IpAddr> = match request.network {
         Network::Private => vec![addresses::GUEST.into()],
         Network::Host | Network::None => vec![Ipv4Addr::new(127, 0, 1, 1).into()],
-        Network::Named => Vec::new(),
+        Network::Named | Network::Container => Vec::new(),
     };
     own.extend(leased);
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();

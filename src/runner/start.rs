@@ -8,8 +8,8 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 
 use crate::event::Sink;
 use crate::layer::{Stack, Tree, TreePath};
-use crate::sandbox::WindowSize;
 use crate::sandbox::network::Protocol;
+use crate::sandbox::{self, WindowSize};
 use crate::store::{ContainerLock, Store};
 
 use super::attached::Session;
@@ -20,7 +20,7 @@ use super::health;
 use super::monitor::{self, Job};
 use super::networks::{self, Lease, Plug, UserNetwork};
 use super::ports::{self, Bound};
-use super::spec::{self, Ground, LogDriver, Network};
+use super::spec::{self, Ground, LogDriver, Network, Other};
 use super::wire::Request;
 
 /// Who wants to be attached from the first byte on.
@@ -67,6 +67,8 @@ fn start_with(
     let mut ground = ground(store, container, window, sink)?;
     let leased = leases.iter().flat_map(|(_, lease)| &lease.addresses);
     ground.leased = leased.copied().collect();
+    let other = shared(store, request)?;
+    ground.other = other.as_ref().map(|other| seen(store, other)).transpose()?;
     let plan = spec::plan(&container.id, config, ground)?;
     let log = match request.log.driver {
         LogDriver::JsonFile => Some((request.log.max_size, request.log.max_files)),
@@ -75,7 +77,7 @@ fn start_with(
     let image = &config.image_config;
     let (ports, sockets) = match request.network {
         Network::Private | Network::Named => ports(store, container)?,
-        Network::Host | Network::None => (Vec::new(), Vec::new()),
+        Network::Host | Network::None | Network::Container => (Vec::new(), Vec::new()),
     };
     let job = Job {
         id: container.id.clone(),
@@ -93,6 +95,7 @@ fn start_with(
         check: health::check(image.healthcheck.as_ref(), &request.health, &image.shell),
         log,
         plugs: plugs(request, &leases),
+        shares: request.shares.is_some(),
         ports,
     };
     let first = match attach {
@@ -102,7 +105,9 @@ fn start_with(
             window: None,
         },
     };
-    let socket = monitor::launch(&job, lock, sockets, first)?;
+    // The one who has the rights to the other's network is its monitor.
+    let near = other.filter(|_| matches!(job.plan.network, sandbox::Network::Join(_)));
+    let socket = monitor::launch(&job, lock, sockets, first, near.as_ref())?;
     let link = Link::asked(socket, container);
     link.answer()?;
     Ok(match attach {
@@ -112,6 +117,35 @@ fn start_with(
             request.tty,
             input && request.interactive,
         )),
+    })
+}
+
+/// The container whose network this one uses, which must be up.
+fn shared(store: &Store, request: &spec::Request) -> Result<Option<Container>, Error> {
+    let Some(id) = &request.shares else {
+        return Ok(None);
+    };
+    let other = container::find(store, id)?;
+    match other.state()?.status.is_up() {
+        true => Ok(Some(other)),
+        false => Err(Error::NotRunning {
+            name: other.config.name,
+        }),
+    }
+}
+
+/// What is the same in both containers.
+fn seen(store: &Store, other: &Container) -> Result<Other, Error> {
+    let request = other.config.request.clone();
+    let mut leased = Vec::new();
+    for attachment in &request.networks {
+        let lease = networks::lease_of(store, &attachment.network, &other.id)?;
+        leased.extend(lease.into_iter().flat_map(|lease| lease.addresses));
+    }
+    Ok(Other {
+        id: other.id.clone(),
+        request,
+        leased,
     })
 }
 
@@ -173,6 +207,7 @@ fn ground(
         remember_owners: store.remembers_owners(),
         resolv_conf: container::read_resolv_conf(),
         leased: Vec::new(),
+        other: None,
         hostname: uname.nodename().to_string_lossy().into_owned(),
         window: container
             .config

@@ -59,6 +59,9 @@ pub(super) enum Request {
     Connect(Box<Plug>),
     /// To leave the network of this name.
     Disconnect(String),
+    /// The monitor of another container that is to use the network: its job, first client and
+    /// lock come along.
+    Launch,
     /// The root directory, as a descriptor that comes with the answer.
     Root,
 }

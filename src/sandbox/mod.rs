@@ -52,6 +52,6 @@ pub use plan::{
 pub use report::Note;
 pub use seccomp::{Profile, ProfileError, Seccomp};
 pub use signals::Signals;
-pub use spawner::{inherited, respawn};
+pub use spawner::{go_on_alone, inherited, respawn};
 pub use stdio::{Input, Output, Stdio};
 pub use user::{UserError, UserSpec};

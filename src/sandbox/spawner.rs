@@ -11,7 +11,7 @@ use std::sync::{OnceLock, mpsc};
 
 use rustix::process::Pid;
 
-use crate::sys::process::Spawn;
+use crate::sys::process::{Fork, Spawn};
 
 /// One request to the spawning thread.
 struct Birth {
@@ -30,6 +30,15 @@ struct Birth {
 pub fn respawn(argv0: &'static CStr, mut fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
     fds.push(super::exe::sealed()?.try_clone()?);
     start(argv0, 0, fds).map(|(_, pidfd)| pidfd)
+}
+
+/// Goes on as another process, which is nobody's child: this one ends, so whoever started it need
+/// not wait. It must have one thread.
+pub fn go_on_alone() -> io::Result<()> {
+    match crate::sys::process::fork()? {
+        Fork::Child => Ok(()),
+        Fork::Parent(_) => crate::sys::process::exit_now(0),
+    }
 }
 
 /// Takes descriptor `number` of those that [`respawn`] was given; each can be taken once.

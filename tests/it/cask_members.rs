@@ -418,3 +418,41 @@ fn a_container_begins_on_several_networks() {
         no_process_is_left();
     });
 }
+
+#[test]
+fn two_containers_share_one_network() {
+    both(|m| {
+        m.cask(&["network", "create", "--subnet=10.88.0.0/16", "web"]);
+        m.serve("main", &["--network=web"]);
+        m.serve("other", &["--network=web"]);
+        let beside = ["--network=container:main"];
+        let script =
+            "fetch localhost; fetch other; hostname; hostname -i; grep -c 10.88 /etc/hosts";
+        assert_eq!(m.script(&beside, script), "main\nother\nmain\n10.88.0.2\n1");
+        let side = ["run", "-d", "--name=side", beside[0], "busybox"];
+        let serve = "mkdir /srv; echo side > /srv/index.html; exec httpd -f -p 8080 -h /srv";
+        m.cask(&[&side[..], &["sh", "-c", serve]].concat());
+        assert_eq!(m.inside("other", "fetch main 8080"), "side");
+        let mode = m.cask(&["inspect", "--format={{.HostConfig.NetworkMode}}", "side"]);
+        assert!(mode.starts_with("container:") && mode.len() == 74, "{mode}");
+        let run =
+            |options: &[&'static str]| [&["run", "--rm"], options, &["busybox", "true"]].concat();
+        let published = [beside[0], "-p", "80"];
+        m.refuses(&run(&published), "ports are published by the container");
+        m.refuses(
+            &run(&["--network=container:nobody"]),
+            "no container `nobody`",
+        );
+        // It stays up without the other, and does not come back without it.
+        m.remove(&["main"]);
+        assert_eq!(m.inside("side", "fetch localhost 8080"), "side");
+        m.cask(&["stop", "-t", "0", "side"]);
+        m.refuses(&["start", "side"], "no container");
+        m.cask(&["stop", "-t", "0", "other"]);
+        m.refuses(
+            &run(&["--network=container:other"]),
+            "container `other` is not running",
+        );
+        m.remove(&["side", "other"]);
+    });
+}

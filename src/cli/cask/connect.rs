@@ -15,7 +15,8 @@ pub(super) struct NetworkOptions {
     /// Network: `private` reaches the world through the machine's, `host` is the machine's,
     /// `none` is loopback only, `default` is private where /dev/net/tun can be opened; or one that
     /// `cask network create` made, by its name or id, where containers find each other by name.
-    /// `name=NETWORK,alias=NAME,ip=IP` says more about one; several make several interfaces
+    /// `name=NETWORK,alias=NAME,ip=IP` says more about one; several make several interfaces.
+    /// `container:CONTAINER` is the network of a container that runs
     #[arg(
         long = "network",
         visible_alias = "net",
@@ -44,6 +45,8 @@ enum Choice {
     Mode(args::Network),
     /// One that a user defined.
     Named(Attachment),
+    /// That of a container.
+    Container(String),
 }
 
 /// What the options come to.
@@ -51,6 +54,8 @@ enum Choice {
 pub(super) struct Settled {
     pub(super) network: Network,
     pub(super) networks: Vec<Attachment>,
+    /// Id of the container whose network is used.
+    pub(super) shares: Option<String>,
     /// What the caller should know.
     pub(super) note: Option<String>,
 }
@@ -58,6 +63,12 @@ pub(super) struct Settled {
 fn choice(text: &str) -> Result<Choice, String> {
     if let Ok(mode) = args::network(text) {
         return Ok(Choice::Mode(mode));
+    }
+    if let Some(container) = text.strip_prefix("container:") {
+        return match container.is_empty() {
+            true => Err("expected `container:CONTAINER`".to_owned()),
+            false => Ok(Choice::Container(container.to_owned())),
+        };
     }
     let mut named = Attachment::default();
     if !text.contains('=') {
@@ -89,11 +100,18 @@ impl NetworkOptions {
     /// Says what the options mean; `publishes` says that ports lead in. Must come after
     /// [`crate::cli::Session::store_with_power`], whose rights count.
     pub(super) fn settle(&self, store: &Store, publishes: bool) -> Result<Settled, Report> {
+        if let [Choice::Container(other)] = &self.networks[..] {
+            return self.share(store, other, publishes);
+        }
         let mut modes = Vec::new();
         let mut networks: Vec<Attachment> = Vec::new();
         for choice in &self.networks {
             match choice {
                 Choice::Mode(mode) => modes.push(*mode),
+                Choice::Container(_) => {
+                    let text = "a container's network goes with no other network";
+                    return Err(Report::wrong_use(text));
+                }
                 Choice::Named(named) => {
                     let name = runner::find_network(store, &named.network)?.name;
                     if networks.iter().any(|other| other.network == name) {
@@ -129,7 +147,25 @@ impl NetworkOptions {
         Ok(Settled {
             network,
             networks,
+            shares: None,
             note,
+        })
+    }
+
+    /// Settles that the network is that of another container.
+    fn share(&self, store: &Store, other: &str, publishes: bool) -> Result<Settled, Report> {
+        if publishes {
+            let text = "ports are published by the container whose network it is";
+            return Err(Report::wrong_use(text));
+        }
+        self.tell_first(&mut [])?;
+        let other = runner::find(store, other)?;
+        Ok(Settled {
+            network: Network::Container,
+            networks: Vec::new(),
+            // That may itself be on the network of another one.
+            shares: Some(other.config.request.shares.unwrap_or(other.id)),
+            note: None,
         })
     }
 
@@ -223,6 +259,8 @@ mod tests {
     fn networks_are_named_or_described() {
         assert_eq!(choice("host"), Ok(Choice::Mode(args::Network::Host)));
         assert_eq!(choice("bridge"), Ok(Choice::Mode(args::Network::Private)));
+        let other = Choice::Container("db".to_owned());
+        assert_eq!(choice("container:db"), Ok(other));
         let web = Attachment {
             network: "web".to_owned(),
             ..Attachment::default()
@@ -238,7 +276,13 @@ mod tests {
             choice("name=web,alias=a,alias=b,ip=10.0.0.5,ip6=fd00::5"),
             Ok(Choice::Named(more))
         );
-        for bad in ["alias=a", "name=web,ip=x", "name=web,mtu=1", "name="] {
+        for bad in [
+            "alias=a",
+            "name=web,ip=x",
+            "name=web,mtu=1",
+            "name=",
+            "container:",
+        ] {
             assert!(choice(bad).is_err(), "{bad}");
         }
     }

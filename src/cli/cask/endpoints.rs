@@ -14,7 +14,7 @@ fn mode(network: Network) -> Option<&'static str> {
         Network::Private => Some("private"),
         Network::Host => Some("host"),
         Network::None => Some("none"),
-        Network::Named => None,
+        Network::Named | Network::Container => None,
     }
 }
 
@@ -25,8 +25,11 @@ pub(super) fn names(request: &Request) -> Vec<&str> {
 }
 
 /// What `NetworkMode` says: the first network.
-pub(super) fn first(request: &Request) -> &str {
-    names(request).first().copied().unwrap_or("none")
+pub(super) fn first(request: &Request) -> String {
+    match &request.shares {
+        Some(other) => format!("container:{other}"),
+        None => names(request).first().copied().unwrap_or("none").to_owned(),
+    }
 }
 
 /// `NetworkSettings` but for its ports.

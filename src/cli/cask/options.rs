@@ -328,7 +328,12 @@ impl NewContainer {
         if let Some(text) = &settled.note {
             shown.emit(Event::Warning { text });
         }
+        if settled.shares.is_some() && request.hostname.is_some() {
+            let text = "`--hostname` is up to the container whose network it is";
+            return Err(Report::wrong_use(text));
+        }
         (request.network, request.networks) = (settled.network, settled.networks);
+        request.shares = settled.shares;
         request.mounts.extend(self.borrowed(&store)?);
         let pull = pull.map(|options| Options {
             network: Network::new(options),

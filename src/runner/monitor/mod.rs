@@ -39,6 +39,8 @@ use crate::sandbox::network::Reach;
 use crate::sandbox::{self, Plan, child::Role};
 use crate::store::ContainerLock;
 
+use super::container::Container;
+use super::control;
 use super::error::Error;
 use super::health::Check;
 use super::networks::Plug;
@@ -86,20 +88,23 @@ pub(super) struct Job {
     pub(super) log: Option<(u64, u64)>,
     /// Networks of users that it is on.
     pub(super) plugs: Vec<Plug>,
+    /// Whether it uses another container's network. The namespace comes behind the ports then.
+    pub(super) shares: bool,
     /// What is published; their sockets come with the job.
     pub(super) ports: Vec<Bound>,
 }
 
 /// Starts a monitor and returns the first client's end of its connection, on which `first` has
-/// been asked. The answer says whether the program runs.
+/// been asked. The answer says whether the program runs. The monitor of `near`, if there is one,
+/// starts it, with its container's network.
 pub(super) fn launch(
     job: &Job,
     lock: ContainerLock,
     ports: Vec<OwnedFd>,
     first: Request,
+    near: Option<&Container>,
 ) -> Result<OwnedFd, Error> {
     let failed = |source: std::io::Error| Error::Monitor { source };
-    let null = || File::options().read(true).write(true).open("/dev/null");
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -114,16 +119,31 @@ pub(super) fn launch(
     memfd.write_all(&bytes).map_err(failed)?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&memfd, seals).map_err(|errno| failed(errno.into()))?;
-    let mut fds: Vec<OwnedFd> = Vec::new();
-    for _ in 0..3 {
-        fds.push(null().map_err(failed)?.into());
-    }
-    fds.extend([memfd.into(), theirs, lock.into()]);
-    fds.extend(ports);
+    let given: [OwnedFd; 3] = [memfd.into(), theirs, lock.into()];
     // Before the monitor lives: it counts on it when it starts the program.
     wire::send(ours.as_fd(), &Packet::Request(first), &[]).map_err(failed)?;
-    sandbox::respawn(MONITOR_ARGV0, fds).map_err(failed)?;
+    match near {
+        None => {
+            let fds = given.into_iter().chain(ports);
+            spawn(fds).map_err(failed)?;
+        }
+        Some(near) => {
+            let fds = given.each_ref().map(AsFd::as_fd);
+            control::connect(near)?.ask_with(&Request::Launch, &fds)?;
+        }
+    }
     Ok(ours)
+}
+
+/// Starts a monitor with these descriptors, from [`JOB_FD`] on.
+fn spawn(given: impl Iterator<Item = OwnedFd>) -> std::io::Result<OwnedFd> {
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for _ in 0..3 {
+        fds.push(null()?.into());
+    }
+    fds.extend(given);
+    sandbox::respawn(MONITOR_ARGV0, fds)
 }
 
 /// Reads the job that [`launch`] left.

@@ -27,11 +27,22 @@ enum Namespace {
 
 impl Network {
     /// Makes the networks of `job`, if its program has any of its own, and lets `ports` lead in.
-    pub(super) fn new(job: &Job, ports: &[OwnedFd]) -> Result<Option<Self>, sandbox::Error> {
+    /// `shared` is another container's, used in place of one.
+    pub(super) fn new(
+        job: &Job,
+        ports: &[OwnedFd],
+        shared: Option<&OwnedFd>,
+    ) -> Result<Option<Self>, sandbox::Error> {
         if !matches!(job.plan.network, Planned::Join(_)) {
             return Ok(None);
         }
-        let namespace = Namespace::new(job.reach)?;
+        let namespace = match shared {
+            Some(shared) => {
+                let shared = shared.try_clone();
+                Namespace::Bare(shared.map_err(failed("share the network"))?)
+            }
+            None => Namespace::new(job.reach)?,
+        };
         let mut made = Self {
             namespace,
             members: Vec::new(),

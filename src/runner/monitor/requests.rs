@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::Signal;
+use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::super::container;
 use super::super::exec::ExecRequest;
@@ -14,6 +14,7 @@ use super::super::wire::{Answer, Packet, Refusal, Request};
 use super::client::Part;
 use super::run::Run;
 use super::serve::{Exec, Monitor, join, not_started};
+use super::spawn;
 
 impl Monitor {
     /// Takes one packet of a client.
@@ -101,6 +102,7 @@ impl Monitor {
             }
             Request::Connect(plug) => self.connect(*plug),
             Request::Disconnect(network) => self.disconnect(&network),
+            Request::Launch => self.launch(fds),
             Request::Exec(request) => return self.exec(number, &request, fds),
             Request::Root => return self.root(number),
         };
@@ -185,6 +187,29 @@ impl Monitor {
     /// Our own init is spared: it must stay able to hear that its monitor is gone.
     fn init(&self) -> Option<i32> {
         self.state.pid.filter(|_| self.job.plan.init)
+    }
+
+    /// Starts the monitor of a container that uses this one's network.
+    fn launch(&mut self, fds: Vec<OwnedFd>) -> Answer {
+        let Some(pid) = self.state.pid.filter(|_| self.run.is_some()) else {
+            return Answer::Refused(Refusal::NotRunning);
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let namespace = rustix::fs::open(format!("/proc/{pid}/ns/net"), flags, Mode::empty());
+        let started = namespace
+            .map_err(std::io::Error::from)
+            .and_then(|namespace| {
+                let started = spawn(fds.into_iter().chain([namespace]))?;
+                // What was started leaves another process behind and ends.
+                rustix::io::retry_on_intr(|| {
+                    rustix::process::waitid(WaitId::PidFd(started.as_fd()), WaitIdOptions::EXITED)
+                })
+                .map_err(std::io::Error::from)
+            });
+        match started {
+            Ok(_) => Answer::Done,
+            Err(error) => os(&error),
+        }
     }
 
     fn connect(&mut self, mut plug: Plug) -> Answer {

@@ -37,7 +37,11 @@ pub(super) struct Run {
 
 impl Run {
     /// Starts the program of `job`, with the sockets of its ports.
-    pub(super) fn start(job: &Job, ports: &[OwnedFd]) -> Result<Self, sandbox::Error> {
+    pub(super) fn start(
+        job: &Job,
+        ports: &[OwnedFd],
+        shared: Option<&OwnedFd>,
+    ) -> Result<Self, sandbox::Error> {
         let tty = job.plan.tty.is_some();
         renew_work(job).map_err(failed("empty the overlay's work directory"))?;
         let stdio = match tty {
@@ -53,7 +57,7 @@ impl Run {
                 fds: Vec::new(),
             },
         };
-        let network = Network::new(job, ports)?;
+        let network = Network::new(job, ports, shared)?;
         let namespace = network.iter().map(Network::namespace);
         let fds = namespace.map(|fd| fd.try_clone_to_owned());
         let fds = fds.collect::<Result<_, _>>();

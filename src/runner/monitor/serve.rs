@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::event::Stream;
-use crate::sandbox::{Child, Signals, adopt_executable, inherited};
+use crate::sandbox::{self, Child, Signals, adopt_executable, inherited};
 use crate::store::{self, Store};
 
 use super::super::container::{self, exit_code, now};
@@ -35,6 +35,10 @@ pub(super) fn main() -> i32 {
     let Ok(given) = Given::take() else {
         return NOT_A_MONITOR;
     };
+    // It is not to be the child of another container's monitor.
+    if given.shared.is_some() && sandbox::go_on_alone().is_err() {
+        return NOT_A_MONITOR;
+    }
     match Monitor::new(given).map(Monitor::serve) {
         Ok(()) => 0,
         Err(_) => NOT_A_MONITOR,
@@ -47,6 +51,7 @@ struct Given {
     client: OwnedFd,
     lock: OwnedFd,
     ports: Vec<OwnedFd>,
+    shared: Option<OwnedFd>,
 }
 
 impl Given {
@@ -56,12 +61,17 @@ impl Given {
         let ports = (PORTS_FD..behind)
             .map(inherited)
             .collect::<io::Result<_>>()?;
-        adopt_executable(inherited(behind)?);
+        let shared = match job.shares {
+            true => Some(inherited(behind)?),
+            false => None,
+        };
+        adopt_executable(inherited(behind + i32::from(job.shares))?);
         Ok(Self {
             job,
             client: inherited(CLIENT_FD)?,
             lock: inherited(LOCK_FD)?,
             ports,
+            shared,
         })
     }
 }
@@ -95,6 +105,8 @@ pub(super) struct Monitor {
     lock: Option<OwnedFd>,
     /// Sockets of the job's ports.
     ports: Vec<OwnedFd>,
+    /// Another container's network.
+    shared: Option<OwnedFd>,
 }
 
 /// What a descriptor that is waited for belongs to.
@@ -119,6 +131,7 @@ impl Monitor {
             client,
             lock,
             ports,
+            shared,
         } = given;
         rustix::process::setsid()?;
         rustix::process::chdir("/")?;
@@ -147,6 +160,7 @@ impl Monitor {
             restart_asked: false,
             lock: Some(lock),
             ports,
+            shared,
         };
         monitor.state.restarts = 0;
         monitor.adopt(client);
@@ -166,7 +180,7 @@ impl Monitor {
     fn begin(&mut self) {
         self.restart_at = None;
         self.restart_asked = false;
-        match Run::start(&self.job, &self.ports) {
+        match Run::start(&self.job, &self.ports, self.shared.as_ref()) {
             Ok(run) => {
                 let health = self.job.check.as_ref().map(|_| health::unknown());
                 self.state = State {

@@ -74,7 +74,7 @@ pub(super) fn connect(place: &Place) -> io::Result<OwnedFd> {
             Err(Errno::NOENT | Errno::CONNREFUSED) if Instant::now() < until => {}
             Err(errno) => return Err(errno.into()),
         }
-        match File::create(path.join("running"))?.try_lock_or_none()? {
+        match lock(&path)? {
             Some(lock) => launch(place, &path, &address, lock)?,
             // It starts or ends right now.
             None => std::thread::sleep(Duration::from_millis(2)),
@@ -82,18 +82,13 @@ pub(super) fn connect(place: &Place) -> io::Result<OwnedFd> {
     }
 }
 
-/// Locking that tells a lock that somebody has from an error.
-trait TryLock: Sized {
-    fn try_lock_or_none(self) -> io::Result<Option<Self>>;
-}
-
-impl TryLock for File {
-    fn try_lock_or_none(self) -> io::Result<Option<Self>> {
-        match self.try_lock() {
-            Ok(()) => Ok(Some(self)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+/// Takes the lock of a network's process; `None` when one has it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let lock = File::create(path.join("running"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

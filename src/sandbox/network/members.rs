@@ -18,9 +18,7 @@ use rustix::net::SocketFlags;
 use rustix::process::DumpableBehavior;
 use rustix::thread::CapabilitySet;
 
-use crate::sys;
-use crate::sys::process::Fork;
-
+use super::super::spawner::go_on_alone;
 use super::hub::{Fabric, Hub, Joining, Names};
 use super::process::{Answer, CONTROL, Turns, receive, restrict, send};
 use super::stack::{Network, Token, What};
@@ -31,10 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Serves the members that connect to `listener`, which does not wait, until the last one has
 /// gone. The process must be a fresh one and belongs to this.
 pub fn serve_members(listener: OwnedFd, fabric: Fabric, names: Box<dyn Names>) -> io::Result<()> {
-    // Whoever started this waits for it and is not to wait for the network.
-    if let Fork::Parent(_) = sys::process::fork()? {
-        sys::process::exit_now(0)
-    }
+    go_on_alone()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
