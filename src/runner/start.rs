@@ -47,7 +47,8 @@ pub fn start(
     let lock = container.claim()?;
     let leases = networks::take_leases(store, container)?;
     let started = start_with(store, container, (lock, leases), attach, window, sink);
-    if started.is_err() && !container.runs()? {
+    // One that was removed at its end does not run either, and why it ended is what counts.
+    if started.is_err() && !container.runs().unwrap_or(false) {
         networks::release_leases(store.root(), &container.id);
     }
     started
