@@ -299,6 +299,33 @@ fn an_outline_lists_the_parameters_of_a_target_and_of_what_it_needs() {
 }
 
 #[test]
+fn an_outline_lists_the_secrets_and_agents_of_a_target() {
+    let t = TestEnv::new().dockerfile(concat!(
+        "FROM scratch AS base\n",
+        "RUN --mount=type=secret,id=token,required --mount=type=secret,target=/run/x/file true\n",
+        "FROM base AS app\nRUN --mount=type=ssh --mount=type=ssh,id=deploy,required true\n",
+        "RUN --mount=type=secret,id=token true\n",
+        "FROM scratch AS other\nRUN --mount=type=secret,id=unused true\n",
+    ));
+    let out = t.cooper(&["build", "--call=outline,format=json", "--target=app", "."]);
+    let value: Value = serde_json::from_str(&out.ok().stdout()).unwrap();
+    let names = |key: &str| {
+        let list = value[key].as_array().unwrap().iter();
+        let mut names: Vec<(&str, bool)> = list
+            .map(|entry| (entry["name"].as_str().unwrap(), entry["required"] == true))
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names("secrets"), [("file", false), ("token", true)]);
+    assert_eq!(names("ssh"), [("default", false), ("deploy", true)]);
+    assert_eq!(
+        value["secrets"][0]["location"]["ranges"][0]["start"]["line"],
+        2
+    );
+}
+
+#[test]
 fn targets_are_listed_with_their_descriptions() {
     let t = TestEnv::new().dockerfile(
         "# base is below\nFROM scratch AS base\nFROM --platform=$BUILDPLATFORM base AS app\n",

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::contexts::serve;
 use crate::support::TestEnv;
 use crate::support::canary::{Canary, Racer, SONG, racing_time};
 
@@ -90,6 +91,45 @@ fn t_ctx_1_links_of_an_archive_are_not_written_through() {
 }
 
 #[test]
+fn t_ctx_1_an_archive_of_a_url_leads_nowhere() {
+    let t = TestEnv::new();
+    let canary = Canary::at(t.beside("canary"));
+    let at = |name: &str| canary.root().join(name).display().to_string();
+    let build = |entries: &[(&str, &str, &str)], options: &[&str]| {
+        let url = format!("{}/context.tar", serve(tar(&t, entries)));
+        let judged = t.cooper(&[&["build"], options, &[&url]].concat());
+        let judged = judged.exits_any(&[0, 1]);
+        assert!(!judged.stderr().contains(SONG), "{}", judged.stderr());
+        judged.stderr()
+    };
+    let no_file = |stderr: String| assert!(stderr.contains("no Dockerfile"), "{stderr}");
+    for kind in ["link", "hard"] {
+        build(&[("Dockerfile", kind, &at("f"))], &[]);
+    }
+    no_file(build(&[("Dockerfile", "link", &at("f"))], &[]));
+    let sub = [
+        ("sub", "link", at("")),
+        ("Dockerfile", "file", "FROM scratch\n".to_owned()),
+    ];
+    let sub: Vec<_> = sub
+        .iter()
+        .map(|(n, k, text)| (*n, *k, text.as_str()))
+        .collect();
+    no_file(build(&sub, &["-f", "sub/f"]));
+    let text = "FROM scratch\nCOPY d/f /f\nCOPY . /all\n";
+    // Refused or confined: either way nothing outside is read or written.
+    build(
+        &[
+            ("Dockerfile", "file", text),
+            ("d", "link", &at("")),
+            ("d/new", "file", "written through"),
+        ],
+        &[],
+    );
+    canary.unchanged();
+}
+
+#[test]
 fn t_ctx_1_a_linked_component_of_f_stays_inside_the_archive() {
     let t = TestEnv::new();
     let canary = Canary::at(t.beside("canary"));
@@ -165,6 +205,33 @@ fn t_ctx_4_links_of_the_context_reach_nothing_outside() {
                 .output()
                 .unwrap();
             assert_eq!(found.stdout, b"", "{flag}{pattern}");
+        }
+    }
+    canary.unchanged();
+}
+
+#[test]
+fn t_ctx_4_links_of_a_named_context_reach_nothing_outside() {
+    let t = TestEnv::new().file("named/real", "inside");
+    let canary = Canary::at(t.beside("canary"));
+    let root = canary.root().display().to_string();
+    t.symlink(&format!("{root}/etc/passwd"), "named/file");
+    t.symlink(&root, "named/dir");
+    t.symlink("../../canary", "named/up");
+    let tar = t.beside("out.tar");
+    let dest = format!("type=tar,dest={}", tar.display());
+    let options = ["--build-context", "named=named", "-o", &dest];
+    for source in ["file", "dir", "dir/f", "dir/etc/passwd", "up/f", "dir/*"] {
+        for line in [
+            format!("FROM scratch\nCOPY --from=named {source} /stolen/"),
+            format!("FROM scratch\nCOPY --link --from=named {source} /stolen/"),
+            format!("FROM named\nCOPY --from=named {source} /stolen/"),
+        ] {
+            t.write("Dockerfile", format!("{line}\n"));
+            // A pattern that finds nothing is no mistake.
+            t.build_with(&options).exits_any(&[0, 1]);
+            let bytes = fs::read(&tar).unwrap_or_default();
+            assert!(!holds_song(&bytes), "{line}");
         }
     }
     canary.unchanged();

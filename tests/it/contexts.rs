@@ -19,7 +19,7 @@ fn out(t: &TestEnv, options: &[&str]) -> impl Fn(&str) -> String + use<> {
 }
 
 /// Serves `body` to every request on a loopback port.
-fn serve(body: Vec<u8>) -> String {
+pub(super) fn serve(body: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
