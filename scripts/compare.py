@@ -22,6 +22,7 @@ TAG = "localhost/compare:it"
 # Seconds after which a build is given up.
 PATIENCE = 1800
 CONTEXT_TIME = "a directory made from the root of a context has that root's time, as from any other directory"
+TOUCHED_TIME = "a directory in which a step made and removed something has the time of the step"
 KEPT_TIME = "a directory that was there keeps its time when something is copied into it"
 # What differs in every case: builder, what a line found begins with, why.
 EVERYWHERE = [
@@ -151,6 +152,8 @@ class Case:
     def why(self, line):
         """Says why a difference is expected, or None."""
         time_of = re.match(r"/.*: directory time: ours (\d+), theirs (\d+)$", line)
+        if time_of and int(time_of[2]) < self.began <= int(time_of[1]):
+            return TOUCHED_TIME
         if time_of and int(time_of[1]) < self.began <= int(time_of[2]):
             below = [self.directory, *(path for path in self.directory.iterdir() if path.is_dir())]
             roots = {int(path.stat().st_mtime) for path in below}
