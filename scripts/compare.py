@@ -23,6 +23,7 @@ TAG = "localhost/compare:it"
 PATIENCE = 1800
 CONTEXT_TIME = "a directory made from the root of a context has that root's time, as from any other directory"
 TOUCHED_TIME = "a directory in which a step made and removed something has the time of the step"
+ROUNDED_TIME = "buildah rounds the times of files"
 KEPT_TIME = "a directory that was there keeps its time when something is copied into it"
 # What differs in every case: builder, what a line found begins with, why.
 EVERYWHERE = [
@@ -143,6 +144,7 @@ class Case:
         # An example is there to be read, so what steers its comparison is not in its Dockerfile.
         differs = [*self.lines("compare-differs: "), *told.get("compare-differs", [])]
         expected = [line.split(maxsplit=2) for line in differs]
+        self.rounds = "buildah" in kinds
         self.expected = [(pattern, why) for name, pattern, why in expected if name in kinds]
         self.expected += [(pattern, why) for name, pattern, why in EVERYWHERE if name in kinds]
 
@@ -158,6 +160,9 @@ class Case:
             below = [self.directory, *(path for path in self.directory.iterdir() if path.is_dir())]
             roots = {int(path.stat().st_mtime) for path in below}
             return CONTEXT_TIME if int(time_of[1]) in roots else KEPT_TIME
+        time_of = re.match(r"/.*: time: ours (\d+), theirs (\d+)$", line)
+        if self.rounds and time_of and int(time_of[2]) - int(time_of[1]) == 1:
+            return ROUNDED_TIME
         return next((why for pattern, why in self.expected if re.match(pattern, line)), None)
 
     def differences(self, us, them, scratch):
