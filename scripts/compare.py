@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -228,6 +229,8 @@ def main():
     parser.add_argument("directories", nargs="+", type=lambda text: Path(text).resolve(), metavar="DIR")
     arguments = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="cooper-compare-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    # Told to stop, it stops what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Whatever is younger was made by a build.
     began = int(time.time())
     stop, known, verdicts = [], set(), Counter()
