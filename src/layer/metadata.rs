@@ -105,6 +105,21 @@ pub(super) fn apply_stand_in(
     remember(&Made::Open(file.as_fd()), meta, Some(device), modes, path)
 }
 
+/// Writes down that an entry of a tree that remembers owners is whose `meta` says.
+pub(super) fn give(made: &Made<'_>, meta: &Meta) -> Result<(), Errno> {
+    match made {
+        Made::Open(fd) => {
+            let record = Record {
+                uid: meta.uid,
+                gid: meta.gid,
+                ..Record::default()
+            };
+            set_record(*fd, record)
+        }
+        Made::Named { .. } => remember_link(made, meta),
+    }
+}
+
 /// Applies `meta` where the inode belongs to us whatever it says.
 fn remember(
     made: &Made<'_>,

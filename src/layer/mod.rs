@@ -16,6 +16,7 @@ mod dir;
 mod entry;
 mod error;
 mod flatten;
+mod give;
 mod metadata;
 mod node;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use dir::Dir;
 pub use entry::{Kind, Meta, Time};
 pub use error::Error;
 pub use flatten::flatten;
+pub use give::give_new;
 pub use metadata::dress;
 pub use node::{Marks, Ownership};
 pub use path::TreePath;

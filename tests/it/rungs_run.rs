@@ -63,6 +63,27 @@ fn what_is_given_away_is_in_the_layer_as_on_the_full_rung() {
     assert_eq!(single, full);
 }
 
+/// A later step of root's makes things of its own, and leaves what is not.
+const AS_USER: &str = r"
+RUN mkdir -m 1777 /w && echo root > /w/roots && chmod 666 /w/roots
+USER app
+WORKDIR /w
+RUN mkdir -p d/e && echo x > d/f && ln -s f d/l && mkfifo d/p && ln d/f d/h && echo y > g && echo more >> roots
+USER 33:44
+RUN echo z > numbers && mkdir -m 700 shut && echo z > shut/f
+USER root
+RUN rm /w/g && echo z > /w/d/r && echo more >> /w/d/f && chmod 600 /w/numbers
+";
+
+#[test]
+fn what_a_user_makes_is_that_users() {
+    let full = listing(None, "root", AS_USER);
+    let of = |path: &str| full.iter().any(|line| line.contains(path));
+    assert!(of(" 1000:1000 w/d/f ") && of(" 33:44 w/shut/f ") && of(" 0:0 w/d/r "));
+    let single = listing(Some("nosub"), "single-id", AS_USER);
+    assert_eq!(single, full);
+}
+
 /// The answers of a program that drops its privileges are all in its output.
 const BECOME: &str = r"
 RUN su app -c 'id -u; id -g; id -G; chown 0 /tmp 2>&1; (id)' > /out

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::layer::{Snapshot, Stack, TreePath, diff, flatten};
-use crate::sandbox::{self, Overlay, Rootfs};
+use crate::layer::{Snapshot, Stack, TreePath, diff, flatten, give_new};
+use crate::sandbox::{self, Overlay, Rootfs, UserSpec};
 use crate::store::Scratch;
 
 use super::super::cache::Made;
@@ -22,6 +22,7 @@ use super::super::error::StepError;
 use super::super::request::{Snapshotter, Walls};
 use super::super::stage::{Runner, World};
 use super::cover::{self, Cover};
+use super::owner;
 use super::run::{lowers, take_over_root};
 
 /// The root file system of one RUN, before it and after it.
@@ -103,17 +104,27 @@ impl Ground {
     }
 
     /// Makes the layer of what changed over `layers`, now that nothing runs any more.
-    pub(super) fn keep(self, runner: &Runner<'_>, layers: &[Layer]) -> Result<Made, StepError> {
-        let marks = runner.world.store.marks();
+    /// The program ran as `user`.
+    pub(super) fn keep(
+        self,
+        runner: &Runner<'_>,
+        layers: &[Layer],
+        user: &str,
+    ) -> Result<Made, StepError> {
+        let store = runner.world.store;
+        let mut changes = match &self.form {
+            Form::Overlay(_) => diff(&self.written, Some(&self.below), store.marks())?,
+            Form::Copy { before, covered } => before.changes(&self.below, covered)?,
+        };
+        if store.remembers_owners() {
+            let owner = owner::runs_as(&self.below, &UserSpec(user.to_owned()))?;
+            if owner.0 != 0 {
+                give_new(self.written.as_fd(), &mut changes, &self.below, owner)?;
+            }
+        }
         match &self.form {
-            Form::Overlay(_) => {
-                let changes = diff(&self.written, Some(&self.below), marks)?;
-                runner.keep_upper(&self.scratch, WRITTEN, &self.written, changes)
-            }
-            Form::Copy { before, covered } => {
-                let changes = before.changes(&self.below, covered)?;
-                runner.keep(&changes, layers)
-            }
+            Form::Overlay(_) => runner.keep_upper(&self.scratch, WRITTEN, &self.written, changes),
+            Form::Copy { .. } => runner.keep(&changes, layers),
         }
     }
 }

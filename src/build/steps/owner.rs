@@ -24,13 +24,19 @@ pub(in crate::build) fn look_up(below: &dyn Tree, spec: &str) -> Result<(u32, u3
     if spec.user().is_empty() && !spec.group().is_empty() {
         spec = UserSpec(format!("0:{}", spec.group()));
     }
+    let (uid, gid) = runs_as(below, &spec)?;
+    if user::numeric(spec.user()).is_some() && spec.group().is_empty() {
+        return Ok((uid, uid));
+    }
+    Ok((uid, gid))
+}
+
+/// Returns the user and group that a program started as `spec` has.
+pub(super) fn runs_as(below: &dyn Tree, spec: &UserSpec) -> Result<(u32, u32), StepError> {
     let passwd = database(below, b"etc/passwd")?;
     let group = database(below, b"etc/group")?;
     let failed = |error| StepError::Owner { error };
-    let who = user::resolve(&spec, &passwd, &group).map_err(failed)?;
-    if user::numeric(spec.user()).is_some() && spec.group().is_empty() {
-        return Ok((who.uid, who.uid));
-    }
+    let who = user::resolve(spec, &passwd, &group).map_err(failed)?;
     Ok((who.uid, who.gid))
 }
 

@@ -216,7 +216,7 @@ pub(in crate::build) fn make(
         plan.by_chroot();
     }
     execute(&plan, mounted, run, step, world)?;
-    ground.keep(runner, &built.layers)
+    ground.keep(runner, &built.layers, &run.user)
 }
 
 /// Whether the step is shut in by a changed root alone; an error where that is not enough.
