@@ -46,6 +46,7 @@ mod rungs_files;
 mod rungs_none;
 mod rungs_run;
 mod running;
+mod runtime_escapes;
 mod snapshots;
 mod space;
 mod stages;

@@ -4,16 +4,8 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use crate::support::TestEnv;
 use crate::support::canary::{Canary, Racer, SONG, racing_time};
-
-/// One environment for root and one for an ordinary user with sub-ids.
-fn everybody(mut check: impl FnMut(TestEnv)) {
-    for t in [TestEnv::new(), TestEnv::as_user("sub")] {
-        t.busybox("busybox");
-        check(t);
-    }
-}
+use crate::support::{TestEnv, everybody};
 
 fn canary(t: &TestEnv) -> Canary {
     Canary::at(t.beside("canary"))

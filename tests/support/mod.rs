@@ -235,6 +235,18 @@ impl TestEnv {
     }
 }
 
+/// Checks on the rungs that isolate: root, a user with sub-ids, and one with a single id.
+pub(crate) fn everybody(mut check: impl FnMut(TestEnv)) {
+    for env in [
+        TestEnv::new(),
+        TestEnv::as_user("sub"),
+        TestEnv::as_user("nosub"),
+    ] {
+        env.busybox("busybox");
+        check(env);
+    }
+}
+
 /// What a program did.
 #[must_use = "an output that nobody judges tests nothing"]
 #[derive(Debug)]
