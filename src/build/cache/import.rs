@@ -221,8 +221,12 @@ impl Imports {
             let Some(offer) = self.layers.get(diff_id) else {
                 continue;
             };
-            if self.state().sound.contains(diff_id) {
-                continue;
+            {
+                let state = self.state();
+                // What was given up is the store's own by now, made by its step.
+                if state.sound.contains(diff_id) || state.refused.contains(diff_id) {
+                    continue;
+                }
             }
             if store.plain_size(diff_id)?.is_none()
                 && let Err(error) = store.check_layer(layer)
