@@ -90,6 +90,9 @@ pub enum Error {
         /// The reason.
         source: Box<GitError>,
     },
+    /// Layers of the result, which no step read, can't be had.
+    #[error(transparent)]
+    Supply(Box<StepError>),
     /// Layers that a cache named can't be had. The plan runs again without them.
     #[error("layer {} of an imported cache cannot be had", first(layers))]
     Absent {

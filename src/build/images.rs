@@ -1,9 +1,15 @@
 //! Gets the images that stages start from: from the store, or from their registry.
+//!
+//! Of an image that the store has not got only manifest and config come at first. Its layers come,
+//! and it is named, when a step reads them or the result holds them: a build whose steps are all
+//! known needs no more.
+
+use std::sync::Arc;
 
 use crate::event::Sink;
 use crate::image::{Config, Platform, Reference};
-use crate::store::{Found, Image, Store};
-use crate::transfer::{self, Source};
+use crate::store::{Found, Image, LayerRef, Store};
+use crate::transfer::{self, Promised, Source};
 
 use super::commit::{Built, Layer};
 use super::error::StepError;
@@ -16,6 +22,8 @@ pub(super) struct BaseImage {
     reference: Reference,
     image: Image,
     layers: Vec<Layer>,
+    /// Where the layers are, if they are not here.
+    promised: Option<Arc<Promised>>,
 }
 
 impl BaseImage {
@@ -31,12 +39,41 @@ impl BaseImage {
             reference,
             image: image.clone(),
             layers,
+            promised: None,
         }
     }
 
-    /// Returns the image as the store has it.
-    pub(super) fn into_image(self) -> Image {
-        self.image
+    /// Returns the image, which the store has then.
+    pub(super) fn into_image(self, store: &Store, sink: &dyn Sink) -> Result<Image, StepError> {
+        self.keep(store, sink)?;
+        Ok(self.image)
+    }
+
+    /// Brings the image if it is not here.
+    fn keep(&self, store: &Store, sink: &dyn Sink) -> Result<(), StepError> {
+        let Some(promised) = &self.promised else {
+            return Ok(());
+        };
+        let kept = promised.keep(store, sink);
+        kept.map_err(|source| StepError::Image {
+            reference: Box::new(self.reference.clone()),
+            source,
+        })
+    }
+
+    /// Brings the image if it has any of those of `layers` that are not here.
+    pub(super) fn supply(
+        &self,
+        store: &Store,
+        layers: &[LayerRef],
+        sink: &dyn Sink,
+    ) -> Result<(), StepError> {
+        let own = |layer: &LayerRef| self.layers.iter().any(|own| own.diff_id == layer.diff_id);
+        // One that the store has already is no reason: bases share layers.
+        match self.promised.is_some() && store.missing_layers(layers)?.iter().any(own) {
+            true => self.keep(store, sink),
+            false => Ok(()),
+        }
     }
 
     /// Returns its name.
@@ -95,6 +132,9 @@ pub(super) fn resolve(
             return Err(StepError::NoLocalImage { reference: boxed() });
         }
         (false, None) => return Err(StepError::NotPulled { reference: boxed() }),
+        (true, None) if request.pull != Pull::Newer => {
+            return promise(store, request, need, sink);
+        }
         (true, local) => {
             let source = Source::Registry(reference.clone());
             match (pull(store, request, &source, need, sink), local) {
@@ -107,6 +147,34 @@ pub(super) fn resolve(
     Ok(BaseImage::new(reference.clone(), &image))
 }
 
+/// Looks at an image of a registry. Its layers come later, unless they are all here.
+fn promise(
+    store: &Store,
+    request: &Request,
+    need: &ImageNeed,
+    sink: &dyn Sink,
+) -> Result<BaseImage, StepError> {
+    let failed = |source| StepError::Image {
+        reference: Box::new(need.reference.clone()),
+        source,
+    };
+    let options = options(request, need);
+    let promised = transfer::promise(store, &need.reference, &options).map_err(failed)?;
+    let mut base = BaseImage::new(need.reference.clone(), promised.image());
+    match store.missing_layers(&promised.image().layers())?.is_empty() {
+        true => promised.keep(store, sink).map_err(failed)?,
+        false => base.promised = Some(Arc::new(promised)),
+    }
+    Ok(base)
+}
+
+fn options(request: &Request, need: &ImageNeed) -> transfer::Options {
+    transfer::Options {
+        platform: Some(need.platform.clone()),
+        ..request.transfer.clone()
+    }
+}
+
 fn pull(
     store: &Store,
     request: &Request,
@@ -114,10 +182,7 @@ fn pull(
     need: &ImageNeed,
     sink: &dyn Sink,
 ) -> Result<Image, StepError> {
-    let options = transfer::Options {
-        platform: Some(need.platform.clone()),
-        ..request.transfer.clone()
-    };
+    let options = options(request, need);
     transfer::pull(store, from, &options, sink).map_err(|source| StepError::Image {
         reference: Box::new(need.reference.clone()),
         source,

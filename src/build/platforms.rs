@@ -18,7 +18,7 @@ use super::cache::{self, Imports};
 use super::check::{self, Linter};
 use super::commit::{self, Built};
 use super::epoch;
-use super::error::Error;
+use super::error::{Error, StepError};
 use super::eval::{self, Input, Numbers};
 use super::exec::{self, Cancel};
 use super::images::{self, BaseImage};
@@ -27,7 +27,7 @@ use super::scope::BuildArgs;
 use super::secret::Guard;
 use super::sources::Sources;
 use super::squash::squash;
-use super::stage::{Counts, World, layer_refs};
+use super::stage::{Counts, World, layer_refs, supply};
 use super::step::{ImageNeed, Plan};
 use super::steps::remote::Fetches;
 
@@ -287,8 +287,8 @@ fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>
         let mut before = Counts::default();
         world.count(|counts| before = *counts);
         let stages = exec::run(plan, world).and_then(|stages| {
-            let layers = layer_refs(&stages[&plan.target].layers);
-            complete(world, &layers).map(|()| stages)
+            complete(world, &layer_refs(&stages[&plan.target].layers))?;
+            Ok(stages)
         });
         match stages {
             Err(Error::Absent { .. }) if world.cancel.is_cancelled() => {
@@ -304,9 +304,11 @@ fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>
 
 /// Sees to it that the store has `layers`, and that they are what they should be.
 fn complete(world: &World<'_>, layers: &[LayerRef]) -> Result<(), Error> {
-    let (imports, store, sink) = (world.imports, world.store, world.sink);
-    imports.supply(store, layers, sink)?;
-    imports.check(store, layers, sink)
+    supply(world, layers).map_err(|error| match error {
+        StepError::Build(error) => *error,
+        error => Error::Supply(Box::new(error)),
+    })?;
+    world.imports.check(world.store, layers, world.sink)
 }
 
 /// The cache that the image's config carries, if it is to carry one.

@@ -109,11 +109,20 @@ pub(super) fn layer_refs(layers: &[Layer]) -> Vec<LayerRef> {
 /// The trees of `layers`, brought and unpacked where they are not yet.
 pub(super) fn trees(world: &World<'_>, layers: &[Layer]) -> Result<Vec<Tree>, StepError> {
     let (store, sink, layers) = (world.store, world.sink, layer_refs(layers));
-    world.imports.supply(store, &layers, sink)?;
+    supply(world, &layers)?;
     let trees = store.trees(&layers, sink);
     // A layer that made unpacking fail is told by what it is not.
     world.imports.check(store, &layers, sink)?;
     Ok(trees?)
+}
+
+/// Brings those of `layers` that the store lacks, from the registries of base images and from
+/// caches.
+pub(super) fn supply(world: &World<'_>, layers: &[LayerRef]) -> Result<(), StepError> {
+    for image in world.images {
+        image.supply(world.store, layers, world.sink)?;
+    }
+    Ok(world.imports.supply(world.store, layers, world.sink)?)
 }
 
 /// The union view of `layers`, brought and unpacked where they are not yet.
@@ -127,7 +136,7 @@ pub(super) fn stack(world: &World<'_>, layers: &[Layer]) -> Result<Stack, StepEr
 
 /// The files of a stage so far, with what lies on top of its layers.
 pub(super) fn files(world: &World<'_>, built: &Built) -> Result<Stack, StepError> {
-    let trees = world.store.trees(&layer_refs(&built.layers), world.sink)?;
+    let trees = trees(world, &built.layers)?;
     let layers = trees.iter().map(|tree| tree.fd());
     Ok(Stack::new(
         layers.chain(built.top.clone()).collect(),

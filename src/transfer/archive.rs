@@ -33,7 +33,7 @@ pub(super) fn read(
             archive::read_archive(store, file, pick, sink)?
         }
         Place::Registry(name) => {
-            return super::pull::fetch_image(store, name, options, sink).map(|f| f.0);
+            return super::pull::fetch_image(store, name, options, sink);
         }
     };
     let Some(first) = loaded.first() else {

@@ -30,7 +30,7 @@ pub fn copy(
     }
     let transfer = &options.push.transfer;
     let image = match from {
-        Place::Registry(name) => fetch_image(store, name, transfer, sink)?.0,
+        Place::Registry(name) => fetch_image(store, name, transfer, sink)?,
         other => archive::read(store, other, transfer, sink)?,
     };
     push(store, &image, to, &options.push, sink)

@@ -27,6 +27,6 @@ pub use error::Error;
 pub use network::Network;
 pub use options::{CopyOptions, Options, PushOptions};
 pub use place::{Pick, Place as Source, Place as Target, PlaceError};
-pub use pull::pull;
+pub use pull::{Promised, promise, pull};
 pub use push::{push, push_index};
 pub use query::{login, logout, resolve, tags};

@@ -2,9 +2,10 @@
 //!
 //! From a registry: name → index → manifest → config → the layers that the store has in no form,
 //! several at once, verified while they come. Names are given last, so an image that has a name
-//! is whole. With [`Options::unpack`] a layer becomes a tree while later ones still come.
+//! is whole. An image may be looked at first, and its layers brought when somebody wants them
+//! ([`promise`]). With [`Options::unpack`] a layer becomes a tree while later ones still come.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -42,44 +43,86 @@ fn pull_named(
     options: &Options,
     sink: &dyn Sink,
 ) -> Result<Image, Error> {
-    let (image, top) = fetch_image(store, name, options, sink)?;
-    store.sync()?;
-    let pinned = name.with_digest(top.digest.clone());
-    store.tag(&pinned, &top)?;
-    if name.digest().is_none() {
-        store.tag(name, &top)?;
-    }
-    origin::remember(store, name, image.manifest.value().layers.iter())?;
-    Ok(image)
+    let promised = promise(store, name, options)?;
+    promised.keep(store, sink)?;
+    Ok(promised.image)
 }
 
-/// Brings the image into the store without a name, and returns it with what the name means.
+/// An image in a registry whose layers have not been asked for. The store does not know it yet.
+#[derive(Debug)]
+pub struct Promised {
+    name: Reference,
+    options: Options,
+    remote: Remote,
+    image: Image,
+    kept: Mutex<bool>,
+}
+
+/// Reads what the name in a registry leads to, without its layers.
+pub fn promise(store: &Store, name: &Reference, options: &Options) -> Result<Promised, Error> {
+    let repository = options.network.reader(name)?;
+    let platform = options.platform();
+    let reading = remote::read(&repository, store, name, &platform);
+    let remote = options.network.wait(reading)?;
+    let image = Image::new(remote.manifest.clone(), remote.config.clone())?;
+    Ok(Promised {
+        name: name.clone(),
+        options: options.clone(),
+        remote,
+        image,
+        kept: Mutex::default(),
+    })
+}
+
+impl Promised {
+    /// Returns the image.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Brings the layers that the store lacks, and gives the image the name it was asked for by.
+    /// Done once, whoever asks again.
+    pub fn keep(&self, store: &Store, sink: &dyn Sink) -> Result<(), Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept {
+            return Ok(());
+        }
+        let _work = store.work()?;
+        self.bring(store, sink)?;
+        let (name, top) = (&self.name, top(&self.remote));
+        store.sync()?;
+        store.tag(&name.with_digest(top.digest.clone()), &top)?;
+        if name.digest().is_none() {
+            store.tag(name, &top)?;
+        }
+        origin::remember(store, name, self.image.manifest.value().layers.iter())?;
+        *kept = true;
+        Ok(())
+    }
+
+    /// Brings the image into the store without a name.
+    fn bring(&self, store: &Store, sink: &dyn Sink) -> Result<(), Error> {
+        let repository = self.options.network.reader(&self.name)?;
+        let layers = self.image.layers();
+        bring(store, &repository, &layers, &self.options, sink)?;
+        for index in &self.remote.indexes {
+            store.put(index.bytes())?;
+        }
+        store.put_image(&self.remote.manifest, &self.remote.config)?;
+        Ok(())
+    }
+}
+
+/// Brings the image into the store without a name, and returns it.
 pub(super) fn fetch_image(
     store: &Store,
     name: &Reference,
     options: &Options,
     sink: &dyn Sink,
-) -> Result<(Image, Descriptor), Error> {
-    let repository = options.network.reader(name)?;
-    let platform = options.platform();
-    let reading = remote::read(&repository, store, name, &platform);
-    let remote = options.network.wait(reading)?;
-    bring(store, &repository, &layers(&remote), options, sink)?;
-    for index in &remote.indexes {
-        store.put(index.bytes())?;
-    }
-    let image = store.put_image(&remote.manifest, &remote.config)?;
-    Ok((image, top(&remote)))
-}
-
-fn layers(remote: &Remote) -> Vec<LayerRef> {
-    let diff_ids = &remote.config.value().rootfs.diff_ids;
-    let descriptors = &remote.manifest.value().layers;
-    let layer = |(diff_id, descriptor): (&_, &Descriptor)| LayerRef {
-        diff_id: Clone::clone(diff_id),
-        descriptor: descriptor.clone(),
-    };
-    diff_ids.iter().zip(descriptors).map(layer).collect()
+) -> Result<Image, Error> {
+    let promised = promise(store, name, options)?;
+    promised.bring(store, sink)?;
+    Ok(promised.image)
 }
 
 /// What the name means: the outermost document, so that a later look at the registry can be

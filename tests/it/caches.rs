@@ -720,3 +720,30 @@ fn caches_of_services_are_refused_with_what_works() {
         ));
     }
 }
+
+#[test]
+fn a_base_image_that_nobody_reads_is_not_pulled() {
+    let registry = Server::http();
+    let (base, name) = (registry.name("base:1"), registry.name("app:cache").full());
+    let text = STAGES.replace(
+        "FROM busybox AS make",
+        &format!("FROM {} AS make", base.full()),
+    );
+    let one = store("FROM busybox\nCOPY a /base\n");
+    one.build_with(&["-t", &base.full(), "--push"]).ok();
+    one.write("Dockerfile", &text);
+    one.build_with(&["--cache-to", &name]).ok();
+    let two = store(&text);
+    let listed = |t: &TestEnv| {
+        let names = t.cooper(&["images", "--format", "{{.Repository}}"]).ok();
+        names.stdout().contains(&base.name())
+    };
+    assert_nothing_ran(&two.build_with(&["-t", "x", "--cache-from", &name]).ok());
+    assert!(!listed(&two), "it is not here");
+    assert_eq!(result(&two, "x").1, "a\ntool");
+    two.write("Dockerfile", text.replace("echo rest", "cat /base"));
+    let judged = two.build_with(&["-t", "x", "--cache-from", &name]).ok();
+    assert_eq!(ran(&judged).len(), 2, "{:?}", judged.steps());
+    assert!(listed(&two), "it was needed");
+    two.cooper(&["fsck"]).ok();
+}

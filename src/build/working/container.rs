@@ -22,7 +22,7 @@ use crate::transfer::Source;
 
 use super::super::commit::{Built, Layer, rfc3339};
 use super::super::error::{Error, StepError};
-use super::super::images::{self, BaseImage};
+use super::super::images;
 use super::super::request::{Pull, Request};
 use super::super::step::ImageNeed;
 use super::super::steps::run::take_over_root;
@@ -192,7 +192,7 @@ fn get_image(
         span: Span::default(),
     };
     images::resolve(store, request, &need, sink)
-        .map(BaseImage::into_image)
+        .and_then(|base| base.into_image(store, sink))
         .map_err(failed)
 }
 

@@ -122,6 +122,7 @@ fn handed_through<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'sta
             match error {
                 build::Error::Store(inner) => Some(inner),
                 build::Error::Transfer(inner) => Some(inner),
+                build::Error::Supply(inner) => Some(&**inner),
                 _ => None,
             }
         } else if let Some(error) = error.downcast_ref::<StepError>() {
