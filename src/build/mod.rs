@@ -42,6 +42,7 @@ mod place;
 mod platforms;
 mod programs;
 mod request;
+mod saved;
 mod scope;
 mod secret;
 mod select;

@@ -23,6 +23,7 @@ use super::eval::{self, Input, Numbers};
 use super::exec::{self, Cancel};
 use super::images::{self, BaseImage};
 use super::request::{Request, Snapshotter};
+use super::saved;
 use super::scope::BuildArgs;
 use super::secret::Guard;
 use super::sources::Sources;
@@ -241,6 +242,8 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
+    let mut labels = saved::save(&target.plan, &stages, &world)?;
+    labels.extend_from_slice(&request.labels);
     let mut built = Arc::clone(&stages[&target.plan.target]);
     if request.squash {
         let options = EncodeOptions {
@@ -259,7 +262,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         &stage.config,
         author,
         &platform,
-        &request.labels,
+        &labels,
         epoch,
         inline(request, &stages, &answers, &built),
     );
@@ -287,7 +290,10 @@ fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>
         let mut before = Counts::default();
         world.count(|counts| before = *counts);
         let stages = exec::run(plan, world).and_then(|stages| {
-            complete(world, &layer_refs(&stages[&plan.target].layers))?;
+            let wanted = |at: &usize| *at == plan.target || world.request.save_stages;
+            for (_, built) in stages.iter().filter(|(at, _)| wanted(at)) {
+                complete(world, &layer_refs(&built.layers))?;
+            }
             Ok(stages)
         });
         match stages {

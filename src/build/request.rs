@@ -206,6 +206,10 @@ pub struct Request {
     pub cache_to: Vec<CacheExport>,
     /// `--cache-ttl`: results made longer ago than this do not count.
     pub cache_ttl: Option<Duration>,
+    /// `--save-stages`: the stages that the result needs become images without a name.
+    pub save_stages: bool,
+    /// `--stage-labels`: images say by labels which stage they are.
+    pub stage_labels: bool,
     /// `--pull`.
     pub pull: Pull,
     /// `--label`.
@@ -277,6 +281,8 @@ impl Request {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             cache_ttl: None,
+            save_stages: false,
+            stage_labels: false,
             pull: Pull::Missing,
             labels: Vec::new(),
             annotations: Vec::new(),

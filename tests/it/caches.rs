@@ -747,3 +747,57 @@ fn a_base_image_that_nobody_reads_is_not_pulled() {
     assert!(listed(&two), "it was needed");
     two.cooper(&["fsck"]).ok();
 }
+
+#[test]
+fn stages_are_saved_and_labelled() {
+    let text = "FROM busybox AS one\nRUN echo 1 > /1\nFROM one AS two\nRUN echo 2 > /2\n\
+                FROM scratch\nCOPY --from=two /2 /2\n";
+    let t = store(text);
+    let count = || t.cooper(&["images", "-q"]).ok().stdout().lines().count();
+    let before = count();
+    t.build_with(&["-t", "x"]).ok();
+    assert_eq!(count(), before + 1);
+    t.build_with(&["-t", "x", "--save-stages", "--stage-labels"])
+        .ok();
+    assert_eq!(
+        count(),
+        before + 4,
+        "two stages, the result and the one that was"
+    );
+    let ids = t.cooper(&["images", "-q", "--no-trunc"]).ok().stdout();
+    let labels = |id: &str| {
+        let shown = t
+            .cooper(&["inspect", "--format", "{{json .Config.Labels}}", id])
+            .ok();
+        serde_json::from_str::<Value>(&shown.stdout()).unwrap_or_default()
+    };
+    let mut bases = std::collections::BTreeMap::new();
+    for id in ids.lines() {
+        let labels = labels(id);
+        if let Some(name) = labels["io.buildah.stage.name"].as_str() {
+            let base = labels["io.buildah.stage.base"].as_str().unwrap();
+            bases.insert(name.to_owned(), (id.to_owned(), base.to_owned()));
+        }
+    }
+    assert_eq!(bases["one"].1, "docker.io/library/busybox:latest");
+    assert_eq!(bases["two"].1, bases["one"].0, "its base is a stage");
+    assert_eq!(bases["stage-2"].1, "scratch");
+    t.build_with(&["--stage-labels"])
+        .fails(2)
+        .says("--save-stages");
+}
+
+#[test]
+fn one_layer_is_made_of_all_without_layers() {
+    let t = store("FROM scratch\nCOPY a /a\nCOPY a /b\n");
+    let layers = |option: &str| {
+        t.build_with(&["-t", "x", option]).ok();
+        let shown = t
+            .cooper(&["inspect", "--format", "{{json .RootFS.Layers}}", "x"])
+            .ok();
+        let layers: Value = serde_json::from_str(&shown.stdout()).unwrap();
+        layers.as_array().unwrap().len()
+    };
+    assert_eq!(layers("--layers"), 2);
+    assert_eq!(layers("--layers=false"), 1);
+}

@@ -51,6 +51,29 @@ pub(super) struct CacheArgs {
     /// Results made longer ago than this do not count, such as `24h`
     #[arg(long = "cache-ttl", value_name = "DURATION", value_parser = ttl)]
     pub(super) ttl: Option<Duration>,
+
+    /// One layer for each step, which is the default; `false` makes one of all, as `--squash`
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "true",
+        value_parser = BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(super) layers: bool,
+
+    /// Keep the stages that the result needs as images without a name
+    #[arg(long)]
+    pub(super) save_stages: bool,
+
+    /// Label the result and saved stages with their stage's name and base
+    #[arg(long, requires = "save_stages")]
+    pub(super) stage_labels: bool,
 }
 
 /// A place, before it is known how registries are reached.

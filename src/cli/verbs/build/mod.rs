@@ -367,6 +367,8 @@ impl Build {
             cache_from: self.cache.imports(&network),
             cache_to: self.cache.exports(&network),
             cache_ttl: self.cache.ttl,
+            save_stages: self.cache.save_stages,
+            stage_labels: self.cache.stage_labels,
             pull: self.pull,
             labels: self.labels.clone(),
             annotations: annotations.chain(more).cloned().collect(),
@@ -389,7 +391,7 @@ impl Build {
             source_date_epoch: epoch,
             now: SystemTime::now(),
             jobs: self.jobs.filter(|&jobs| jobs > 0),
-            squash: self.squash,
+            squash: self.squash || !self.cache.layers,
             transfer: transfer::Options {
                 network,
                 ..transfer::Options::default()
