@@ -9,8 +9,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::Digest as _;
 
 /// Why a text is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Digest {
 /// A running SHA-256.
 #[derive(Clone)]
 pub struct Hasher {
-    state: sha2::Sha256,
+    state: Context,
     size: u64,
 }
 
@@ -174,7 +174,7 @@ impl Hasher {
     /// Starts with no bytes.
     pub fn new() -> Self {
         Self {
-            state: sha2::Sha256::new(),
+            state: Context::new(&SHA256),
             size: 0,
         }
     }
@@ -192,7 +192,13 @@ impl Hasher {
 
     /// Ends the hash.
     pub fn finish(self) -> Digest {
-        Digest::from_sha256(&self.state.finalize().into())
+        Digest::from_sha256(&self.finish_raw())
+    }
+
+    /// As [`finish`](Self::finish), without making a digest of it.
+    pub fn finish_raw(self) -> [u8; 32] {
+        let hash = self.state.finish();
+        hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 }
 
