@@ -1,20 +1,27 @@
 //! Reads what a layer's blob holds when it is unpacked, hashing both sides in one pass.
 //!
+//! A packed blob is read, hashed and inflated on a thread of its own, some way ahead of whoever
+//! wants the plain tar, so that a pull takes the time of the slower side and not of both. A blob
+//! that is plain already is hashed once.
+//!
 //! The reader may stop where it likes and fail as it likes: [`PlainReader::end`] reads both sides
 //! to their ends and decides what was wrong. A blob that is not what its digest says is the error,
 //! whatever it made its reader stumble over, and is removed so that fetching it again heals.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::blobs::Blob;
 use super::disk;
 use super::error::Error;
 use super::images::LayerRef;
-use crate::image::{DiffId, Digest, Hasher, Hashing, Mismatch};
-use crate::layer;
+use crate::image::{DiffId, Digest, Hasher, Mismatch};
+use crate::layer::{self, Format};
+
+/// Bytes of a packed blob below which a thread costs more than it saves.
+const WORTH_A_THREAD: u64 = 128 << 10;
 
 impl Store {
     /// Begins to read what a blob holds when it is unpacked.
@@ -29,32 +36,62 @@ impl Store {
             .read_to_end(&mut prefix)
             .map_err(read)?;
         file.rewind().map_err(read)?;
-        let packed = Arc::new(Mutex::new(Packed {
-            file,
-            hasher: Hasher::new(),
-        }));
-        let plain = layer::decompress(layer::sniff(&prefix), SharedPacked(packed.clone()));
+        let packed = Hashed::new(file);
+        let format = layer::sniff(&prefix);
+        if format == Format::Plain {
+            return Ok(PlainReader {
+                blob: blob.clone(),
+                stream: Box::new(packed.clone()),
+                packed,
+                unpacked: None,
+            });
+        }
+        let unpacked = Hashed::new(layer::decompress(format, packed.clone()));
+        let stream: Box<dyn Read + Send> = if blob.size() < WORTH_A_THREAD {
+            Box::new(unpacked.clone())
+        } else {
+            Box::new(layer::read_ahead(unpacked.clone()).map_err(read)?)
+        };
         Ok(PlainReader {
             blob: blob.clone(),
+            stream,
             packed,
-            plain: Hashing::new(plain),
+            unpacked: Some(unpacked),
         })
     }
 }
 
-/// A blob's file with the hash of what was read of it so far.
-struct Packed {
-    file: File,
-    hasher: Hasher,
+/// A stream that is hashed as it is read. Its copies are one stream, whoever reads from them.
+struct Hashed<R>(Arc<Mutex<(R, Hasher)>>);
+
+impl<R> Hashed<R> {
+    fn new(inner: R) -> Self {
+        Self(Arc::new(Mutex::new((inner, Hasher::new()))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (R, Hasher)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the digest and the number of the bytes that were read.
+    fn so_far(&self) -> (Digest, u64) {
+        let hasher = self.lock().1.clone();
+        let size = hasher.size();
+        (hasher.finish(), size)
+    }
 }
 
-struct SharedPacked(Arc<Mutex<Packed>>);
+impl<R> Clone for Hashed<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
-impl Read for SharedPacked {
+impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut packed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = packed.file.read(buffer)?;
-        packed.hasher.update(&buffer[..n]);
+        let (inner, hasher) = &mut *self.lock();
+        let n = inner.read(buffer)?;
+        hasher.update(&buffer[..n]);
         Ok(n)
     }
 }
@@ -62,15 +99,18 @@ impl Read for SharedPacked {
 /// Reads what a blob holds, hashing both sides on the way.
 pub(super) struct PlainReader {
     blob: Blob,
-    packed: Arc<Mutex<Packed>>,
-    plain: Hashing<Box<dyn Read + Send>>,
+    /// The plain tar, as its reader gets it.
+    stream: Box<dyn Read + Send>,
+    /// The blob's own bytes.
+    packed: Hashed<File>,
+    /// What they unpack to; none where they are the plain tar themselves.
+    unpacked: Option<Hashed<Box<dyn Read + Send>>>,
 }
 
 impl PlainReader {
     /// Returns how many bytes of the blob were read.
     pub(super) fn packed_size(&self) -> u64 {
-        let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        packed.hasher.size()
+        self.packed.lock().1.size()
     }
 
     /// Reads both sides to their ends and checks them. `outcome` is what the reader of the plain
@@ -84,18 +124,14 @@ impl PlainReader {
     ) -> Result<(T, u64), Error> {
         let want = &layer.diff_id;
         let outcome = outcome.map_err(Into::into).and_then(|value| {
-            disk::drain(&mut self.plain).map_err(Failure::Stream)?;
+            disk::drain(&mut self.stream).map_err(Failure::Stream)?;
             Ok(value)
         });
-        let Self {
-            blob,
-            packed,
-            plain,
-        } = self;
-        let digest = blob.digest().clone();
-        let (unpacker, got, plain_size) = plain.finish();
-        drop(unpacker);
-        let (found, size) = finish_packed(store, &blob, &packed)?;
+        let digest = self.blob.digest().clone();
+        let path = store.blob_path(&digest);
+        // The blob's end may lie behind the end of the packed stream.
+        disk::drain(&mut self.packed).map_err(|e| Error::io("read", &path, e))?;
+        let (found, size) = self.packed.so_far();
         if found != digest {
             store.judge(&digest)?;
             return Err(Error::Corrupt(Mismatch {
@@ -105,6 +141,10 @@ impl PlainReader {
             }));
         }
         let value = outcome.map_err(|failure| failure.of(&digest))?;
+        let (got, plain_size) = match &self.unpacked {
+            Some(unpacked) => unpacked.so_far(),
+            None => (found, size),
+        };
         let right = DiffId(got.clone()) == *want;
         let named = &layer.descriptor;
         let origin = (named.digest == digest && digest != want.0).then(|| named.clone());
@@ -128,23 +168,9 @@ impl PlainReader {
     }
 }
 
-/// Reads a blob to its end, which may lie behind the end of the packed stream, and returns the
-/// digest and number of all its bytes.
-fn finish_packed(
-    store: &Store,
-    blob: &Blob,
-    packed: &Arc<Mutex<Packed>>,
-) -> Result<(Digest, u64), Error> {
-    let path = store.blob_path(blob.digest());
-    disk::drain(&mut SharedPacked(packed.clone())).map_err(|e| Error::io("read", &path, e))?;
-    let packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
-    let hasher = packed.hasher.clone();
-    Ok((hasher.clone().finish(), hasher.size()))
-}
-
 impl Read for PlainReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.plain.read(buffer)
+        self.stream.read(buffer)
     }
 }
 
