@@ -6,7 +6,7 @@
 //! `--chown` and `--chmod` reach them too. Existing parents are repeated with the metadata they have,
 //! so that the layer can be unpacked without looking at the ones below.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::layer::{Change, Changes, Kind, Meta, Node, Time, Tree, TreePath};
 
@@ -78,6 +78,8 @@ pub(super) struct Placer<'a> {
     rules: Rules,
     changes: Changes,
     links: HashMap<(usize, u64, u64), TreePath>,
+    /// Directories made here, below which `below` has nothing.
+    made: HashSet<TreePath>,
 }
 
 impl<'a> Placer<'a> {
@@ -88,6 +90,7 @@ impl<'a> Placer<'a> {
             rules,
             changes: Changes::default(),
             links: HashMap::new(),
+            made: HashSet::new(),
         }
     }
 
@@ -177,6 +180,9 @@ impl<'a> Placer<'a> {
             self.make_dirs(&parent)?;
         }
         self.check_replace(&path, &node.kind)?;
+        if node.kind.is_dir() && self.kind_at(&path)?.is_none() {
+            self.made.insert(path.clone());
+        }
         if self.rules.to_root {
             (node.meta.uid, node.meta.gid) = (0, 0);
         }
@@ -261,16 +267,22 @@ impl<'a> Placer<'a> {
         dir: &TreePath,
         created: impl Fn(&Rules) -> Node,
     ) -> Result<(), StepError> {
+        if self.changes.entries.contains_key(dir) {
+            return Ok(()); // And so are its parents.
+        }
         let mut path = TreePath::ROOT;
         for part in dir.parts() {
             path = path.child(part);
             if self.changes.entries.contains_key(&path) {
                 continue;
             }
-            let node = match self.below.node(&path)? {
+            let node = match self.node_below(&path)? {
                 Some(node) if node.kind.is_dir() => node,
                 Some(_) => return Err(StepError::NotADirectory { path }),
-                None => created(&self.rules),
+                None => {
+                    self.made.insert(path.clone());
+                    created(&self.rules)
+                }
             };
             self.changes
                 .entries
@@ -285,7 +297,16 @@ impl<'a> Placer<'a> {
             Some(Change::Node(node) | Change::Opaque(node)) => Ok(Some(node.kind.clone())),
             Some(Change::HardLink(_)) => Ok(Some(Kind::File { size: 0 })),
             Some(Change::Whiteout) => Ok(None),
-            None => Ok(self.below.node(path)?.map(|node| node.kind)),
+            None => Ok(self.node_below(path)?.map(|node| node.kind)),
+        }
+    }
+
+    /// What the layers below have at a real path.
+    fn node_below(&self, path: &TreePath) -> Result<Option<Node>, StepError> {
+        let hidden = path.parent().is_some_and(|dir| self.made.contains(&dir));
+        match hidden {
+            true => Ok(None),
+            false => Ok(self.below.node(path)?),
         }
     }
 

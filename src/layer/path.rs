@@ -46,9 +46,11 @@ impl TreePath {
 
     /// Returns this path with `below` behind it.
     pub fn join(&self, below: &Self) -> Self {
-        below
-            .parts()
-            .fold(self.clone(), |path, part| path.child(part))
+        match (self.is_root(), below.is_root()) {
+            (_, true) => self.clone(),
+            (true, _) => below.clone(),
+            _ => Self([self.as_bytes(), b"/", below.as_bytes()].concat()),
+        }
     }
 
     /// Returns the directory that holds this entry, or `None` for the root.
