@@ -10,7 +10,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -19,12 +18,10 @@ use crate::dockerfile::ignore::Ignore;
 use crate::image::{Digest, Hasher};
 use crate::layer::{self, Dir, Follow, Found, Kind, Resolved, Tree, TreePath};
 
+use super::contents;
 use super::error::{IgnoredBy, StepError};
 use super::select::{Pick, Picked};
-use super::stat_index::{Stamp, StatIndex};
-
-/// Files below which another thread is not worth starting.
-const WORTH_A_THREAD: usize = 64;
+use super::stat_index::{Hash, Stamp, StatIndex};
 
 /// A build context.
 #[derive(Debug)]
@@ -79,25 +76,22 @@ impl Context {
         })
     }
 
-    /// Returns the digest of a regular file's bytes.
-    pub(super) fn content(&self, file: &Picked) -> Result<Digest, StepError> {
-        let stamp = Stamp::of(&file.inode, &file.node);
-        let known = self
-            .index
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&file.path, &stamp);
-        if let Some(digest) = known {
-            return Ok(digest);
-        }
-        let digest =
-            hash_below(&self.root, &file.path).map_err(|source| StepError::ReadContext {
+    /// Returns a digest of what counts of the picked entries. Contents are hashed where nobody has
+    /// hashed them yet.
+    pub(super) fn fingerprint(&self, picks: &[Pick]) -> Result<Digest, StepError> {
+        let index = || self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = |file: &Picked| Stamp::of(&file.inode, &file.node);
+        let known = |file: &Picked| index().get(&stamp(file));
+        let read = |file: &Picked| {
+            let failed = |source| StepError::ReadContext {
                 path: file.path.clone(),
                 source,
-            })?;
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        index.put(&file.path, stamp, &digest);
-        Ok(digest)
+            };
+            let hash = hash_below(&self.root, &file.path).map_err(failed)?;
+            index().put(stamp(file), hash);
+            Ok(hash)
+        };
+        contents::fingerprint(picks, known, read)
     }
 
     /// Returns the directory behind this.
@@ -134,45 +128,6 @@ impl Context {
         Ok(true)
     }
 
-    /// Hashes what `picks` hold and nobody has hashed yet, on as many threads as there are
-    /// processors, so that [`content`](Self::content) then knows it.
-    pub(super) fn hash_ahead(&self, picks: &[Pick]) -> Result<(), StepError> {
-        let unknown: Vec<&Picked> = {
-            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_unknown = |file: &&Picked| {
-                let is_file = matches!(file.node.kind, Kind::File { .. });
-                is_file
-                    && index
-                        .get(&file.path, &Stamp::of(&file.inode, &file.node))
-                        .is_none()
-            };
-            let files = picks.iter().flat_map(|pick| &pick.entries);
-            files.filter(is_unknown).collect()
-        };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = processors.min(unknown.len() / WORTH_A_THREAD);
-        if threads < 2 {
-            return Ok(());
-        }
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some(file) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.content(file)?;
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let joined = helpers.into_iter().map(|helper| {
-                helper
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            joined.fold(own, Result::and)
-        })
-    }
-
     /// Whether a directory that is ignored itself still shows something that came back.
     fn shows_through(&self, path: &TreePath) -> Result<bool, layer::Error> {
         if self.ignore.can_prune(path.as_bytes()) {
@@ -195,7 +150,7 @@ fn nobodys(mut found: Found) -> Found {
     found
 }
 
-fn hash_below(root: impl AsFd, path: &TreePath) -> std::io::Result<Digest> {
+fn hash_below(root: impl AsFd, path: &TreePath) -> std::io::Result<Hash> {
     let fd = rustix::fs::openat2(
         root,
         path.as_os(),
@@ -209,7 +164,7 @@ fn hash_below(root: impl AsFd, path: &TreePath) -> std::io::Result<Digest> {
     let mut buffer = [0; 32 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
+            0 => return Ok(hasher.finish_raw()),
             n => hasher.update(&buffer[..n]),
         }
     }

@@ -22,6 +22,7 @@ mod cdi;
 pub mod check;
 mod chmod;
 mod commit;
+mod contents;
 mod context;
 mod emulation;
 mod epoch;

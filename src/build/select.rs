@@ -8,14 +8,15 @@
 //! that is itself the source is copied even if a pattern names it (as BuildKit does), but not with
 //! `--parents`, where the pattern and the source begin at the same place.
 
+mod ahead;
 mod expand;
 
 use crate::dockerfile::glob::{Component, PathGlob, has_wildcard};
 use crate::dockerfile::ignore::Ignore;
-use crate::image::Hasher;
 use crate::layer::{Follow, Found, Inode, Kind, Node, Tree, TreePath};
 
 use super::error::StepError;
+use ahead::{Listed, list_below};
 use expand::{Match, expand};
 
 /// What a source turned out to be.
@@ -175,7 +176,7 @@ fn pick_without(
             entries,
         }));
     }
-    walk(tree, &resolved.path, &TreePath::ROOT, exclude, &mut entries)?;
+    walk_from(tree, &resolved.path, &TreePath::ROOT, exclude, &mut entries)?;
     Ok(Some(Pick {
         shape: Shape::Dir,
         entries,
@@ -204,7 +205,7 @@ fn pick_below(
         }
         if is_dir {
             let before = entries.len();
-            walk(tree, &found.path, &found.rel, choice.exclude, &mut entries)?;
+            walk_from(tree, &found.path, &found.rel, choice.exclude, &mut entries)?;
             if hidden && entries.len() == before {
                 entries.clear();
             }
@@ -226,30 +227,53 @@ fn picked(rel: TreePath, path: TreePath, found: Found) -> Picked {
 }
 
 /// Adds what is below a directory. One that is left out still comes when something in it does.
-fn walk(
+fn walk_from(
     tree: &dyn Tree,
     dir: &TreePath,
     rel: &TreePath,
     exclude: &Ignore,
     into: &mut Vec<Picked>,
 ) -> Result<(), StepError> {
-    for (name, found) in tree.scan(dir)? {
-        let is_dir = found.node.kind.is_dir();
-        let (path, rel) = (dir.child(&name), rel.child(&name));
-        let hidden = exclude.matches(rel.as_bytes()).ignored;
-        if hidden && (!is_dir || exclude.can_prune(rel.as_bytes())) {
-            continue;
-        }
-        into.push(picked(rel.clone(), path.clone(), found));
-        if is_dir {
-            let before = into.len();
-            walk(tree, &path, &rel, exclude, into)?;
-            if hidden && into.len() == before {
-                into.pop();
+    let mut walk = Walk {
+        tree,
+        exclude,
+        listed: list_below(tree, dir, rel, exclude),
+        into,
+    };
+    walk.below(dir, rel)
+}
+
+struct Walk<'a> {
+    tree: &'a dyn Tree,
+    exclude: &'a Ignore,
+    listed: Listed,
+    into: &'a mut Vec<Picked>,
+}
+
+impl Walk<'_> {
+    fn below(&mut self, dir: &TreePath, rel: &TreePath) -> Result<(), StepError> {
+        let entries = match self.listed.remove(dir) {
+            Some(entries) => entries,
+            None => self.tree.scan(dir)?,
+        };
+        for (name, found) in entries {
+            let is_dir = found.node.kind.is_dir();
+            let (path, rel) = (dir.child(&name), rel.child(&name));
+            let hidden = self.exclude.matches(rel.as_bytes()).ignored;
+            if hidden && (!is_dir || self.exclude.can_prune(rel.as_bytes())) {
+                continue;
+            }
+            self.into.push(picked(rel.clone(), path.clone(), found));
+            if is_dir {
+                let before = self.into.len();
+                self.below(&path, &rel)?;
+                if hidden && self.into.len() == before {
+                    self.into.pop();
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A socket has no place in an image; BuildKit copies it as an empty file.
@@ -258,54 +282,4 @@ fn storable(mut node: Node) -> Node {
         node.kind = Kind::File { size: 0 };
     }
     node
-}
-
-/// Adds what counts of the picked entries to a hash: names, types, modes, owners, link targets and
-/// contents, never times. `content` gives the digest of a file's bytes.
-pub(super) fn fingerprint(
-    picks: &[Pick],
-    content: &mut dyn FnMut(&Picked) -> Result<crate::image::Digest, StepError>,
-) -> Result<crate::image::Digest, StepError> {
-    let mut hasher = Hasher::new();
-    let mut add = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    for pick in picks {
-        match &pick.shape {
-            Shape::Dir => add(b"dir"),
-            Shape::File { name } => {
-                add(b"file");
-                add(name);
-            }
-        }
-        for entry in &pick.entries {
-            add(entry.rel.as_bytes());
-            let meta = &entry.node.meta;
-            for number in [meta.mode, meta.uid, meta.gid] {
-                add(&number.to_le_bytes());
-            }
-            for (name, value) in &meta.xattrs {
-                add(name);
-                add(value);
-            }
-            match &entry.node.kind {
-                // Among the empty ones are sockets, which nobody can open.
-                Kind::File { size: 0 } => add(b"empty"),
-                Kind::File { .. } => {
-                    add(b"f");
-                    add(content(entry)?.as_str().as_bytes());
-                }
-                Kind::Symlink { target } => {
-                    add(b"l");
-                    add(target);
-                }
-                Kind::Char { major, minor } => add(format!("c{major}:{minor}").as_bytes()),
-                Kind::Block { major, minor } => add(format!("b{major}:{minor}").as_bytes()),
-                kind => add(format!("{kind:?}").as_bytes()),
-            }
-        }
-        add(b"end");
-    }
-    Ok(hasher.finish())
 }

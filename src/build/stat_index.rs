@@ -1,32 +1,46 @@
 //! What earlier builds learned of a context's files: stamps and digests.
 //!
 //! ```text
-//! "cooper stat index 1\n"
-//! per file:  u32 length of the path, path, u64 inode, u64 size,
-//!            i64 s and u32 ns of mtime, i64 s and u32 ns of ctime, 32 bytes of sha256
+//! "cooper stat index 2\n"
+//! per file, 81 bytes:  u64 device, u64 inode, u64 size, i64 s and u32 ns of mtime,
+//!                      i64 s and u32 ns of ctime, u8 age, 32 bytes of sha256
 //! ```
 //!
-//! Integers are little-endian. A file whose stamp is as young as the index itself could change
-//! again within the same tick of the clock, so it is left out and hashed once more next time.
-//! An index that can't be read counts as empty: it only ever saves work.
+//! Integers are little-endian; files are in the order of device and inode, so one is found in the
+//! bytes as they were read and nothing is unpacked for it. A file is its inode: what it is called
+//! says nothing about its bytes. Its age is how many indexes were written since a build last asked
+//! for it, and at [`OLD`] it goes.
+//!
+//! A file whose stamp is as young as the index itself could change again within the same tick of
+//! the clock, so it is left out and hashed once more next time. An index that can't be read counts
+//! as empty: it only ever saves work.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crate::image::Digest;
-use crate::layer::{Inode, Kind, Node, TreePath};
+use crate::layer::{Inode, Kind, Node, Time};
 
-const MAGIC: &[u8] = b"cooper stat index 1\n";
+const MAGIC: &[u8] = b"cooper stat index 2\n";
 /// Stamps younger than this are not trusted (a tick of the slowest clock a kernel uses, ten-fold).
 const SETTLED: Duration = Duration::from_millis(100);
+/// At this age a file that nobody asks for is forgotten.
+const OLD: u8 = u8::MAX;
+
+/// Bytes of a file's record.
+const RECORD: usize = 81;
+type Record = [u8; RECORD];
+
+/// SHA-256 of a file's bytes.
+pub(super) type Hash = [u8; 32];
 
 /// What a change of a file's bytes can't leave as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    inode: u64,
+    /// Device and inode.
+    file: (u64, u64),
     size: u64,
-    mtime: (i64, u32),
-    ctime: (i64, u32),
+    mtime: Time,
+    ctime: Time,
 }
 
 impl Stamp {
@@ -37,12 +51,11 @@ impl Stamp {
         } else {
             0
         };
-        let time = |time: crate::layer::Time| (time.secs, time.nanos);
         Self {
-            inode: inode.ino,
+            file: (inode.dev, inode.ino),
             size,
-            mtime: time(node.meta.mtime),
-            ctime: time(inode.ctime),
+            mtime: node.meta.mtime,
+            ctime: inode.ctime,
         }
     }
 
@@ -51,134 +64,159 @@ impl Stamp {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let limit = since_1970.saturating_sub(SETTLED);
-        let limit = (limit.as_secs().cast_signed(), limit.subsec_nanos());
+        let limit = Time {
+            secs: limit.as_secs().cast_signed(),
+            nanos: limit.subsec_nanos(),
+        };
         self.ctime < limit && self.mtime < limit
     }
 }
 
-/// Digests of a context's files by path and stamp.
+/// Hashes of a context's files by stamp.
 #[derive(Debug, Default)]
 pub(super) struct StatIndex {
-    files: HashMap<TreePath, (Stamp, [u8; 32])>,
-    changed: bool,
+    /// What was read, in order.
+    known: Vec<Record>,
+    /// Which of those this build asked for.
+    asked: Vec<bool>,
+    /// What this build learned, by device and inode.
+    learned: BTreeMap<(u64, u64), (Stamp, Hash)>,
 }
 
 impl StatIndex {
     /// Reads an index; anything malformed gives an empty one.
     pub(super) fn read(bytes: &[u8]) -> Self {
-        let files = Self::parse(bytes).unwrap_or_default();
+        let records = bytes.strip_prefix(MAGIC).unwrap_or_default().as_chunks();
+        let known = match records {
+            (known, []) => known.to_vec(),
+            _ => Vec::new(),
+        };
         Self {
-            files,
-            changed: false,
+            asked: vec![false; known.len()],
+            known,
+            learned: BTreeMap::new(),
         }
     }
 
-    fn parse(bytes: &[u8]) -> Option<HashMap<TreePath, (Stamp, [u8; 32])>> {
-        let mut rest = bytes.strip_prefix(MAGIC)?;
-        let mut files = HashMap::with_capacity(rest.len() / 100);
-        while !rest.is_empty() {
-            let length = u32::from_le_bytes(take(&mut rest)?) as usize;
-            let (path, after) = rest.split_at_checked(length)?;
-            rest = after;
-            let mut number = || take(&mut rest).map(u64::from_le_bytes);
-            let (inode, size) = (number()?, number()?);
-            let mut time = || -> Option<(i64, u32)> {
-                Some((
-                    i64::from_le_bytes(take(&mut rest)?),
-                    u32::from_le_bytes(take(&mut rest)?),
-                ))
-            };
-            let (mtime, ctime) = (time()?, time()?);
-            let hash: [u8; 32] = take(&mut rest)?;
-            files.insert(
-                TreePath::clean(path)?,
-                (
-                    Stamp {
-                        inode,
-                        size,
-                        mtime,
-                        ctime,
-                    },
-                    hash,
-                ),
-            );
+    /// Returns the hash of the file if its stamp is the known one.
+    pub(super) fn get(&mut self, stamp: &Stamp) -> Option<Hash> {
+        if let Some((known, hash)) = self.learned.get(&stamp.file) {
+            return (known == stamp).then_some(*hash);
         }
-        Some(files)
-    }
-
-    /// Returns the digest of the file if its stamp is the known one.
-    pub(super) fn get(&self, path: &TreePath, stamp: &Stamp) -> Option<Digest> {
-        let (known, hash) = self.files.get(path)?;
-        (known == stamp).then(|| Digest::from_sha256(hash))
+        let found = self
+            .known
+            .binary_search_by_key(&stamp.file, |record| parse(record).0.file);
+        let at = found.ok()?;
+        self.asked[at] = true;
+        let (known, _, hash) = parse(&self.known[at]);
+        (known == *stamp).then_some(hash)
     }
 
     /// Remembers a file.
-    pub(super) fn put(&mut self, path: &TreePath, stamp: Stamp, digest: &Digest) {
-        if let Some(hash) = digest.sha256() {
-            self.files.insert(path.clone(), (stamp, hash));
-            self.changed = true;
-        }
+    pub(super) fn put(&mut self, stamp: Stamp, hash: Hash) {
+        self.learned.insert(stamp.file, (stamp, hash));
     }
 
     /// Returns the index to write, or `None` when nothing was learned.
     pub(super) fn changed(&self) -> Option<Vec<u8>> {
-        self.changed.then(|| self.write(SystemTime::now()))
+        (!self.learned.is_empty()).then(|| self.write(SystemTime::now()))
     }
 
     fn write(&self, now: SystemTime) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        for (path, (stamp, hash)) in &self.files {
-            if !stamp.settled(now) {
-                continue;
+        let kept = self.known.iter().zip(&self.asked).map(|(record, asked)| {
+            let (stamp, age, hash) = parse(record);
+            let age = if *asked { 0 } else { age.saturating_add(1) };
+            (stamp, age, hash)
+        });
+        let kept =
+            kept.filter(|(stamp, age, _)| *age < OLD && !self.learned.contains_key(&stamp.file));
+        let learned = self
+            .learned
+            .values()
+            .map(|(stamp, hash)| (*stamp, 0, *hash));
+        let learned = learned.filter(|(stamp, ..)| stamp.settled(now));
+        let mut records: Vec<_> = kept.chain(learned).collect();
+        records.sort_unstable_by_key(|(stamp, ..)| stamp.file);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + records.len() * RECORD);
+        bytes.extend_from_slice(MAGIC);
+        for (stamp, age, hash) in records {
+            for number in [stamp.file.0, stamp.file.1, stamp.size] {
+                bytes.extend_from_slice(&number.to_le_bytes());
             }
-            let length = u32::try_from(path.as_bytes().len()).unwrap_or(u32::MAX);
-            bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(path.as_bytes());
-            bytes.extend_from_slice(&stamp.inode.to_le_bytes());
-            bytes.extend_from_slice(&stamp.size.to_le_bytes());
-            for (secs, nanos) in [stamp.mtime, stamp.ctime] {
-                bytes.extend_from_slice(&secs.to_le_bytes());
-                bytes.extend_from_slice(&nanos.to_le_bytes());
+            for time in [stamp.mtime, stamp.ctime] {
+                bytes.extend_from_slice(&time.secs.to_le_bytes());
+                bytes.extend_from_slice(&time.nanos.to_le_bytes());
             }
-            bytes.extend_from_slice(hash);
+            bytes.push(age);
+            bytes.extend_from_slice(&hash);
         }
         bytes
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*head)
+/// Reads a record: stamp, age and hash.
+fn parse(record: &Record) -> (Stamp, u8, Hash) {
+    fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+        let (head, after) = rest.split_first_chunk().expect("records have one size");
+        *rest = after;
+        *head
+    }
+    let rest = &mut &record[..];
+    let file = (
+        u64::from_le_bytes(take(rest)),
+        u64::from_le_bytes(take(rest)),
+    );
+    let size = u64::from_le_bytes(take(rest));
+    let [mtime, ctime] = [(); 2].map(|()| Time {
+        secs: i64::from_le_bytes(take(rest)),
+        nanos: u32::from_le_bytes(take(rest)),
+    });
+    let [age] = take(rest);
+    let stamp = Stamp {
+        file,
+        size,
+        mtime,
+        ctime,
+    };
+    (stamp, age, take(rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn path(text: &str) -> TreePath {
-        TreePath::clean(text.as_bytes()).unwrap()
-    }
-
-    fn stamp(ctime: i64) -> Stamp {
+    fn stamp(inode: u64, ctime: i64) -> Stamp {
         Stamp {
-            inode: 1,
+            file: (7, inode),
             size: 2,
-            mtime: (3, 4),
-            ctime: (ctime, 6),
+            mtime: Time { secs: 3, nanos: 4 },
+            ctime: Time {
+                secs: ctime,
+                nanos: 6,
+            },
         }
     }
+
+    const HASH: Hash = [9; 32];
 
     #[test]
     fn what_was_learned_is_known_next_time() {
         let mut index = StatIndex::default();
         assert_eq!(index.changed(), None);
-        index.put(&path("a/b"), stamp(5), &Digest::of(b"x"));
-        let again = StatIndex::read(&index.changed().unwrap());
-        assert_eq!(again.get(&path("a/b"), &stamp(5)), Some(Digest::of(b"x")));
-        assert_eq!(again.get(&path("a/b"), &stamp(7)), None);
-        assert_eq!(again.get(&path("a"), &stamp(5)), None);
+        for inode in [300, 1, 20] {
+            index.put(stamp(inode, 5), [inode as u8; 32]);
+        }
+        let mut again = StatIndex::read(&index.changed().unwrap());
+        for inode in [1, 20, 300] {
+            assert_eq!(again.get(&stamp(inode, 5)), Some([inode as u8; 32]));
+        }
+        assert_eq!(again.get(&stamp(1, 7)), None, "it changed");
+        assert_eq!(again.get(&stamp(2, 5)), None, "it is another file");
         assert_eq!(again.changed(), None);
+        again.put(stamp(1, 7), HASH);
+        let mut third = StatIndex::read(&again.changed().unwrap());
+        assert_eq!(third.get(&stamp(1, 7)), Some(HASH));
+        assert_eq!(third.get(&stamp(20, 5)), Some([20; 32]));
     }
 
     #[test]
@@ -189,21 +227,32 @@ mod tests {
             .unwrap()
             .as_secs();
         let mut index = StatIndex::default();
-        index.put(
-            &path("young"),
-            stamp(secs.cast_signed() + 1),
-            &Digest::of(b"x"),
-        );
+        index.put(stamp(1, secs.cast_signed() + 1), HASH);
         assert_eq!(index.write(now), MAGIC);
+    }
+
+    #[test]
+    fn a_file_that_nobody_asks_for_is_forgotten_in_the_end() {
+        let mut index = StatIndex::default();
+        index.put(stamp(1, 5), HASH);
+        index.put(stamp(2, 5), HASH);
+        for round in 0..u64::from(OLD) {
+            index = StatIndex::read(&index.write(SystemTime::now()));
+            assert_eq!(index.known.len(), 2, "{round}");
+            assert_eq!(index.get(&stamp(1, 5)), Some(HASH));
+        }
+        index = StatIndex::read(&index.write(SystemTime::now()));
+        assert_eq!(index.get(&stamp(1, 5)), Some(HASH));
+        assert_eq!(index.get(&stamp(2, 5)), None);
     }
 
     #[test]
     fn a_damaged_index_is_an_empty_one() {
         let mut index = StatIndex::default();
-        index.put(&path("a"), stamp(5), &Digest::of(b"x"));
+        index.put(stamp(1, 5), HASH);
         let mut bytes = index.changed().unwrap();
         bytes.truncate(bytes.len() - 1);
-        assert_eq!(StatIndex::read(&bytes).files.len(), 0);
-        assert_eq!(StatIndex::read(b"junk").files.len(), 0);
+        assert_eq!(StatIndex::read(&bytes).known.len(), 0);
+        assert_eq!(StatIndex::read(b"junk").known.len(), 0);
     }
 }

@@ -8,13 +8,15 @@ use crate::layer::{Changes, Content, Kind, Meta, Node, Stack, Time, TreePath};
 use super::super::cache;
 use super::super::chmod::Chmod;
 use super::super::commit::{Built, Layer};
+use super::super::contents;
 use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::git::Checkout;
 use super::super::key::Inputs;
 use super::super::place::{Placer, Rules};
-use super::super::select::{self, Choice, Pick, Picked, fingerprint};
+use super::super::select::{self, Choice, Pick, Picked};
 use super::super::stage::{Runner, World, files, stack};
+use super::super::stat_index::Hash;
 use super::super::step::{CopyFrom, CopySource, CopyStep, Unpack};
 use super::{archive, owner, remote};
 
@@ -23,7 +25,7 @@ const SELECTION: &str = "selection";
 
 /// Adds to the key what the copy depends on.
 pub(in crate::build) fn inputs(runner: &Runner<'_>, step: &CopyStep) -> Result<Inputs, StepError> {
-    let mut inputs = Inputs::new(if step.add { "add" } else { "copy" }, 2);
+    let mut inputs = Inputs::new(if step.add { "add" } else { "copy" }, contents::VERSION);
     inputs
         .add("to", step.to.path.as_bytes())
         .add("to-dir", [u8::from(step.to.is_dir)])
@@ -59,14 +61,13 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
     let world = runner.world;
     if let Some(context) = world.context(&step.from) {
         let picks = select_from_context(context, source, step, runner)?;
-        context.hash_ahead(&picks)?;
-        return fingerprint(&picks, &mut |file| context.content(file));
+        return context.fingerprint(&picks);
     }
     let layers = layers_of(runner, &step.from);
     // Layers never change: what a selection in them hashes to is worked out once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
-    let mut question = Inputs::new(SELECTION, 2);
+    let mut question = Inputs::new(SELECTION, contents::VERSION);
     question
         .add("chain", &chain)
         .add("source", source)
@@ -75,7 +76,7 @@ fn content(runner: &Runner<'_>, step: &CopyStep, source: &str) -> Result<Digest,
     cache::answer(world, SELECTION, &question, || {
         let stack = stack(world, layers)?;
         let picks = select_from(&stack, source, step, runner)?;
-        fingerprint(&picks, &mut |file| hash(file))
+        contents::fingerprint(&picks, |_| None, hash)
     })
 }
 
@@ -153,7 +154,8 @@ pub(super) fn from_label(runner: &Runner<'_>, from: &CopyFrom) -> String {
     }
 }
 
-pub(super) fn hash(file: &Picked) -> Result<Digest, StepError> {
+/// Hashes the bytes of a file in a stage or image.
+pub(super) fn hash(file: &Picked) -> Result<Hash, StepError> {
     let mut hasher = Hasher::new();
     if let (Some(content), Kind::File { size }) = (&file.node.content, &file.node.kind) {
         let failed = |source| StepError::ReadSource {
@@ -162,7 +164,7 @@ pub(super) fn hash(file: &Picked) -> Result<Digest, StepError> {
         };
         std::io::copy(&mut content.open(*size)?, &mut hasher).map_err(failed)?;
     }
-    Ok(hasher.finish())
+    Ok(hasher.finish_raw())
 }
 
 /// What a copy adds, and what must stay until it is stored.

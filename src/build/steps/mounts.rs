@@ -28,12 +28,13 @@ use crate::sandbox::userns::Refusal;
 use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
+use super::super::contents;
 use super::super::context::Context;
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
 use super::super::request::{Snapshotter, Walls};
-use super::super::select::{self, Pick, Shape, fingerprint};
+use super::super::select::{self, Pick, Shape};
 use super::super::stage::{Runner, stack};
 use super::super::step::{CopyFrom, RunStep};
 use super::super::{cache, cdi};
@@ -134,19 +135,18 @@ fn pick(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Pick,
 fn content(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Digest, StepError> {
     let world = runner.world;
     if let Some(context) = world.context(from) {
-        let picked = [pick(runner, from, source)?];
-        return fingerprint(&picked, &mut |file| context.content(file));
+        return context.fingerprint(&[pick(runner, from, source)?]);
     }
     let layers = layers_of(runner, from);
     // Layers never change: what is in them is hashed once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let chain = ChainId::of(&diff_ids).map_or(String::new(), |chain| chain.to_string());
-    let mut question = Inputs::new(MOUNTED, 1);
+    let mut question = Inputs::new(MOUNTED, contents::VERSION);
     question
         .add("chain", &chain)
         .add("source", source.as_bytes());
     cache::answer(world, MOUNTED, &question, || {
-        fingerprint(&[pick(runner, from, source)?], &mut |file| hash(file))
+        contents::fingerprint(&[pick(runner, from, source)?], |_| None, hash)
     })
 }
 
