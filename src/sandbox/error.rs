@@ -108,7 +108,7 @@ pub enum PlanError {
         path: PathBuf,
     },
     /// More layers than overlayfs can stack.
-    #[error("it stacks {0} layers, and overlayfs takes 500")]
+    #[error("it stacks {0} layers, and overlayfs takes 500 times 500")]
     Layers(usize),
     /// A mount refers to a descriptor that was not handed over.
     #[error("it mounts descriptor {index} of {given}")]

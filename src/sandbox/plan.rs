@@ -260,13 +260,16 @@ pub enum Rootfs {
     },
 }
 
+/// How many directories one overlay mount stacks (`OVL_MAX_STACK` in the kernel's `fs/overlayfs`).
+pub(super) const MAX_LOWERS: usize = 500;
+
 /// An overlay mount (`Documentation/filesystems/overlayfs.rst`).
 ///
 /// The options keep `upper` a plain diff against `lowers`: no redirects, no metadata-only
 /// copies, no index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
-    /// Unpacked layers, the top one first, at most 500. With none, `upper` alone is the root.
+    /// Unpacked layers, the top one first. With none, `upper` alone is the root.
     #[serde(with = "wire::names")]
     pub lowers: Vec<PathBuf>,
     /// Where everything that is written goes. Must exist; its mode and owner become those of
@@ -291,7 +294,7 @@ pub struct Overlay {
 impl Overlay {
     fn check(&self) -> Result<(), PlanError> {
         match self.lowers.len() {
-            count @ 501.. => Err(PlanError::Layers(count)),
+            count if count > MAX_LOWERS * MAX_LOWERS => Err(PlanError::Layers(count)),
             _ => Ok(()),
         }
     }
@@ -624,9 +627,9 @@ mod tests {
                 let Rootfs::Overlay(overlay) = &mut plan.rootfs else {
                     return;
                 };
-                overlay.lowers = vec!["/l".into(); 501];
+                overlay.lowers = vec!["/l".into(); 250_001];
             }),
-            "it stacks 501 layers, and overlayfs takes 500"
+            "it stacks 250001 layers, and overlayfs takes 500 times 500"
         );
     }
 }

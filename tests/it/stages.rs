@@ -266,3 +266,37 @@ fn squash_leaves_one_layer_on_top_of_the_base() {
     let out = t.cask(&["run", "--rm", "x", "ls", "/d"]).ok();
     assert_eq!(out.stdout(), "kept");
 }
+
+/// Overlayfs stacks 500 layers. Removals and merged directories must reach through the seam.
+#[test]
+fn more_layers_than_overlayfs_stacks_are_built_and_run() {
+    let mut file = String::from("FROM busybox\nCOPY --link <<EOF /d/f\nEOF\n");
+    for number in 0..510 {
+        file += &format!("COPY --link <<EOF /n/{number}\nlayer {number}\nEOF\n");
+    }
+    file += concat!(
+        "RUN [ $(ls /n | wc -l) = 510 ] && cat /n/0 /n/509 && rm -rf /d /n/1 && mkdir /d\n",
+        "RUN [ $(ls /n | wc -l) = 509 ] && [ ! -e /n/1 ] && [ -z \"$(ls /d)\" ] && ls /bin/sh\n",
+    );
+    let t = TestEnv::new().dockerfile(&file);
+    t.busybox("busybox");
+    t.build_with(&["-t", "x"])
+        .ok()
+        .says("layer 0")
+        .says("layer 509");
+    let read = t.cask(&[
+        "run",
+        "--rm",
+        "--network=none",
+        "x",
+        "cat",
+        "/n/0",
+        "/n/509",
+    ]);
+    assert_eq!(read.ok().stdout(), "layer 0\nlayer 509");
+    t.cask(&["create", "--name", "box", "x"]).ok();
+    t.cask(&["cp", "box:/n/2", t.path("got").to_str().unwrap()])
+        .ok();
+    t.cask(&["rm", "box"]).ok();
+    assert_eq!(std::fs::read_to_string(t.path("got")).unwrap(), "layer 2\n");
+}

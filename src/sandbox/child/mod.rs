@@ -27,6 +27,7 @@ mod identity;
 mod init;
 mod interpreter;
 mod join;
+mod overlay;
 mod place;
 mod root;
 mod system;
@@ -47,7 +48,7 @@ use super::network::NETWORK_ARGV0;
 use super::plan::{Network, Plan, Walls};
 use super::report::{Envelope, Message, Note, send};
 
-pub(super) use root::mount_overlay;
+pub(super) use overlay::mount_overlay;
 
 /// `argv[0]` of a sandbox's child.
 pub(super) const SANDBOX_ARGV0: &CStr = c"cooper:sandbox";

@@ -6,13 +6,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
     fsopen, move_mount, open_tree,
 };
@@ -22,6 +22,7 @@ use crate::sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, set_attribute
 use super::super::error::{Failure, Stage};
 use super::super::plan::{Access, Content, MountKind, Overlay, Plan, Rootfs, Source};
 use super::At;
+use super::overlay::Dirs;
 use super::place::{Places, Want, open_inside, stands_inside};
 
 /// The mounted root and the tmpfs it stands on.
@@ -78,7 +79,11 @@ pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
         Rootfs::Overlay(overlay) if !overlay.lowers.is_empty() => Some(Dirs::open(overlay)?),
         _ => None,
     };
-    let scratch = make_scratch(&plan.rootfs).at(Stage::Root, "a tmpfs")?;
+    let covered = match &plan.rootfs {
+        Rootfs::Overlay(overlay) => overlay.work.as_path(),
+        Rootfs::Directory { .. } => Path::new("/"),
+    };
+    let scratch = make_scratch(covered).at(Stage::Root, "a tmpfs")?;
     let place = rustix::fs::openat(&scratch, "root", dir_flags(), Mode::empty());
     let place = place.at(Stage::Root, "a tmpfs")?;
     match (&plan.rootfs, dirs) {
@@ -93,27 +98,23 @@ pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
     })
 }
 
-fn dir_flags() -> OFlags {
+pub(super) fn dir_flags() -> OFlags {
     OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
 /// The scratch tmpfs covers the overlay's `work` directory, where nobody else has business, so
 /// that it goes away together with the host's tree. A plain root directory has no such place;
 /// then it covers `/` and takes an unmount of its own.
-fn make_scratch(rootfs: &Rootfs) -> Result<OwnedFd, Errno> {
+pub(super) fn make_scratch(covered: &Path) -> Result<OwnedFd, Errno> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let scratch = make("tmpfs", &[("mode", Some("0755"))], attributes)?;
     rustix::fs::mkdirat(&scratch, "empty", Mode::from_raw_mode(0o755))?;
     rustix::fs::mkdirat(&scratch, "root", Mode::from_raw_mode(0o755))?;
-    let target = match rootfs {
-        Rootfs::Overlay(overlay) => overlay.work.as_path(),
-        Rootfs::Directory { .. } => Path::new("/"),
-    };
     move_mount(
         &scratch,
         "",
         CWD,
-        target,
+        covered,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )?;
     Ok(scratch)
@@ -122,121 +123,6 @@ fn make_scratch(rootfs: &Rootfs) -> Result<OwnedFd, Errno> {
 fn bind_root(path: &Path, place: &OwnedFd) -> Result<(), Failure> {
     let tree = copy(CWD, path, true).at(Stage::Source, path)?;
     attach(&tree, place).at(Stage::Root, path)
-}
-
-/// The directories of an overlay, opened. They are mounted by descriptor, so no length or
-/// spelling of their paths matters, and `/proc/mounts` inside tells nothing about the host.
-struct Dirs {
-    lowers: Vec<OwnedFd>,
-    upper: OwnedFd,
-    work: OwnedFd,
-}
-
-/// Options that keep the upper directory a plain diff. `redirect_dir` can't be named together
-/// with `userxattr`, which switches it off by itself.
-fn plain_options(overlay: &Overlay) -> Vec<(&'static str, Option<&'static str>)> {
-    let mut options = vec![("metacopy", Some("off")), ("index", Some("off"))];
-    if overlay.userxattr {
-        options.push(("userxattr", None));
-    } else {
-        options.push(("redirect_dir", Some("off")));
-    }
-    if overlay.volatile {
-        options.push(("volatile", None));
-    }
-    options
-}
-
-impl Dirs {
-    fn open(overlay: &Overlay) -> Result<Self, Failure> {
-        let open = |path: &Path| {
-            rustix::fs::open(path, dir_flags() - OFlags::NOFOLLOW, Mode::empty())
-                .at(Stage::Source, path)
-        };
-        let lowers = overlay
-            .lowers
-            .iter()
-            .map(|path| open(path))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            lowers,
-            upper: open(&overlay.upper)?,
-            work: open(&overlay.work)?,
-        })
-    }
-
-    /// Mounts them on the directory `name` of the scratch tmpfs.
-    fn mount(&self, overlay: &Overlay, scratch: &OwnedFd, name: &str) -> Result<(), Failure> {
-        let place = rustix::fs::openat(scratch, name, dir_flags(), Mode::empty());
-        let place = place.at(Stage::Root, "a tmpfs")?;
-        let new = match overlay.old_mount_api {
-            true => Err(Errno::INVAL),
-            false => self.mount_new(overlay),
-        };
-        let done = match new {
-            Ok(tree) => attach(&tree, &place),
-            // No `lowerdir+` before Linux 6.7.
-            Err(Errno::INVAL) => self.mount_old(overlay, scratch, name),
-            Err(errno) => Err(errno),
-        };
-        done.at(Stage::Root, &overlay.upper)
-    }
-
-    fn mount_new(&self, overlay: &Overlay) -> Result<OwnedFd, Errno> {
-        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for lower in &self.lowers {
-            fsconfig_set_string(&context, "lowerdir+", name(lower))?;
-        }
-        fsconfig_set_string(&context, "upperdir", name(&self.upper))?;
-        fsconfig_set_string(&context, "workdir", name(&self.work))?;
-        fsconfig_set_string(&context, "source", "overlay")?;
-        for (key, value) in plain_options(overlay) {
-            match value {
-                Some(value) => fsconfig_set_string(&context, key, value)?,
-                None => fsconfig_set_flag(&context, key)?,
-            }
-        }
-        fsconfig_create(&context)?;
-        fsmount(
-            &context,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::empty(),
-        )
-    }
-
-    /// mount(2) takes one page of options, so the directories are named by descriptor number,
-    /// relative to `/proc/self/fd`.
-    fn mount_old(&self, overlay: &Overlay, scratch: &OwnedFd, name: &str) -> Result<(), Errno> {
-        let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
-        let lowers: Vec<String> = self.lowers.iter().map(number).collect();
-        let mut data = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            lowers.join(":"),
-            number(&self.upper),
-            number(&self.work)
-        );
-        for (key, value) in plain_options(overlay) {
-            data.push(',');
-            data.push_str(key);
-            if let Some(value) = value {
-                data.push('=');
-                data.push_str(value);
-            }
-        }
-        rustix::process::chdir("/proc/self/fd")?;
-        let target = format!("{}/{name}", scratch.as_raw_fd());
-        let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
-        let flags = MountFlags::empty();
-        rustix::mount::mount("overlay", target, "overlay", flags, data.as_c_str())
-    }
-}
-
-/// Mounts an overlay that is attached nowhere: it is there while the descriptor is open.
-/// ENOSYS or EINVAL before Linux 6.7.
-pub(in crate::sandbox) fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
-    let dirs = Dirs::open(overlay)?;
-    dirs.mount_new(overlay).at(Stage::Root, &overlay.upper)
 }
 
 /// Step 5 of the order.
