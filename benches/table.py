@@ -427,4 +427,5 @@ def main():
         remove(scratch)
 
 
-main()
+if __name__ == "__main__":
+    main()
