@@ -408,7 +408,7 @@ fn a_container_begins_on_several_networks() {
         assert_eq!(m.inside("web", &script), "db\nhello\n10.87.5.5");
         assert_eq!(m.script(&["--network=front"], "fetch web"), "web");
         assert_eq!(m.inside("db", "fetch gate"), "web");
-        let stopped = ["create", "--name=idle", "busybox", "true"];
+        let stopped = ["create", "--name=idle", "--network=none", "busybox", "true"];
         m.cask(&stopped);
         m.refuses(
             &["network", "connect", "front", "idle"],
