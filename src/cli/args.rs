@@ -6,6 +6,7 @@ pub(crate) use isolation::IsolationArgs;
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 
@@ -76,13 +77,24 @@ pub(crate) struct Registry {
     /// Directory with `*.crt` (CAs), `*.cert` and `*.key` for the registry
     #[arg(long, value_name = "DIR")]
     pub(crate) cert_dir: Option<PathBuf>,
+
+    /// How often a transfer that failed is tried again [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) retry: Option<u32>,
+
+    /// Seconds before the first of these, and twice as many before each further one [default: 0.5]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) retry_delay: Option<Duration>,
 }
 
 impl Registry {
     /// Resolves the options; asks for a password where one is missing.
     pub(crate) fn options(&self) -> Result<Options, Report> {
         let credentials = self.creds.as_deref().map(credentials).transpose()?;
+        let usual = Options::default();
         Ok(Options {
+            attempts: self.retry.map_or(usual.attempts, |n| n.saturating_add(1)),
+            backoff: self.retry_delay.unwrap_or(usual.backoff),
             tls_verify: self.tls_verify,
             credentials,
             authfiles: match &self.authfile {
@@ -93,9 +105,16 @@ impl Registry {
             cert_dir: self.cert_dir.clone(),
             ca_files: env::path("SSL_CERT_FILE").into_iter().collect(),
             proxies: proxies(),
-            ..Options::default()
+            ..usual
         })
     }
+}
+
+/// Reads a time in seconds, with or without an `s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let time = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
 fn credentials(text: &str) -> Result<Credentials, Report> {

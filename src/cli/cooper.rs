@@ -18,7 +18,7 @@ use super::{finish, misuse};
     arg_required_else_help = true,
     max_term_width = 100
 )]
-struct Cooper {
+pub(super) struct Cooper {
     #[command(flatten)]
     global: Global,
 

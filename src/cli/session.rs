@@ -170,6 +170,11 @@ impl Rung {
         });
     }
 
+    /// Returns its name, as `--isolation` has it.
+    pub(crate) fn name(&self) -> String {
+        self.0.rung.to_string()
+    }
+
     /// Returns why no program can be isolated, if that is so.
     pub(crate) fn refusal(&self) -> Option<&Refusal> {
         self.0.refusal.as_ref()

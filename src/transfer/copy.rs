@@ -8,7 +8,8 @@ use crate::store::Store;
 
 use super::archive;
 use super::error::Error;
-use super::options::CopyOptions;
+use super::network::Network;
+use super::options::{CopyOptions, Options};
 use super::place::Place;
 use super::pull::fetch_image;
 use super::push::push;
@@ -28,7 +29,10 @@ pub fn copy(
     if let (true, Place::Registry(from), Place::Registry(to)) = (options.all, from, to) {
         return copy_all(store, from, to, options, sink);
     }
-    let transfer = &options.push.transfer;
+    let transfer = &Options {
+        network: from_network(options).clone(),
+        ..options.push.transfer.clone()
+    };
     let image = match from {
         Place::Registry(name) => fetch_image(store, name, transfer, sink)?,
         other => archive::read(store, other, transfer, sink)?,
@@ -50,7 +54,7 @@ fn copy_all(
     }
     let copier = Copier {
         store,
-        from: network.reader(from)?,
+        from: from_network(options).reader(from)?,
         to: network.writer(to, &sources)?,
         name: from,
         sink,
@@ -59,6 +63,11 @@ fn copy_all(
         let document = copier.from.document(Version::of(from)).await?;
         copier.copy(document, Version::of(to), MAX_DEPTH).await
     })
+}
+
+fn from_network(options: &CopyOptions) -> &Network {
+    let own = options.from.as_ref();
+    own.unwrap_or(&options.push.transfer.network)
 }
 
 struct Copier<'a> {

@@ -52,6 +52,8 @@ pub struct PushOptions {
 pub struct CopyOptions {
     /// As for the push that is half of it.
     pub push: PushOptions,
+    /// How the registry that is copied from is reached; as the other one when unset.
+    pub from: Option<Network>,
     /// Between registries: all platforms and the index over them, byte for byte, rather than the
     /// image of one platform.
     pub all: bool,

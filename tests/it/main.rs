@@ -30,6 +30,7 @@ mod git_sources;
 mod images;
 mod isolation;
 mod language;
+mod lists;
 mod metadata;
 mod mount_escapes;
 mod moving;

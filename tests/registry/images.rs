@@ -186,6 +186,7 @@ fn the_image_for_the_platform_is_taken_out_of_an_index() {
 
     let all = CopyOptions {
         push: push_options(),
+        from: None,
         all: true,
     };
     let copy = server.name("copied/multi:2");
@@ -347,6 +348,7 @@ fn images_go_through_every_kind_of_file() {
         let copied = store(&dir, &format!("copied{number}"));
         let options = CopyOptions {
             push: push_options(),
+            from: None,
             all: false,
         };
         let digest = transfer::copy(

@@ -13,6 +13,10 @@ pub(crate) struct Version {
     /// `json` or a template such as `{{.Version}}`
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+
+    /// The same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 }
 
 impl Version {
@@ -24,7 +28,7 @@ impl Version {
             "Os": platform.os,
             "Arch": platform.architecture,
         });
-        let text = match self.format.as_deref() {
+        let text = match self.format.as_deref().or(self.json.then_some("json")) {
             None => format!("version {}\n{platform}", env!("CARGO_PKG_VERSION")),
             Some("json") => value.to_string(),
             Some(text) => {

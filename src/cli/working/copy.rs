@@ -7,8 +7,11 @@ use crate::build::working;
 use crate::build::{self, Cancel, ContextSource};
 use crate::cli::args::Registry;
 use crate::cli::report::Report;
-use crate::cli::{Session, signals, ui};
+use crate::cli::verbs::compression;
+use crate::cli::{Session, files, signals, ui};
 use crate::dockerfile::{SourceKind, source_kind};
+use crate::image::{Compression, Platform};
+use crate::transfer::{self, CopyOptions, Network, Options, PushOptions, Source as Place};
 
 /// Options of both.
 #[derive(Debug, clap::Args)]
@@ -57,13 +60,20 @@ struct CopyArgs {
     registry: Registry,
 }
 
-/// Copy files into a working container
+/// Copy files into a working container, or an image from one place to another
 ///
 /// Works as COPY does: the contents of a directory, patterns, links followed inside the
 /// container. Sources are paths of the machine, or with `--contextdir` below that directory.
 /// Without DESTINATION the container's working directory is meant.
+///
+/// With two arguments of which one begins with `docker://`, `oci:`, `oci-archive:`,
+/// `docker-archive:` or `dir:`, an image is copied from the first place to the second and the
+/// store gets no name for it. Its bytes stay as they are. The digest goes to standard output.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "cooper copy [OPTIONS] CONTAINER SOURCE... [DESTINATION]")]
+#[command(
+    override_usage = "cooper copy [OPTIONS] CONTAINER SOURCE... [DESTINATION]\n       \
+                      cooper copy [OPTIONS] PLACE PLACE"
+)]
 pub(crate) struct Copy {
     /// Name or id of the container, what to copy, and where to
     #[arg(
@@ -75,6 +85,9 @@ pub(crate) struct Copy {
 
     #[command(flatten)]
     args: CopyArgs,
+
+    #[command(flatten)]
+    image: ImageArgs,
 }
 
 /// Copy files into a working container, unpack archives and fetch URLs
@@ -102,6 +115,18 @@ pub(crate) struct Add {
 impl Copy {
     /// Copies.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        if let [from, to] = self.words.as_slice()
+            && (is_place(from) || is_place(to))
+        {
+            return self.image.run(session, from, to, &self.args);
+        }
+        if let Some(option) = self.image.given() {
+            let text = format!(
+                "`{option}` is about images, and `{}` is no place of one",
+                self.words[0]
+            );
+            return Err(Report::wrong_use(text).hint("`docker://NAME` is a place"));
+        }
         self.args.run(session, &self.words, false, None)
     }
 }
@@ -110,6 +135,114 @@ impl Add {
     /// Adds.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         self.args.run(session, &self.words, true, self.checksum)
+    }
+}
+
+/// Whether a text says by its beginning that it is a place of an image. No container is called so.
+fn is_place(text: &str) -> bool {
+    text.split_once(':')
+        .is_some_and(|(transport, rest)| match transport {
+            "docker" => rest.starts_with("//"),
+            "oci" | "oci-archive" | "docker-archive" | "dir" => true,
+            _ => false,
+        })
+}
+
+/// Options of a copy of an image.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options for images")]
+struct ImageArgs {
+    /// Between registries: the images of all platforms, and the index over them
+    #[arg(long)]
+    all: bool,
+
+    /// Which image of a name that stands for several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+
+    /// As `--tls-verify`, for the registry that is copied from
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    src_tls_verify: Option<bool>,
+
+    /// As `--tls-verify`, for the registry that is copied to
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    dest_tls_verify: Option<bool>,
+
+    /// How layers that were never compressed are compressed: gzip, zstd or none, with `:LEVEL`
+    #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
+    compression: Option<(Compression, Option<i32>)>,
+
+    /// Write the digest of the manifest to this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    /// An option that was given.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--all", self.all),
+            ("--platform", self.platform.is_some()),
+            ("--src-tls-verify", self.src_tls_verify.is_some()),
+            ("--dest-tls-verify", self.dest_tls_verify.is_some()),
+            ("--compression", self.compression.is_some()),
+            ("--digestfile", self.digestfile.is_some()),
+        ];
+        given
+            .iter()
+            .find(|(_, given)| *given)
+            .map(|(name, _)| *name)
+    }
+
+    /// Copies an image.
+    fn run(
+        &self,
+        session: &Session,
+        from: &str,
+        to: &str,
+        args: &CopyArgs,
+    ) -> Result<ExitCode, Report> {
+        let place = |text: &str| {
+            text.parse::<Place>()
+                .map_err(|error| Report::wrong_use(error.to_string()))
+        };
+        let (from, to) = (place(from)?, place(to)?);
+        let network = |verify: Option<bool>| -> Result<Network, Report> {
+            let mut options = args.registry.options()?;
+            options.tls_verify = verify.or(options.tls_verify);
+            Ok(Network::new(options))
+        };
+        let (compression, level) = match self.compression {
+            Some((compression, level)) => (Some(compression), level),
+            None => (None, None),
+        };
+        let options = CopyOptions {
+            push: PushOptions {
+                transfer: Options {
+                    network: network(self.dest_tls_verify)?,
+                    platform: self.platform.clone(),
+                    unpack: false,
+                },
+                compression,
+                level,
+                by_digest: false,
+            },
+            from: match self.src_tls_verify == self.dest_tls_verify {
+                true => None,
+                false => Some(network(self.src_tls_verify)?),
+            },
+            all: self.all,
+        };
+        let store = session.store()?;
+        let shown = session.modest(args.quiet);
+        let digest = transfer::copy(&store, &from, &to, &options, &shown)?;
+        drop(shown);
+        if let Some(path) = &self.digestfile {
+            files::write(path, digest.as_str().as_bytes())?;
+        }
+        session.cap(&store);
+        ui::data(&digest)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -2,13 +2,18 @@
 //! containers, as buildah has them.
 
 mod commit;
+mod completion;
 mod config;
 mod containers;
 mod copy;
+mod diff;
 mod from;
+mod info;
+mod manifest;
 mod mount;
 mod remove;
 mod run;
+mod tree;
 mod words;
 
 use std::process::ExitCode;
@@ -43,6 +48,12 @@ pub(crate) enum Command {
     #[command(visible_alias = "delete")]
     Rm(remove::Rm),
     Rename(remove::Rename),
+    #[command(subcommand)]
+    Manifest(Box<manifest::Manifest>),
+    Tree(tree::Tree),
+    Diff(diff::Diff),
+    Info(info::Info),
+    Completion(completion::Completion),
     #[command(flatten)]
     Image(Box<Verb>),
 }
@@ -57,6 +68,7 @@ impl Command {
             Self::Unshare(verb) => return verb.run(session),
             Self::Umount(verb) => return verb.run(session),
             Self::Rm(verb) => return verb.run(session),
+            Self::Manifest(verb) => return verb.run(session),
             Self::Image(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
                     inspect.look_first(look);
@@ -69,6 +81,10 @@ impl Command {
             Self::Mount(verb) => verb.run(session),
             Self::Containers(verb) => verb.run(session),
             Self::Rename(verb) => verb.run(session),
+            Self::Tree(verb) => verb.run(session),
+            Self::Diff(verb) => verb.run(session),
+            Self::Info(verb) => verb.run(session),
+            Self::Completion(verb) => verb.run(),
         }?;
         Ok(ExitCode::SUCCESS)
     }

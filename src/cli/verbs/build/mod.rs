@@ -147,6 +147,9 @@ pub(crate) struct Build {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timestamp: Option<i64>,
 
+    #[command(flatten)]
+    idle: IdleArgs,
+
     /// Check the Dockerfile instead of building it, as `cooper check` does
     #[arg(long)]
     check: bool,
@@ -170,6 +173,20 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     registry: Registry,
+}
+
+/// What scripts for docker and buildah say, and what is so anyway: no containers are left behind,
+/// every step makes a layer that the next build can use, and no signature is asked for.
+#[derive(Debug, clap::Args)]
+struct IdleArgs {
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    rm: Option<Option<bool>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    force_rm: Option<Option<bool>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    layers: Option<Option<bool>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    disable_content_trust: Option<Option<bool>>,
 }
 
 /// One value of `--annotation`, which may name several levels.
