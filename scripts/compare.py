@@ -110,6 +110,8 @@ def bases_of(text):
         for tag in re.findall(r"^# makes: (\S+)", maker.read_text(), re.M):
             makers[tag] = maker.name.removesuffix(".Dockerfile")
     named = set(re.findall(r"(?:^FROM (?:--\S+ )*|--from=|from=|docker-image://)([^\s,]+)", text, re.M | re.I))
+    # Nearly all start from it, some by a name that only a builder can put together.
+    named.add("busybox")
     named |= {f"{name}:latest" for name in named}
     return {tag: makers[tag] for tag in named & makers.keys()}
 
