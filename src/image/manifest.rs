@@ -165,6 +165,13 @@ impl Manifest {
     pub fn media_type(&self) -> &str {
         self.media_type.as_deref().unwrap_or(media::MANIFEST)
     }
+
+    /// Returns whether it is an image: attestations and other artifacts have something else for
+    /// a config or for layers.
+    pub fn is_image(&self) -> bool {
+        let is_layer = |layer: &Descriptor| matches!(layer.kind(), Some(Kind::Layer(_)));
+        self.config.kind() == Some(Kind::Config) && self.layers.iter().all(is_layer)
+    }
 }
 
 /// An index: manifests for several platforms.

@@ -4,6 +4,7 @@
 //! that were hashed, a [`Document`] is a manifest or an index and never both. The room reads no
 //! disk and no network; [`BlobSource`] and [`BlobSink`] are how others hand it bytes.
 
+mod attestation;
 mod blobs;
 mod config;
 mod descriptor;
@@ -13,6 +14,7 @@ mod platform;
 mod reference;
 mod validate;
 
+pub use attestation::{Attestation, MAX_STATEMENT, Shape, Statement, digest_set, subject};
 pub use blobs::{BlobSink, BlobSource, BlobWrite, Mismatch};
 pub use config::{Config, ContainerConfig, Empty, Healthcheck, History, RootFs};
 pub use descriptor::{Compression, Descriptor, Kind, kind_of, media};
