@@ -176,6 +176,7 @@ impl Finished<'_> {
                 };
                 let named = [Named {
                     image: &made.image,
+                    attestations: &[],
                     names: self.names(output),
                 }];
                 to_file_or(dest.as_deref(), stdout, |out| {
@@ -246,6 +247,7 @@ impl Finished<'_> {
         };
         let whole = Whole {
             images: &images,
+            attestations: &[],
             index: index.as_ref(),
             descriptor: &descriptor,
             names: &names,

@@ -363,6 +363,7 @@ impl Store {
                     let below = self.manifests_below(&target.digest)?;
                     below
                         .iter()
+                        .filter(|manifest| manifest.value().is_image())
                         .map(|manifest| ImageId(manifest.value().config.digest.clone()))
                         .collect()
                 }

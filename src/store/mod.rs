@@ -33,6 +33,7 @@
 //! one user and one id map (`format`).
 
 pub mod archive;
+mod attestations;
 mod blobs;
 mod caches;
 mod containers;
@@ -66,6 +67,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+pub use attestations::index_over;
 pub use blobs::{Blob, BlobWriter};
 pub use caches::{Cache, CacheRequest, CacheUse};
 pub use containers::{ContainerLock, ContainerNames, Pins, is_container_name, random_id};

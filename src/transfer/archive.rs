@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::event::Sink;
-use crate::image::{Compression, Digest, Reference};
+use crate::image::{Attestation, Compression, Digest, Reference};
 use crate::store::{self, Image, Store, archive};
 
 use super::error::Error;
@@ -56,10 +56,12 @@ fn picked(pick: &Pick) -> archive::Pick<'_> {
     }
 }
 
-/// Writes `image` to the archive or layout `to` and returns the digest of its manifest there.
+/// Writes `image`, and where there is a place for it what is stated about it, to the archive or
+/// layout `to`. Returns the digest of what is there now.
 pub(super) fn write(
     store: &Store,
     image: &Image,
+    attestations: &[Attestation],
     to: &Place,
     options: &PushOptions,
     sink: &dyn Sink,
@@ -69,29 +71,33 @@ pub(super) fn write(
     let image = store.recompress(image, wanted, options.level, sink)?;
     match to {
         Place::Oci(dir, pick) => {
-            archive::write_oci_layout_as(store, &image, tag(to, pick)?, dir, sink)?;
+            let tag = tag(to, pick)?;
+            let write = archive::write_oci_layout_as;
+            Ok(write(store, &image, attestations, tag, dir, sink)?)
         }
         Place::OciArchive(file, pick) => {
             let tag = tag(to, pick)?;
+            let write = archive::write_oci_archive_as;
             whole(file, |out| {
-                archive::write_oci_archive_as(store, &image, tag, out, sink)
-            })?;
+                write(store, &image, attestations, tag, out, sink)
+            })
         }
         Place::DockerArchive(file, name) => {
             let names = name.iter().cloned().collect();
             let named = [archive::Named {
                 image: &image,
+                attestations: &[],
                 names,
             }];
             whole(file, |out| {
                 archive::write_docker_archive(store, &named, out, sink)
             })?;
+            Ok(image.manifest.digest().clone())
         }
         Place::Registry(name) => {
-            return super::push::push_named(store, &image, name, options, sink);
+            super::push::push_together(store, &image, attestations, name, options, sink)
         }
     }
-    Ok(image.manifest.digest().clone())
 }
 
 fn tag<'a>(to: &Place, pick: &'a Pick) -> Result<Option<&'a str>, Error> {
@@ -105,10 +111,10 @@ fn tag<'a>(to: &Place, pick: &'a Pick) -> Result<Option<&'a str>, Error> {
 }
 
 /// Writes a file that is under its name only when it is whole.
-fn whole(
+fn whole<T>(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), store::Error>,
-) -> Result<(), Error> {
+    fill: impl FnOnce(&mut dyn Write) -> Result<T, store::Error>,
+) -> Result<T, Error> {
     let failed = |source: io::Error| Error::File {
         doing: "write",
         path: path.to_owned(),
@@ -119,9 +125,10 @@ fn whole(
     name.push(format!(".{}", std::process::id()));
     let temp = Temp(path.with_file_name(name));
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&temp.0).map_err(failed)?);
-    fill(&mut out)?;
+    let filled = fill(&mut out)?;
     out.flush().map_err(failed)?;
-    fs::rename(&temp.0, path).map_err(failed)
+    fs::rename(&temp.0, path).map_err(failed)?;
+    Ok(filled)
 }
 
 /// A file that goes unless it was renamed.

@@ -28,5 +28,5 @@ pub use network::Network;
 pub use options::{CopyOptions, Options, PushOptions};
 pub use place::{Pick, Place as Source, Place as Target, PlaceError};
 pub use pull::{Promised, promise, pull};
-pub use push::{push, push_index};
+pub use push::{push, push_attested, push_index};
 pub use query::{login, logout, resolve, tags};

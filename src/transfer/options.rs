@@ -14,6 +14,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// Whether a pull unpacks layers as they come, rather than leaving that to the first use.
     pub unpack: bool,
+    /// Whether a pull brings what is stated about the image too. A base image does without.
+    pub attestations: bool,
 }
 
 impl From<registry::Options> for Options {

@@ -11,8 +11,8 @@ use std::thread;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::event::{Event, Motion, Sink};
-use crate::image::{Descriptor, Document, Reference};
-use crate::registry::Repository;
+use crate::image::{Descriptor, Digest, Document, MAX_STATEMENT, Reference};
+use crate::registry::{self, Repository, Version};
 use crate::store::{Image, LayerRef, Store};
 
 use super::archive;
@@ -75,6 +75,11 @@ pub fn promise(store: &Store, name: &Reference, options: &Options) -> Result<Pro
 }
 
 impl Promised {
+    /// Returns the digest that the name stands for: of an index, if that is what it means.
+    pub fn digest(&self) -> Digest {
+        top(&self.remote).digest
+    }
+
     /// Returns the image.
     pub fn image(&self) -> &Image {
         &self.image
@@ -105,6 +110,10 @@ impl Promised {
         let repository = self.options.network.reader(&self.name)?;
         let layers = self.image.layers();
         bring(store, &repository, &layers, &self.options, sink)?;
+        if self.options.attestations {
+            let bringing = bring_attestations(store, &repository, &self.remote, sink);
+            self.options.network.wait(bringing)?;
+        }
         for index in &self.remote.indexes {
             store.put(index.bytes())?;
         }
@@ -123,6 +132,37 @@ pub(super) fn fetch_image(
     let promised = promise(store, name, options)?;
     promised.bring(store, sink)?;
     Ok(promised.image)
+}
+
+/// Brings the attestations that the indexes on the way name for the image. One that the registry
+/// has not, as when only images were copied there, is left out, as is one that is too large.
+async fn bring_attestations(
+    store: &Store,
+    repository: &Repository,
+    remote: &Remote,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let entries = remote
+        .indexes
+        .iter()
+        .flat_map(|index| &index.value().manifests);
+    let digest = remote.manifest.digest();
+    for entry in entries.filter(|entry| entry.attests().as_ref() == Some(digest)) {
+        let manifest = match repository.document(Version::Digest(&entry.digest)).await {
+            Ok(Document::Manifest(manifest)) => manifest,
+            Ok(Document::Index(_)) | Err(registry::Error::UnknownManifest { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let value = manifest.value();
+        let mut blobs = value.layers.clone();
+        blobs.push(value.config.clone());
+        if blobs.iter().any(|blob| blob.size > MAX_STATEMENT) {
+            continue;
+        }
+        repository.fetch_all(&blobs, store, sink).await?;
+        store.put(manifest.bytes())?;
+    }
+    Ok(())
 }
 
 /// What the name means: the outermost document, so that a later look at the registry can be

@@ -5,7 +5,7 @@
 //! ones before it. The manifest goes last, so that a registry never names what it has not.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 
 use crate::event::Sink;
 use crate::image::{
-    Compression, Descriptor, DiffId, Digest, Document, Index, Kind, Manifest, Raw, Reference, media,
+    Attestation, Compression, Descriptor, DiffId, Digest, Document, Index, Kind, Manifest, Raw,
+    Reference, media,
 };
 use crate::registry::{Repository, Version};
-use crate::store::{Image, Store};
+use crate::store::{Image, Store, index_over};
 
 use super::archive;
 use super::error::Error;
@@ -32,14 +33,47 @@ pub fn push(
     options: &PushOptions,
     sink: &dyn Sink,
 ) -> Result<Digest, Error> {
+    push_attested(store, image, &[], to, options, sink)
+}
+
+/// Sends `image` with what is stated about it, and returns the digest of what is there now: the
+/// manifest, or an index over it and the attestations.
+pub fn push_attested(
+    store: &Store,
+    image: &Image,
+    attestations: &[Attestation],
+    to: &Place,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
     let _work = store.work()?;
     match to {
-        Place::Registry(name) => push_named(store, image, name, options, sink),
-        other => archive::write(store, image, other, options, sink),
+        Place::Registry(name) => push_together(store, image, attestations, name, options, sink),
+        other => archive::write(store, image, attestations, other, options, sink),
     }
 }
 
-pub(super) fn push_named(
+pub(super) fn push_together(
+    store: &Store,
+    image: &Image,
+    attestations: &[Attestation],
+    name: &Reference,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
+    if attestations.is_empty() {
+        return push_named(store, image, name, options, sink);
+    }
+    for attestation in attestations {
+        store.put_attestation(attestation)?;
+    }
+    let mut descriptor = image.descriptor();
+    descriptor.platform = Some(image.config.value().platform());
+    let index = index_over(descriptor, attestations);
+    push_index(store, &index, name, options, sink)
+}
+
+fn push_named(
     store: &Store,
     image: &Image,
     name: &Reference,
@@ -83,10 +117,11 @@ fn put(
     network.wait(repository.put_document(version, document))
 }
 
-/// Sends an index with every image below it, and returns the digest of the index that is there
-/// now: layers that were made here are compressed, which gives their manifests other digests.
+/// Sends an index with every image and attestation below it, and returns the digest of the index
+/// that is there now: layers that were made here are compressed, which gives their manifests other
+/// digests, and attestations follow those.
 ///
-/// [`store::Error::NoBlob`](crate::store::Error::NoBlob) when the store lacks one of the images.
+/// [`store::Error::NoBlob`](crate::store::Error::NoBlob) when the store lacks one of them.
 pub fn push_index(
     store: &Store,
     index: &Raw<Index>,
@@ -100,11 +135,18 @@ pub fn push_index(
         ..options.clone()
     };
     let mut value = index.value().clone();
-    for child in &mut value.manifests {
+    let mut sent: HashMap<Digest, Descriptor> = HashMap::new();
+    for child in value.manifests.iter_mut().filter(|c| c.attests().is_none()) {
         let image = store.image(&child.digest, &options.transfer.platform())?;
         let digest = push_named(store, &image, name, &by_digest, sink)?;
         let there = store.document(&digest)?.descriptor();
+        sent.insert(child.digest.clone(), there.clone());
         (child.media_type, child.digest, child.size) = (there.media_type, there.digest, there.size);
+    }
+    for child in &mut value.manifests {
+        if let Some(target) = child.attests() {
+            *child = push_attestation(store, child, sent.get(&target), name, &by_digest, sink)?;
+        }
     }
     let index = match value == *index.value() {
         true => index.clone(),
@@ -116,6 +158,41 @@ pub fn push_index(
     let digest = put(&repository, name, &document, options)?;
     store.tag(&name.with_digest(digest.clone()), &document.descriptor())?;
     Ok(digest)
+}
+
+/// Sends what `entry` names, changed to be about `target` where the image has become that, and
+/// returns its new entry.
+fn push_attestation(
+    store: &Store,
+    entry: &Descriptor,
+    target: Option<&Descriptor>,
+    name: &Reference,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Descriptor, Error> {
+    let moved = match (entry.attests(), target) {
+        (Some(old), Some(target)) if old != target.digest => {
+            let attestation = store.attestation(entry, old)?.about(target);
+            store.put_attestation(&attestation)?;
+            attestation.entry()
+        }
+        _ => entry.clone(),
+    };
+    let document = store.document(&moved.digest)?;
+    let Document::Manifest(manifest) = &document else {
+        return Err(Error::NotCopied {
+            name: name.familiar(),
+            media_type: moved.media_type,
+        });
+    };
+    let manifest = manifest.value();
+    let mut blobs: Vec<Descriptor> = manifest.layers.clone();
+    blobs.push(manifest.config.clone());
+    let network = &options.transfer.network;
+    let repository = network.writer(name, &[])?;
+    network.wait(repository.send_all(&blobs, store, sink))?;
+    put(&repository, name, &document, options)?;
+    Ok(moved)
 }
 
 /// What has to be done for a layer before it can be sent.

@@ -38,6 +38,7 @@ impl Pull {
             network,
             platform: self.platform,
             unpack: false,
+            attestations: true,
         };
         for source in &self.sources {
             let shown = session.modest(self.quiet);

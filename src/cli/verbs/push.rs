@@ -105,6 +105,7 @@ impl Push {
             network,
             platform: self.platform,
             unpack: false,
+            attestations: false,
         };
         let options = PushOptions {
             transfer,
@@ -118,8 +119,10 @@ impl Push {
                 transfer::push_index(&store, index, name, &options, &shown)?
             }
             _ => {
-                let image = store.image(&target.descriptor.digest, &platform)?;
-                transfer::push(&store, &image, &to, &options, &shown)?
+                let digest = &target.descriptor.digest;
+                let image = store.image(digest, &platform)?;
+                let stated = store.attestations(digest, image.manifest.digest())?;
+                transfer::push_attested(&store, &image, &stated, &to, &options, &shown)?
             }
         };
         drop(shown);

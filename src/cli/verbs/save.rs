@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::cli::report::Report;
 use crate::cli::{Session, files};
-use crate::image::Platform;
+use crate::image::{Attestation, Platform};
 use crate::store::archive::{self, Named};
 use crate::store::{Error, Image, Store};
 
@@ -46,21 +46,27 @@ impl Save {
         }
         let store = session.store()?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let mut found: Vec<(Image, Vec<_>)> = Vec::new();
+        let mut found: Vec<(Image, Vec<Attestation>, Vec<_>)> = Vec::new();
         for text in &self.images {
             let target = store.need(text)?;
-            let image = store.image(&target.descriptor.digest, &platform)?;
+            let digest = &target.descriptor.digest;
+            let image = store.image(digest, &platform)?;
+            let stated = store.attestations(digest, image.manifest.digest())?;
             let name = target.name.filter(|name| name.digest().is_none());
             // One image under several names is one entry of the archive.
-            match found.iter_mut().find(|(other, _)| other.id() == image.id()) {
-                Some((_, names)) => names.extend(name),
-                None => found.push((image, name.into_iter().collect())),
+            let same = found
+                .iter_mut()
+                .find(|(other, ..)| other.id() == image.id());
+            match same {
+                Some((.., names)) => names.extend(name),
+                None => found.push((image, stated, name.into_iter().collect())),
             }
         }
         let named: Vec<Named<'_>> = found
             .iter()
-            .map(|(image, names)| Named {
+            .map(|(image, attestations, names)| Named {
                 image,
+                attestations,
                 names: names.clone(),
             })
             .collect();

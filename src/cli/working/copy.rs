@@ -222,6 +222,7 @@ impl ImageArgs {
                     network: network(self.dest_tls_verify)?,
                     platform: self.platform.clone(),
                     unpack: false,
+                    attestations: false,
                 },
                 compression,
                 level,

@@ -22,7 +22,7 @@ use super::Store;
 use super::error::{ArchiveFlaw, Error};
 use super::images::Image;
 use crate::event::Sink;
-use crate::image::{Descriptor, Digest, Index, Raw, Reference};
+use crate::image::{Attestation, Descriptor, Digest, Index, Raw, Reference};
 
 pub use layout::{Layout, Loose, drop_unreferenced, write_loose};
 use source::{DirSource, Source, TarSource};
@@ -32,6 +32,8 @@ use source::{DirSource, Source, TarSource};
 pub struct Named<'a> {
     /// The image.
     pub image: &'a Image,
+    /// What is stated about it. Docker's own form has no place for that.
+    pub attestations: &'a [Attestation],
     /// Its names.
     pub names: Vec<Reference>,
 }
@@ -41,6 +43,8 @@ pub struct Named<'a> {
 pub struct Whole<'a> {
     /// The images.
     pub images: &'a [Image],
+    /// What is stated about them; the index names it.
+    pub attestations: &'a [Attestation],
     /// The index over them, where there is one.
     pub index: Option<&'a Raw<Index>>,
     /// What the names lead to: the index, or the only image.
@@ -141,16 +145,19 @@ pub fn write_oci_layout(
     write::layout_dir(store, &entries, dir)
 }
 
-/// Writes one image into an OCI layout directory under a tag that need not be a name.
+/// Writes one image, with what is stated about it, into an OCI layout directory under a tag that
+/// need not be a name. Returns what the tag leads to.
 pub fn write_oci_layout_as(
     store: &Store,
     image: &Image,
+    attestations: &[Attestation],
     ref_name: Option<&str>,
     dir: &Path,
     sink: &dyn Sink,
-) -> Result<(), Error> {
-    let entry = write::entry_as(store, image, ref_name, sink)?;
-    write::layout_dir(store, &[entry], dir)
+) -> Result<Digest, Error> {
+    let (entry, digest) = write::entry_as(store, image, attestations, ref_name, sink)?;
+    write::layout_dir(store, &[entry], dir)?;
+    Ok(digest)
 }
 
 /// Writes images as a tar of an OCI layout. Layers that were never compressed are, with gzip.
@@ -178,16 +185,18 @@ pub fn write_whole_archive(
     write::oci_tar(store, &[write::whole(whole)], out)
 }
 
-/// Writes one image as a tar of an OCI layout under a tag that need not be a name.
+/// Writes one image as [`write_oci_layout_as`] does, as a tar of an OCI layout.
 pub fn write_oci_archive_as(
     store: &Store,
     image: &Image,
+    attestations: &[Attestation],
     ref_name: Option<&str>,
     out: &mut dyn Write,
     sink: &dyn Sink,
-) -> Result<(), Error> {
-    let entry = write::entry_as(store, image, ref_name, sink)?;
-    write::oci_tar(store, &[entry], out)
+) -> Result<Digest, Error> {
+    let (entry, digest) = write::entry_as(store, image, attestations, ref_name, sink)?;
+    write::oci_tar(store, &[entry], out)?;
+    Ok(digest)
 }
 
 /// Writes images as `docker save` does: plain layers, readable by `docker load` of any age and

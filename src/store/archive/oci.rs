@@ -177,8 +177,7 @@ fn take_manifest(
     sink: &dyn Sink,
 ) -> Result<(), Error> {
     let value = manifest.value();
-    let is_layer = |layer: &Descriptor| matches!(layer.kind(), Some(Kind::Layer(_)));
-    if value.config.kind() != Some(Kind::Config) || !value.layers.iter().all(is_layer) {
+    if !value.is_image() {
         // An attestation or other artifact beside the image: its blobs are all there is to it.
         for blob in value.layers.iter().chain([&value.config]) {
             take::blob(store, source, blob)?;

@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use crate::event::Sink;
 use crate::image::{
-    Descriptor, Digest, Hashing, Index, MAX_MANIFEST, Manifest, Raw, Reference, media,
+    Attestation, Descriptor, Digest, Hashing, Index, MAX_MANIFEST, Manifest, Raw, Reference, media,
 };
 
 use super::super::Store;
+use super::super::attestations::index_over;
 use super::super::disk;
 use super::super::error::{ArchiveFlaw, Error};
 use super::super::images::{self, Image, LayerRef};
@@ -34,11 +35,25 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of(image: Image, index: Vec<Descriptor>) -> Self {
+    /// An image and what is stated about it, with `name` making the entries of what the two are.
+    fn of(
+        image: Image,
+        attestations: &[Attestation],
+        name: impl FnOnce(Descriptor) -> Vec<Descriptor>,
+    ) -> Self {
+        let bare = described(&image);
+        let about = |attestation: &Attestation| attestation.clone().about(&image.descriptor());
+        let attestations: Vec<Attestation> = attestations.iter().map(about).collect();
+        let over = (!attestations.is_empty()).then(|| index_over(bare.clone(), &attestations));
+        let documents = documents(&attestations, over.as_ref());
+        let index = match &over {
+            Some(over) => name(over.descriptor(media::INDEX)),
+            None => name(bare),
+        };
         Self {
             images: vec![image],
             layers: Vec::new(),
-            documents: Vec::new(),
+            documents,
             index,
         }
     }
@@ -59,12 +74,20 @@ impl Entry {
     }
 }
 
+/// All documents of attestations, and the index that names them.
+fn documents(attestations: &[Attestation], index: Option<&Raw<Index>>) -> Vec<Vec<u8>> {
+    let stated = attestations.iter().flat_map(Attestation::documents);
+    let all = stated.chain(index.map(Raw::bytes));
+    all.map(<[u8]>::to_vec).collect()
+}
+
 /// Takes images as they are.
 pub(super) fn whole(whole: &Whole<'_>) -> Entry {
+    let documents = documents(whole.attestations, whole.index);
     Entry {
         images: whole.images.to_vec(),
         layers: Vec::new(),
-        documents: whole.index.iter().map(|i| i.bytes().to_vec()).collect(),
+        documents,
         index: named(whole.descriptor, whole.names),
     }
 }
@@ -88,27 +111,29 @@ pub(super) fn entries(
     let mut entries = Vec::new();
     for named in images {
         let image = store.recompress(named.image, None, None, sink)?;
-        let index = index_of(&image, &named.names);
-        entries.push(Entry::of(image, index));
+        let name = |bare| self::named(&bare, &named.names);
+        entries.push(Entry::of(image, named.attestations, name));
     }
     Ok(entries)
 }
 
-/// Prepares one image for an OCI layout under a tag.
+/// Prepares one image for an OCI layout under a tag, and tells what the tag leads to.
 pub(super) fn entry_as(
     store: &Store,
     image: &Image,
+    attestations: &[Attestation],
     ref_name: Option<&str>,
     sink: &dyn Sink,
-) -> Result<Entry, Error> {
+) -> Result<(Entry, Digest), Error> {
     let image = store.recompress(image, None, None, sink)?;
-    let mut descriptor = described(&image);
-    if let Some(tag) = ref_name {
-        descriptor
-            .annotations
-            .insert(REF_NAME.to_owned(), tag.to_owned());
-    }
-    Ok(Entry::of(image, vec![descriptor]))
+    let mut digest = image.manifest.digest().clone();
+    let entry = Entry::of(image, attestations, |mut bare| {
+        digest = bare.digest.clone();
+        let tag = ref_name.map(|tag| (REF_NAME.to_owned(), tag.to_owned()));
+        bare.annotations.extend(tag);
+        vec![bare]
+    });
+    Ok((entry, digest))
 }
 
 fn described(image: &Image) -> Descriptor {

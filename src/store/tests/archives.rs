@@ -50,11 +50,12 @@ fn an_image_goes_through_a_layout_directory() {
     let names = vec![name("app:1"), name("app:2")];
     let named = [Named {
         image: &sample,
+        attestations: &[],
         names: names.clone(),
     }];
     write_oci_layout(&store, &named, &dir, &Silent).unwrap();
     write_oci_layout(&store, &named, &dir, &Silent).unwrap();
-    write_oci_layout_as(&store, &sample, Some("mine"), &dir, &Silent).unwrap();
+    write_oci_layout_as(&store, &sample, &[], Some("mine"), &dir, &Silent).unwrap();
     assert!(
         files(&dir).iter().all(|file| !file.contains(".part")),
         "{:?}",
@@ -111,6 +112,7 @@ fn an_oci_archive_is_the_same_each_time_and_reads_back() {
     let sample = sample(&store);
     let named = [Named {
         image: &sample,
+        attestations: &[],
         names: vec![name("app")],
     }];
     let (mut one, mut two) = (Vec::new(), Vec::new());
@@ -145,6 +147,7 @@ fn a_docker_archive_reads_back_as_either_layout() {
     let sample = sample(&store);
     let named = [Named {
         image: &sample,
+        attestations: &[],
         names: vec![name("app"), name("host.io/b:2")],
     }];
     let mut bytes = Vec::new();
@@ -274,6 +277,7 @@ fn oci_members() -> (BTreeMap<String, Vec<u8>>, Image) {
     let sample = sample(&store);
     let named = [Named {
         image: &sample,
+        attestations: &[],
         names: vec![name("app")],
     }];
     let mut bytes = Vec::new();
@@ -443,10 +447,12 @@ fn several_images_must_be_told_apart() {
     let named = [
         Named {
             image: &one,
+            attestations: &[],
             names: vec![name("one")],
         },
         Named {
             image: &two,
+            attestations: &[],
             names: vec![name("two")],
         },
     ];
