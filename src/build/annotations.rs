@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::{Descriptor, Index, Platform, Raw};
+use crate::image::{Attestation, Descriptor, Index, Platform, Raw};
 use crate::store::Image;
 
 /// The document that an annotation goes to.
@@ -73,13 +73,15 @@ pub(super) fn descriptor(
     }
 }
 
-/// Makes the index over `images`, in their order.
+/// Makes the index over `images`, in their order, and what is stated about them.
 pub(super) fn index<'a>(
     images: impl Iterator<Item = (&'a Image, &'a Platform)>,
+    attestations: &[Attestation],
     annotations: &[Annotation],
 ) -> Raw<Index> {
     let manifests = images.map(|(image, platform)| descriptor(image, platform, annotations));
-    let mut index = Index::oci(manifests.collect());
+    let entries = attestations.iter().map(Attestation::entry);
+    let mut index = Index::oci(manifests.chain(entries).collect());
     index.annotations = of(annotations, Level::Index, None);
     Raw::of(index)
 }

@@ -138,6 +138,15 @@ pub enum Error {
         /// The beginning of that container's id.
         by: String,
     },
+    /// No SBOM could be had of the result.
+    #[error("cannot scan the result with `{generator}`")]
+    Scan {
+        /// The image of the generator.
+        generator: String,
+        /// The reason.
+        #[source]
+        error: ScanError,
+    },
     /// The build was told to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -185,9 +194,48 @@ pub enum OptionsError {
         /// What is wrong with it.
         error: Box<dockerfile::ErrorKind>,
     },
+    /// A form of output that has no place for attestations.
+    #[error("{0} has no place for attestations: `type=oci` has")]
+    NoAttestations(&'static str),
     /// Pushing without a name.
     #[error("pushing needs a name: add `-t NAME` or `name=`")]
     PushWithoutName,
+}
+
+/// Why there is no SBOM.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The generator's image can't be had.
+    #[error(transparent)]
+    Image(Box<StepError>),
+    /// The generator's image says nothing about what to run.
+    #[error("the image has neither entrypoint nor command")]
+    NoProgram,
+    /// A scan that found nothing at all says so in a file, too.
+    #[error("the generator wrote no `*.spdx.json` into `$BUILDKIT_SCAN_DESTINATION`")]
+    Nothing,
+    /// One file is larger than allowed.
+    #[error("`{file}` has {size} bytes, at most 40 MiB are taken")]
+    TooLarge {
+        /// Its name.
+        file: String,
+        /// Its size.
+        size: u64,
+    },
+    /// A file is no statement.
+    #[error("`{file}` cannot be used: {why}")]
+    Statement {
+        /// Its name.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file can't be read.
+    #[error("cannot read what the generator wrote")]
+    Read {
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }
 
 /// What went wrong in one step.

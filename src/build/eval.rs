@@ -12,6 +12,7 @@ use crate::dockerfile::{Dockerfile, Expander, Ignore, Instruction, Names, Source
 use crate::event::StepId;
 use crate::image::{Config, Platform};
 
+use super::attest::sbom;
 use super::check::Linter;
 use super::commit::DEFAULT_PATH;
 use super::error::{Error, StepError};
@@ -56,6 +57,13 @@ impl Numbers {
             next: 0,
             several: platforms > 1,
         }
+    }
+
+    /// Takes the next `count` numbers, and returns the first.
+    pub(super) fn take(&mut self, count: u32) -> u32 {
+        let first = self.next + 1;
+        self.next += count;
+        first
     }
 }
 
@@ -248,6 +256,9 @@ impl Evaluator<'_, '_> {
         self.lint.reach(index, !state.config.shell.is_empty());
         self.check_platform(&base, &base_name, &platform);
         let label = self.stage_label(index);
+        for name in [sbom::SCAN_STAGE, sbom::SCAN_CONTEXT] {
+            state.scan.set(name, self.globals.get(name), &label);
+        }
         for text in &triggers {
             let source = Source::new("trigger", text.as_str());
             let trigger = crate::dockerfile::parse_instruction(&source).map_err(|error| {
@@ -279,6 +290,7 @@ impl Evaluator<'_, '_> {
             platform,
             config: state.config,
             author: state.author,
+            scan: state.scan,
         };
         self.stages.insert(
             index,
@@ -526,6 +538,7 @@ fn number(
         stages: Vec::new(),
         target: place[&target],
         contexts: BTreeSet::new(),
+        scan: None,
     };
     for mut stage in stages.into_values().map(|evaluated| evaluated.plan) {
         if let Base::Stage(base) = &mut stage.base {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::event::Sink;
-use crate::image::{Config, Platform, Reference};
+use crate::image::{Config, Digest, Platform, Reference};
 use crate::store::{Found, Image, LayerRef, Store};
 use crate::transfer::{self, Promised, Source};
 
@@ -20,6 +20,8 @@ use super::step::ImageNeed;
 #[derive(Debug, Clone)]
 pub(super) struct BaseImage {
     reference: Reference,
+    digest: Digest,
+    platform: Platform,
     image: Image,
     layers: Vec<Layer>,
     /// Where the layers are, if they are not here.
@@ -27,7 +29,7 @@ pub(super) struct BaseImage {
 }
 
 impl BaseImage {
-    fn new(reference: Reference, image: &Image) -> Self {
+    fn new(need: &ImageNeed, digest: Digest, image: &Image) -> Self {
         let diff_ids = &image.config.value().rootfs.diff_ids;
         let descriptors = &image.manifest.value().layers;
         let layer = |(diff_id, descriptor): (&_, &_)| Layer {
@@ -36,7 +38,9 @@ impl BaseImage {
         };
         let layers = diff_ids.iter().zip(descriptors).map(layer).collect();
         Self {
-            reference,
+            reference: need.reference.clone(),
+            digest,
+            platform: need.platform.clone(),
             image: image.clone(),
             layers,
             promised: None,
@@ -81,6 +85,16 @@ impl BaseImage {
         &self.reference
     }
 
+    /// Returns the digest that its name stands for: of an index, if that is what it means.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns the platform that it was wanted for.
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// Returns its config.
     pub(super) fn config(&self) -> &Config {
         self.image.config.value()
@@ -117,7 +131,8 @@ pub(super) fn resolve(
     let (reference, platform) = (&need.reference, &need.platform);
     if let Some(layout) = &need.layout {
         let image = pull(store, request, layout, need, sink)?;
-        return Ok(BaseImage::new(reference.clone(), &image));
+        let digest = image.manifest.digest().clone();
+        return Ok(BaseImage::new(need, digest, &image));
     }
     let local = local(store, reference, platform)?;
     let boxed = || Box::new(reference.clone());
@@ -144,7 +159,12 @@ pub(super) fn resolve(
             }
         }
     };
-    Ok(BaseImage::new(reference.clone(), &image))
+    let named = store.resolve(&reference.full())?;
+    let digest = match named {
+        Some(named) => named.descriptor.digest,
+        None => image.manifest.digest().clone(),
+    };
+    Ok(BaseImage::new(need, digest, &image))
 }
 
 /// Looks at an image of a registry. Its layers come later, unless they are all here.
@@ -160,7 +180,7 @@ fn promise(
     };
     let options = options(request, need);
     let promised = transfer::promise(store, &need.reference, &options).map_err(failed)?;
-    let mut base = BaseImage::new(need.reference.clone(), promised.image());
+    let mut base = BaseImage::new(need, promised.digest(), promised.image());
     match store.missing_layers(&promised.image().layers())?.is_empty() {
         true => promised.keep(store, sink).map_err(failed)?,
         false => base.promised = Some(Arc::new(promised)),

@@ -8,6 +8,7 @@ use crate::event::StepId;
 use crate::image::{ContainerConfig, Empty, Healthcheck};
 use crate::layer::TreePath;
 
+use super::attest::sbom::Scan;
 use super::error::StepError;
 use super::eval::{Evaluator, expand};
 use super::place::destination;
@@ -37,6 +38,8 @@ pub(super) struct StageState {
     cmd_is_own: bool,
     /// Whether a WORKDIR was seen, here or in a stage below.
     pub(super) workdir_set: bool,
+    /// What of the stage an SBOM is to cover.
+    pub(super) scan: Scan,
 }
 
 /// What evaluating one instruction needs to know of where it stands.
@@ -213,7 +216,10 @@ impl Evaluator<'_, '_> {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
-            state.scope.declare(&name, value.as_deref());
+            let label = self.stage_label(at.index);
+            if !state.scan.set(&name, value.as_deref(), &label) {
+                state.scope.declare(&name, value.as_deref());
+            }
         }
         state.config_step(at, format!("ARG {}", texts.join(" ")));
         Ok(())

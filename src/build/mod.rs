@@ -17,6 +17,7 @@ use crate::sandbox::network::PrivateNetwork;
 use crate::store::Store;
 
 mod annotations;
+mod attest;
 mod cache;
 mod cdi;
 pub mod check;
@@ -58,7 +59,8 @@ mod text;
 pub mod working;
 
 pub use annotations::{Annotation, Level};
-pub use error::{Error, IgnoredBy, OptionsError, StepError, ValueError};
+pub use attest::{Attest, Provenance, Sbom, SlsaVersion};
+pub use error::{Error, IgnoredBy, OptionsError, ScanError, StepError, ValueError};
 pub use exec::Cancel;
 pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
@@ -117,6 +119,7 @@ pub fn build(
         network_told: &AtomicBool::new(false),
         snapshotter: &OnceLock::new(),
         imports: &cache::Imports::read(request, sink),
+        invocation: &attest::invocation(),
     };
     let run = |target| platforms::run(target, &shared);
     let made: Result<Vec<_>, Error> = targets.iter().map(run).collect();
@@ -144,8 +147,8 @@ pub fn build(
     exporter.give()?;
     let counts = *counts.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome {
-        image: match (&index, made.as_slice()) {
-            (None, [made]) => Some(made.image.id()),
+        image: match made.as_slice() {
+            [made] if !platforms::wants_index(request, 1) => Some(made.image.id()),
             _ => None,
         },
         descriptor,

@@ -10,13 +10,14 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::event::Sink;
-use crate::image::{Compression, Descriptor, Index, Raw, Reference};
+use crate::image::{Attestation, Compression, Descriptor, Index, Raw, Reference};
 use crate::layer::{Changes, EncodeOptions, Time, encode, flatten};
 use crate::store::archive::{self, Named, Whole};
 use crate::store::{Image, Store};
 use crate::transfer::{self, PushOptions, Target};
 
 use super::annotations::{self, Level};
+use super::attest::Attest;
 use super::error::{Error, OptionsError};
 use super::form;
 use super::platforms::{Made, wants_index};
@@ -35,7 +36,9 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
         return wrong(OptionsError::TwoStdouts);
     }
     let platforms = request.platforms.len();
-    if annotations::need_index(&request.annotations) && !wants_index(request, platforms) {
+    let stated = request.attest != Attest::default();
+    let has_index = wants_index(request, platforms) || stated;
+    if annotations::need_index(&request.annotations) && !has_index {
         return wrong(OptionsError::NoIndex);
     }
     for output in &request.outputs {
@@ -47,6 +50,14 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
             } => return wrong(OptionsError::DirectoryToStdout),
             Output::Docker { .. } if platforms > 1 => {
                 return wrong(OptionsError::Platforms(platforms));
+            }
+            Output::Docker { .. } if stated => {
+                return wrong(OptionsError::NoAttestations("`type=docker`"));
+            }
+            Output::Oci { form, .. } | Output::Image { form, .. }
+                if form.docker_types && stated =>
+            {
+                return wrong(OptionsError::NoAttestations("`oci-mediatypes=false`"));
             }
             Output::Image {
                 names, push: true, ..
@@ -86,6 +97,15 @@ impl Output {
     }
 }
 
+/// The names of the image in the store and in registries.
+pub(super) fn image_names(request: &Request) -> impl Iterator<Item = &Reference> {
+    let images = request
+        .outputs
+        .iter()
+        .filter(|output| matches!(output, Output::Image { .. }));
+    request.tags.iter().chain(images.flat_map(Output::names))
+}
+
 /// What outputs are made from.
 pub(super) struct Finished<'a> {
     pub(super) store: &'a Store,
@@ -123,14 +143,22 @@ impl Finished<'_> {
     /// The names that the result gets in the store: with no output at all, or `type=image`.
     fn local_names(&self) -> Vec<&Reference> {
         let outputs = &self.request.outputs;
-        let images = outputs
-            .iter()
-            .filter(|output| matches!(output, Output::Image { .. }));
-        let more: Vec<_> = images.clone().flat_map(Output::names).collect();
-        match outputs.is_empty() || images.count() > 0 {
-            true => self.request.tags.iter().chain(more).collect(),
+        let is_image = |output| matches!(output, &Output::Image { .. });
+        match outputs.is_empty() || outputs.iter().any(is_image) {
+            true => image_names(self.request).collect(),
             false => Vec::new(),
         }
+    }
+
+    /// States what there is to state of `images`, one form of each that was made, where an index
+    /// can hold it.
+    fn attested(&self, images: &[Image], names: &[Reference], form: &Form) -> Vec<Attestation> {
+        if self.index.is_none() {
+            return Vec::new();
+        }
+        let pairs = self.made.iter().zip(images);
+        let state = |(made, image): (&Made, _)| made.attestation(image, names, form.attestations);
+        pairs.filter_map(state).collect()
     }
 
     fn names(&self, output: &Output) -> Vec<Reference> {
@@ -149,13 +177,18 @@ impl Finished<'_> {
                 dest,
                 split,
                 delete,
+                prefix,
             } => {
-                let files = self.files(*split)?;
+                let files = self.files(*split, prefix)?;
                 files::write_dir(&files, dest, self.epoch(), *delete)?;
                 Ok(None)
             }
-            Output::Tar { dest, split } => {
-                let files = self.files(*split)?;
+            Output::Tar {
+                dest,
+                split,
+                prefix,
+            } => {
+                let files = self.files(*split, prefix)?;
                 let options = EncodeOptions {
                     clamp: self.epoch(),
                 };
@@ -206,12 +239,24 @@ impl Finished<'_> {
         Some(Time::from_secs(epoch))
     }
 
-    /// The final file system, of several platforms in a directory each.
-    fn files(&self, split: Option<bool>) -> Result<Changes, Error> {
-        let split = split.unwrap_or(self.made.len() > 1);
+    /// The final file system, of several platforms in a directory each, with what is stated
+    /// about it.
+    fn files(&self, split: Option<bool>, prefix: &str) -> Result<Changes, Error> {
+        let several = self.made.len() > 1;
+        let split = split.unwrap_or(several);
         let mut all = Changes::default();
         for made in self.made {
-            let files = flatten(&made.files(self.store, self.sink)?)?;
+            let mut files = flatten(&made.files(self.store, self.sink)?)?;
+            let of = (several && !split).then_some(&made.platform);
+            let created = self.request.created();
+            files::put_statements(
+                self.store,
+                &mut files,
+                &made.predicates,
+                of,
+                prefix,
+                created,
+            )?;
             match split {
                 true => files::put_below(&mut all, &made.platform, files, self.request.created()),
                 false => all.entries.extend(files.entries),
@@ -232,9 +277,10 @@ impl Finished<'_> {
         let images: Vec<Image> = self.made.iter().map(pack).collect::<Result<_, _>>()?;
         let platforms = self.made.iter().map(|made| &made.platform);
         let wanted = &self.request.annotations;
+        let attestations = self.attested(&images, &names, form);
         let index = self
             .index
-            .map(|_| annotations::index(images.iter().zip(platforms), wanted));
+            .map(|_| annotations::index(images.iter().zip(platforms), &attestations, wanted));
         let descriptor = match (&index, images.as_slice(), self.made) {
             (Some(index), ..) => Descriptor {
                 annotations: annotations::of(wanted, Level::IndexDescriptor, None),
@@ -247,7 +293,7 @@ impl Finished<'_> {
         };
         let whole = Whole {
             images: &images,
-            attestations: &[],
+            attestations: &attestations,
             index: index.as_ref(),
             descriptor: &descriptor,
             names: &names,
@@ -281,7 +327,13 @@ impl Finished<'_> {
             (Some(_), images) => {
                 let platforms = self.made.iter().map(|made| &made.platform);
                 let wanted = &self.request.annotations;
-                let index = annotations::index(images.iter().zip(platforms), wanted);
+                let names: Vec<Reference> = image_names(self.request).cloned().collect();
+                let attestations = self.attested(images, &names, form);
+                for attestation in &attestations {
+                    self.store.put_attestation(attestation)?;
+                }
+                let images = images.iter().zip(platforms);
+                let index = annotations::index(images, &attestations, wanted);
                 transfer::push_index(self.store, &index, name, &options, self.sink)?
             }
             (None, [image, ..]) => {

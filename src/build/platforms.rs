@@ -6,23 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::dockerfile::{self, Dockerfile, Warning};
+use crate::dockerfile::{self, Dockerfile, Span, Warning};
 use crate::event::Sink;
-use crate::image::{DiffId, Digest, Index, Platform, Raw};
+use crate::image::{Attestation, DiffId, Digest, Index, Platform, Raw, Reference, Shape};
 use crate::layer::{EncodeOptions, Stack, Time};
 use crate::sandbox::network::PrivateNetwork;
 use crate::store::{Image, LayerRef, Store};
 
 use super::annotations::{self, Level};
+use super::attest::{self, Predicate, Sbom, sbom};
 use super::cache::{self, Imports};
 use super::check::{self, Linter};
 use super::commit::{self, Built};
 use super::epoch;
-use super::error::{Error, StepError};
+use super::error::{Error, ScanError, StepError};
 use super::eval::{self, Input, Numbers};
 use super::exec::{self, Cancel};
 use super::images::{self, BaseImage};
-use super::request::{Request, Snapshotter};
+use super::output;
+use super::request::{Output, Request, Snapshotter};
 use super::saved;
 use super::scope::BuildArgs;
 use super::secret::Guard;
@@ -61,6 +63,8 @@ pub(super) struct Shared<'a> {
     pub(super) snapshotter: &'a OnceLock<Snapshotter>,
     /// What other stores' builds have done.
     pub(super) imports: &'a Imports,
+    /// Names this build and no other.
+    pub(super) invocation: &'a str,
 }
 
 /// An image that was made, for one platform.
@@ -74,6 +78,8 @@ pub(super) struct Made {
     target: usize,
     /// What selections of files hash to.
     answers: BTreeMap<Digest, Digest>,
+    /// What is stated about it.
+    pub(super) predicates: Vec<Predicate>,
 }
 
 impl Made {
@@ -94,10 +100,25 @@ impl Made {
 
     /// Returns its file system.
     pub(super) fn files(&self, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
-        let trees = store.trees(&layer_refs(&self.built.layers), sink)?;
-        let trees = trees.iter().map(|tree| tree.fd()).collect();
-        Ok(Stack::new(trees, store.marks()))
+        files(&self.built, store, sink)
     }
+
+    /// States what there is to state of `image`, a form of it that is called `names`.
+    pub(super) fn attestation(
+        &self,
+        image: &Image,
+        names: &[Reference],
+        shape: Shape,
+    ) -> Option<Attestation> {
+        let target = image.descriptor();
+        attest::attestation(&self.predicates, &target, &self.platform, names, shape)
+    }
+}
+
+fn files(built: &Built, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
+    let trees = store.trees(&layer_refs(&built.layers), sink)?;
+    let trees = trees.iter().map(|tree| tree.fd()).collect();
+    Ok(Stack::new(trees, store.marks()))
 }
 
 /// What there is to do, and what the linter says about it.
@@ -191,7 +212,13 @@ fn evaluate(
             ignore: sources.files.context.ignore(),
             lint: if targets.is_empty() { linter } else { &unheard },
         };
-        let plan = eval::evaluate(&input, &mut numbers, &mut resolve)?;
+        let mut plan = eval::evaluate(&input, &mut numbers, &mut resolve)?;
+        if let Some(asked) = &request.attest.sbom {
+            let scanner = scanner(store, request, asked, sink)?;
+            let at = (images.len(), &scanner);
+            sbom::add(&mut plan, at, asked, request, numbers.take(2))?;
+            images.push(scanner);
+        }
         targets.push(Target {
             platform,
             plan,
@@ -199,6 +226,25 @@ fn evaluate(
         });
     }
     Ok(targets)
+}
+
+/// Gets the image that scans, for this machine.
+fn scanner(
+    store: &Store,
+    request: &Request,
+    asked: &Sbom,
+    sink: &dyn Sink,
+) -> Result<BaseImage, Error> {
+    let need = ImageNeed {
+        reference: asked.generator.clone(),
+        layout: None,
+        platform: Platform::host(),
+        span: Span::new(0, 0),
+    };
+    images::resolve(store, request, &need, sink).map_err(|error| Error::Scan {
+        generator: asked.generator.familiar(),
+        error: ScanError::Image(Box::new(error)),
+    })
 }
 
 /// Returns the named contexts that the plans read.
@@ -277,6 +323,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         image,
         platform,
         built,
+        predicates: predicates(target, shared, &stages)?,
         stages,
         target: target.plan.target,
         answers,
@@ -290,8 +337,9 @@ fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>
         let mut before = Counts::default();
         world.count(|counts| before = *counts);
         let stages = exec::run(plan, world).and_then(|stages| {
-            let wanted = |at: &usize| *at == plan.target || world.request.save_stages;
-            for (_, built) in stages.iter().filter(|(at, _)| wanted(at)) {
+            let wanted =
+                |at: usize| at == plan.target || Some(at) == plan.scan || world.request.save_stages;
+            for (_, built) in stages.iter().filter(|(at, _)| wanted(**at)) {
                 complete(world, &layer_refs(&built.layers))?;
             }
             Ok(stages)
@@ -333,22 +381,67 @@ fn inline(
     contents.inline(&diff_ids)
 }
 
-/// Makes the index over the images of several platforms, and stores it.
+/// Finds all that is to be stated about the image of one platform.
+fn predicates(
+    target: &Target,
+    shared: &Shared<'_>,
+    done: &BTreeMap<usize, Arc<Built>>,
+) -> Result<Vec<Predicate>, Error> {
+    let mut found = Vec::new();
+    let attest = &shared.request.attest;
+    if let (Some(asked), Some(scan)) = (&attest.sbom, target.plan.scan) {
+        let files = files(&done[&scan], shared.store, shared.sink)?;
+        found.extend(sbom::predicates(&files, asked)?);
+    }
+    if let Some(asked) = &attest.provenance {
+        let facts = attest::Facts {
+            request: shared.request,
+            file: &shared.sources.file,
+            context: &shared.sources.files,
+            named: shared.named,
+            plan: &target.plan,
+            images: &target.images,
+            fetches: shared.fetches,
+            done,
+            guard: shared.guard,
+            invocation: shared.invocation,
+        };
+        found.push(attest::predicate(asked, &facts));
+    }
+    Ok(found)
+}
+
+/// Makes the index over the images of several platforms and what is stated about them, and
+/// stores it.
 pub(super) fn index(
     store: &Store,
     request: &Request,
     made: &[Made],
 ) -> Result<Option<Raw<Index>>, Error> {
-    if !wants_index(request, made.len()) {
+    let inline = request.attest_inline;
+    let mut stated = made.iter().flat_map(|made| &made.predicates);
+    if !wants_index(request, made.len()) && !stated.any(|stated| stated.needs_index(inline)) {
         return Ok(None);
     }
+    let shape = request.outputs.iter().find_map(|output| match output {
+        Output::Image { form, .. } => Some(form.attestations),
+        _ => None,
+    });
+    let names: Vec<Reference> = output::image_names(request).cloned().collect();
+    let attestations: Vec<Attestation> = made
+        .iter()
+        .filter_map(|made| made.attestation(&made.image, &names, shape.unwrap_or_default()))
+        .collect();
+    for attestation in &attestations {
+        store.put_attestation(attestation)?;
+    }
     let images = made.iter().map(|made| (&made.image, &made.platform));
-    let index = annotations::index(images, &request.annotations);
+    let index = annotations::index(images, &attestations, &request.annotations);
     store.put(index.bytes())?;
     Ok(Some(index))
 }
 
-/// Whether the result is an index: for several platforms, or where the caller insists.
+/// Whether, attestations apart, the result is an index: for several platforms, or where the caller insists.
 pub(super) fn wants_index(request: &Request, platforms: usize) -> bool {
     let insists = |(key, value): &(String, String)| {
         key == "BUILDKIT_MULTI_PLATFORM" && matches!(value.as_str(), "1" | "true")

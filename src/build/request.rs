@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::dockerfile::Warning;
-use crate::image::{Compression, Descriptor, ImageId, Platform, Reference};
+use crate::image::{Compression, Descriptor, ImageId, Platform, Reference, Shape};
 use crate::layer::Time;
 use crate::sandbox::Isolation;
 use crate::sandbox::userns::Refusal;
 use crate::transfer::{self, CachePlace};
 
 use super::annotations::Annotation;
+use super::attest::Attest;
 use super::git::{GitTools, GitUrl};
 use super::named::NamedContext;
 use super::secret::Secret;
@@ -98,6 +99,8 @@ pub struct Form {
     pub force: bool,
     /// Whether media types are docker's rather than OCI's.
     pub docker_types: bool,
+    /// What attestations look like.
+    pub attestations: Shape,
 }
 
 /// Where the result goes besides the store.
@@ -111,6 +114,8 @@ pub enum Output {
         split: Option<bool>,
         /// Whether other files in the directory go (`mode=delete`).
         delete: bool,
+        /// What the names of attestations begin with.
+        prefix: String,
     },
     /// `type=tar`: the final file system, as a tar.
     Tar {
@@ -118,6 +123,8 @@ pub enum Output {
         dest: Option<PathBuf>,
         /// As for [`Output::Local`].
         split: Option<bool>,
+        /// As for [`Output::Local`].
+        prefix: String,
     },
     /// `type=oci`: an OCI layout, as a tar or a directory.
     Oci {
@@ -216,6 +223,10 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// `--annotation`, and those of outputs.
     pub annotations: Vec<Annotation>,
+    /// `--attest`.
+    pub attest: Attest,
+    /// Whether what is `inline-only` is reason enough for an index (`attestation-inline`).
+    pub attest_inline: bool,
     /// `-o`; empty is the store.
     pub outputs: Vec<Output>,
     /// `--network`.
@@ -235,6 +246,8 @@ pub struct Request {
     pub isolation: Isolation,
     /// What this machine can shut them in by.
     pub walls: Walls,
+    /// The rung that was taken, for the provenance.
+    pub rung: String,
     /// `--snapshotter`: how RUN gets at what it changed; the better one that works when unset.
     pub snapshotter: Option<Snapshotter>,
     /// `--add-host`, as `(host, address)`; an address may be `host-gateway`.
@@ -286,6 +299,8 @@ impl Request {
             pull: Pull::Missing,
             labels: Vec::new(),
             annotations: Vec::new(),
+            attest: Attest::default(),
+            attest_inline: false,
             outputs: Vec::new(),
             network: Network::None,
             allow: Vec::new(),
@@ -294,6 +309,7 @@ impl Request {
             secret_guard: true,
             ssh: Vec::new(),
             isolation: Isolation::default(),
+            rung: String::new(),
             walls: Walls::Namespaces,
             snapshotter: None,
             add_hosts: Vec::new(),

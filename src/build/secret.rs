@@ -92,6 +92,15 @@ impl Guard {
         }
     }
 
+    /// Returns `text` with secrets replaced.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let mut out = Vec::new();
+        let mut redactor = self.redactor();
+        redactor.push(text.as_bytes(), &mut |bytes| out.extend_from_slice(bytes));
+        redactor.finish(&mut |bytes| out.extend_from_slice(bytes));
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     /// Begins to watch the bytes of a layer on their way to `out`.
     pub(super) fn watch<'a>(&'a self, out: &'a mut (dyn Write + Send)) -> Watch<'a> {
         Watch {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::dockerfile::{Source, ignore::Ignore};
 use crate::event::{Silent, Sink};
 use crate::image::Digest;
-use crate::layer::{Format, TreeForm, decompress, index_tar, is_tar, sniff, write_tree};
+use crate::layer::{Change, Format, TreeForm, decompress, index_tar, is_tar, sniff, write_tree};
 use crate::store::{Scratch, Store};
 use crate::transfer;
 
@@ -54,6 +54,57 @@ pub(super) struct Files {
     index: Option<String>,
     /// An unpacked archive, which goes when the build ends.
     _scratch: Option<Scratch>,
+    /// Where it came from; none for what is the caller's own.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Something from elsewhere that has a name and a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Its address, without a login.
+    pub(super) uri: String,
+    /// Name and value of its digest: `sha1` of a commit, `sha256` of bytes.
+    digest: (&'static str, String),
+    /// When it was made, in seconds since 1970, where that is known.
+    pub(super) time: Option<i64>,
+}
+
+impl Origin {
+    /// Names a commit of a repository.
+    pub(super) fn commit(url: &GitUrl, id: &str, time: Option<i64>) -> Self {
+        let algorithm = if id.len() == 64 { "sha256" } else { "sha1" };
+        Self {
+            uri: url.shown_whole(),
+            digest: (algorithm, id.to_owned()),
+            time,
+        }
+    }
+
+    /// Names a download.
+    pub(super) fn download(url: &str, digest: &Digest, time: Option<i64>) -> Self {
+        Self {
+            uri: without_login(url),
+            digest: ("sha256", digest.hex().to_owned()),
+            time,
+        }
+    }
+
+    /// Returns the digest as in-toto writes it.
+    pub(super) fn digest_set(&self) -> serde_json::Value {
+        let (algorithm, value) = &self.digest;
+        serde_json::json!({ *algorithm: value })
+    }
+}
+
+fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
 }
 
 impl Files {
@@ -90,6 +141,7 @@ struct Opened {
     root: Arc<OwnedFd>,
     index: Option<String>,
     scratch: Option<Scratch>,
+    origin: Option<Origin>,
 }
 
 impl Opened {
@@ -98,6 +150,7 @@ impl Opened {
             root: Arc::new(root),
             index: None,
             scratch: Some(scratch),
+            origin: None,
         }
     }
 
@@ -170,6 +223,7 @@ impl Opener<'_> {
             context: Context::new(opened.root, ignore, StatIndex::read(&known)),
             index: opened.index,
             _scratch: opened.scratch,
+            origin: opened.origin,
         })
     }
 
@@ -190,6 +244,7 @@ impl Opener<'_> {
                     root: Arc::new(root),
                     index: Some(name),
                     scratch: None,
+                    origin: None,
                 })
             }
             ContextSource::Empty => {
@@ -225,12 +280,14 @@ impl Opener<'_> {
             },
         };
         let url = url.clone().authorize(&self.request.secrets);
-        let checkout = git::open(self.store, &self.request.git, &url, self.cancel);
-        let checkout = checkout.map_err(failed)?;
+        let (store, tools, cancel) = (self.store, &self.request.git, self.cancel);
+        let commit = git::resolve(store, tools, &url, cancel).map_err(failed)?;
+        let checkout = git::check_out(store, tools, &url, &commit, cancel).map_err(failed)?;
         Ok(Opened {
             root: checkout.root,
             index: None,
             scratch: Some(checkout.scratch),
+            origin: Some(Origin::commit(&url, commit.id(), checkout.committed)),
         })
     }
 
@@ -255,18 +312,23 @@ impl Opener<'_> {
         let file = self.store.open_blob(&got.blob)?;
         let (head, packed) = peek(file).map_err(failed)?;
         let format = sniff(&head);
+        let mut time = got.last_modified;
         if format != Format::Plain || is_tar(&head) {
             let mut plain = scratch.file().map_err(failed)?;
             let mut stream = decompress(format, Box::new(packed));
             io::copy(&mut stream, &mut plain).map_err(failed)?;
-            unpack(plain, &root)?;
+            let newest = unpack(plain, &root)?;
+            time = time.or(newest);
         } else {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file = rustix::fs::openat(&root, lone, flags, Mode::from_raw_mode(0o600));
             let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
             io::copy(&mut { packed }, &mut file).map_err(failed)?;
         }
-        Ok(Opened::below(root, scratch))
+        Ok(Opened {
+            origin: Some(Origin::download(url, got.blob.digest(), time)),
+            ..Opened::below(root, scratch)
+        })
     }
 }
 
@@ -279,10 +341,15 @@ fn peek(mut file: File) -> io::Result<(Vec<u8>, impl Read + Send)> {
     Ok((head.clone(), io::Cursor::new(head).chain(file)))
 }
 
-fn unpack(plain: File, root: &OwnedFd) -> Result<(), Error> {
+/// Unpacks a tar, and returns the time of its newest entry.
+fn unpack(plain: File, root: &OwnedFd) -> Result<Option<i64>, Error> {
     let changes = index_tar(Arc::new(plain))?;
     write_tree(&changes, root.as_fd(), TreeForm::Plain, None)?;
-    Ok(())
+    let times = changes.entries.values().filter_map(|change| match change {
+        Change::Node(node) => Some(node.meta.mtime.secs),
+        _ => None,
+    });
+    Ok(times.max())
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {

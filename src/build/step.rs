@@ -12,6 +12,7 @@ use crate::image::{ContainerConfig, Digest, Platform, Reference};
 use crate::layer::TreePath;
 use crate::transfer::Source;
 
+use super::attest::sbom::Scan;
 use super::chmod::Chmod;
 use super::git::GitUrl;
 use super::mount::StepMount;
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) target: usize,
     /// Named contexts whose files steps read, as indices into those of the request.
     pub(super) contexts: BTreeSet<usize>,
+    /// The stage that scans the result, as an index into `stages`.
+    pub(super) scan: Option<usize>,
 }
 
 /// One stage, evaluated.
@@ -50,6 +53,8 @@ pub(super) struct StagePlan {
     pub(super) author: Option<String>,
     /// Whether steps of this stage run even when an earlier result is known.
     pub(super) no_cache: bool,
+    /// What of it an SBOM is to cover.
+    pub(super) scan: Scan,
 }
 
 /// What a stage starts from.

@@ -8,6 +8,7 @@
 mod support;
 
 mod add_sources;
+mod attestations;
 mod build_cli;
 mod caches;
 mod caching;

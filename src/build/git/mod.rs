@@ -40,6 +40,11 @@ pub use url::{Flaw, GitUrl};
 pub(super) struct Commit(Target);
 
 impl Commit {
+    /// Returns its id.
+    pub(super) fn id(&self) -> &str {
+        &self.0.commit
+    }
+
     /// Returns all that the files of a checkout depend on, as text.
     pub(super) fn identity(&self, url: &GitUrl) -> String {
         let mut text = format!("{}:{}", self.0.commit, url.subdir);
@@ -106,6 +111,8 @@ pub(super) struct Checkout {
     pub(super) root: Arc<OwnedFd>,
     /// Where it lies.
     pub(super) scratch: Scratch,
+    /// The time of the commit, in seconds since 1970.
+    pub(super) committed: Option<i64>,
 }
 
 /// Fetches what `commit` holds.
@@ -128,28 +135,21 @@ pub(super) fn check_out(
         target: &commit.0,
     };
     work.fetch()?;
-    let mtime = work.materialize()?;
+    let committed = work.materialize()?;
     let order = Order {
         keep_git: url.keeps_git_dir(),
-        mtime,
+        mtime: committed.filter(|_| url.mtime == Mtime::Commit),
     };
     let tidied = tidy::tidy(tree.as_fd(), order);
     tidied.map_err(|errno| GitError::Tidy {
         source: errno.into(),
     })?;
     let root = Arc::new(open_subdir(tree.as_fd(), &url.subdir)?);
-    Ok(Checkout { root, scratch })
-}
-
-/// Resolves and fetches in one go, as a context needs it.
-pub(super) fn open(
-    store: &Store,
-    tools: &GitTools,
-    url: &GitUrl,
-    cancel: &Cancel,
-) -> Result<Checkout, GitError> {
-    let commit = resolve(store, tools, url, cancel)?;
-    check_out(store, tools, url, &commit, cancel)
+    Ok(Checkout {
+        root,
+        scratch,
+        committed,
+    })
 }
 
 /// Opens a directory of the checkout. No part of the path may be a link (CVE-2026-33748).
@@ -217,7 +217,7 @@ impl Work<'_> {
         }
     }
 
-    /// Writes the files and returns the time they are to have, if that is asked for.
+    /// Writes the files and returns the time of the commit.
     fn materialize(&self) -> Result<Option<i64>, GitError> {
         let commit = self.target.commit.as_str();
         self.run(
@@ -229,9 +229,6 @@ impl Work<'_> {
         }
         if self.url.keeps_git_dir() {
             self.finish_git_dir()?;
-        }
-        if self.url.mtime == Mtime::Checkout {
-            return Ok(None);
         }
         let args = ["show", "--no-patch", "--format=%ct", commit];
         let time = self.run("tell the commit's time", &args)?;

@@ -143,6 +143,23 @@ impl GitUrl {
         &self.remote
     }
 
+    /// Returns the address with what of the repository is meant: `URL#REF:SUBDIR`.
+    pub(in crate::build) fn shown_whole(&self) -> String {
+        let reference = self.reference.as_deref().unwrap_or_default();
+        match (reference, self.subdir.is_root()) {
+            ("", true) => self.remote.clone(),
+            (reference, true) => format!("{}#{reference}", self.remote),
+            (reference, false) => {
+                let subdir = self.subdir.to_string();
+                format!(
+                    "{}#{reference}:{}",
+                    self.remote,
+                    subdir.trim_start_matches('/')
+                )
+            }
+        }
+    }
+
     /// Returns scheme and host of an http address, as git scopes settings by them.
     pub(super) fn origin(&self) -> &str {
         let path = self.remote.match_indices('/').nth(2);

@@ -15,6 +15,7 @@ use super::super::error::StepError;
 use super::super::git::{self, Commit, GitError, GitUrl};
 use super::super::secret::{self, Secret};
 use super::super::select::Pick;
+use super::super::sources::Origin;
 use super::super::stage::World;
 
 /// What a build has fetched so far.
@@ -47,6 +48,26 @@ impl<T: Clone> Once<T> {
             None => Ok(value.insert(make()?).clone()),
         }
     }
+
+    fn known(&self, key: &str) -> Option<T> {
+        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = slots.get(key)?.lock();
+        value.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Fetches {
+    /// Returns what was fetched from `url`, if anything was.
+    pub(in crate::build) fn download(&self, url: &str) -> Option<Origin> {
+        let fetched = self.files.known(url)?;
+        Some(Origin::download(url, &fetched.digest, fetched.modified))
+    }
+
+    /// Returns the commit that `url` was taken for, if it was needed.
+    pub(in crate::build) fn repository(&self, url: &GitUrl) -> Option<Origin> {
+        let commit = self.commits.known(&format!("{url:?}"))?;
+        Some(Origin::commit(url, commit.id(), None))
+    }
 }
 
 /// A file fetched from a URL.
@@ -54,6 +75,8 @@ impl<T: Clone> Once<T> {
 pub(in crate::build) struct Fetched {
     /// Digest of its bytes.
     pub(in crate::build) digest: Digest,
+    /// What Last-Modified said.
+    modified: Option<i64>,
     name: String,
     node: Node,
 }
@@ -111,6 +134,7 @@ fn download(world: &World<'_>, url: &str) -> Result<Fetched, StepError> {
     });
     Ok(Fetched {
         digest: got.blob.digest().clone(),
+        modified: got.last_modified,
         name: file_name(url),
         node: Node {
             meta,

@@ -90,6 +90,7 @@ impl Desk<'_> {
             target: stages.len() - 1,
             stages,
             contexts: BTreeSet::new(),
+            scan: None,
         };
         let runner = Runner {
             plan: &plan,
@@ -219,6 +220,7 @@ fn stage(label: &str, platform: &Platform, state: StageState) -> StagePlan {
         config: state.config,
         author: state.author,
         no_cache: false,
+        scan: state.scan,
     }
 }
 

@@ -285,6 +285,7 @@ fn parse_export(text: &str) -> Result<Export, String> {
                 .transpose()?,
             force: given.flag("force-compression")?.unwrap_or(false),
             docker_types,
+            ..Form::default()
         },
         index: !manifest.unwrap_or(!docker_types),
         ignore_error: given.flag("ignore-error")?.unwrap_or(false),

@@ -2,6 +2,7 @@
 //! and standard output.
 
 mod annotation;
+mod attest;
 mod cache;
 mod context;
 mod fields;
@@ -160,6 +161,9 @@ pub(crate) struct Build {
     call: Option<check::Call>,
 
     #[command(flatten)]
+    attest: attest::AttestArgs,
+
+    #[command(flatten)]
     grants: grants::GrantArgs,
 
     #[command(flatten)]
@@ -263,6 +267,7 @@ impl Build {
         let began = Instant::now();
         let mut request = self.request()?;
         let (store, rung) = session.store_with_power()?;
+        request.rung = rung.name();
         request.walls = rung.walls();
         let (network, note) = match request.walls {
             build::Walls::Namespaces => self.network.settle(false)?,
@@ -389,6 +394,8 @@ impl Build {
             pull: self.pull,
             labels: self.labels.clone(),
             annotations: annotations.chain(more).cloned().collect(),
+            attest: self.attest.resolve()?,
+            attest_inline: outputs.iter().any(|output| output.attest_inline),
             rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
             epoch_from_file: epoch.is_none() && own_epoch.is_none(),
             outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
@@ -400,6 +407,7 @@ impl Build {
             secret_guard: self.secrets.guard(),
             ssh: agents,
             isolation: self.isolation.resolve()?,
+            rung: String::new(),
             walls: build::Walls::Namespaces,
             snapshotter: self.snapshotter()?,
             add_hosts: self.add_hosts.clone(),

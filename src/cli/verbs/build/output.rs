@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{annotation, fields};
 use crate::build::{Annotation, Form, Output};
-use crate::image::Reference;
+use crate::image::{Reference, Shape};
 
 /// One `-o`.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(super) struct Parsed {
     pub(super) insecure: bool,
     /// `annotation.KEY=` and its like.
     pub(super) annotations: Vec<Annotation>,
+    /// `attestation-inline=`.
+    pub(super) attest_inline: bool,
 }
 
 const ALL: &[&str] = &["local", "tar", "oci", "docker", "image", "registry"];
@@ -40,6 +42,9 @@ const KEYS: &[(&str, &[&str])] = &[
     ("compression-level", IMAGES),
     ("force-compression", IMAGES),
     ("oci-mediatypes", IMAGES),
+    ("oci-artifact", IMAGES),
+    ("attestation-inline", IMAGES),
+    ("attestation-prefix", &["local", "tar"]),
     ("source-date-epoch", ALL),
     ("rewrite-timestamp", ALL),
     ("annotation.KEY", IMAGES),
@@ -94,6 +99,8 @@ struct Fields {
     epoch: Option<String>,
     rewrite_timestamp: Option<bool>,
     annotations: Vec<Annotation>,
+    attest_inline: bool,
+    prefix: String,
     /// Every key that was given, for the check against the type.
     given: Vec<String>,
 }
@@ -137,6 +144,17 @@ impl Fields {
             }
             "force-compression" => self.form.force = flag()?,
             "oci-mediatypes" => self.form.docker_types = !flag()?,
+            "oci-artifact" => {
+                self.form.attestations = match flag()? {
+                    true => Shape::Artifact,
+                    false => Shape::Image,
+                }
+            }
+            "attestation-inline" => self.attest_inline = flag()?,
+            "attestation-prefix" if value.contains('/') => {
+                return Err(format!("`{key}={value}`: expected a name without `/`"));
+            }
+            "attestation-prefix" => self.prefix = value.to_owned(),
             "source-date-epoch" => self.epoch = Some(value.to_owned()),
             "rewrite-timestamp" => self.rewrite_timestamp = Some(flag()?),
             _ => match annotation::of_output(key, value) {
@@ -177,12 +195,14 @@ impl Fields {
                     dest,
                     split: self.split,
                     delete: self.delete,
+                    prefix: self.prefix,
                 },
                 None => return Err("`type=local` needs `dest=DIR`".to_owned()),
             },
             "tar" => Output::Tar {
                 dest,
                 split: self.split,
+                prefix: self.prefix,
             },
             "oci" => Output::Oci {
                 dest,
@@ -208,6 +228,7 @@ impl Fields {
             epoch: self.epoch,
             insecure: self.insecure,
             annotations: self.annotations,
+            attest_inline: self.attest_inline,
         })
     }
 }
@@ -243,17 +264,20 @@ mod tests {
         for (text, want) in [
             (
                 "out",
-                r#"Local { dest: "out", split: None, delete: false }"#,
+                r#"Local { dest: "out", split: None, delete: false, prefix: "" }"#,
             ),
-            ("-", "Tar { dest: None, split: None }"),
+            ("-", r#"Tar { dest: None, split: None, prefix: "" }"#),
             (
                 "type=local,dest=a b,mode=delete,platform-split=false",
-                r#"Local { dest: "a b", split: Some(false), delete: true }"#,
+                r#"Local { dest: "a b", split: Some(false), delete: true, prefix: "" }"#,
             ),
-            ("type=tar,dest=-", "Tar { dest: None, split: None }"),
+            (
+                "type=tar,dest=-,attestation-prefix=x.",
+                r#"Tar { dest: None, split: None, prefix: "x." }"#,
+            ),
             (
                 r#"type=tar,"dest=a,b""#,
-                r#"Tar { dest: Some("a,b"), split: None }"#,
+                r#"Tar { dest: Some("a,b"), split: None, prefix: "" }"#,
             ),
             (
                 "type=docker,dest=d.tar",
@@ -292,6 +316,7 @@ mod tests {
             level: Some(7),
             force: true,
             docker_types: true,
+            attestations: Shape::Artifact,
         };
         assert_eq!((tar, form), (false, want));
     }
@@ -308,7 +333,7 @@ mod tests {
             ),
             (
                 "type=local,dest=x,name=y",
-                "`type=local` takes no `name`, only dest, mode, platform-split, source-date-epoch, rewrite-timestamp",
+                "`type=local` takes no `name`, only dest, mode, platform-split, attestation-prefix, source-date-epoch, rewrite-timestamp",
             ),
             (
                 "type=oci,tar=maybe",
