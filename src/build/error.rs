@@ -194,6 +194,12 @@ pub enum OptionsError {
         /// What is wrong with it.
         error: Box<dockerfile::ErrorKind>,
     },
+    /// Neither a time nor anything that has one.
+    #[error(
+        "invalid SOURCE_DATE_EPOCH: {0}: expected seconds since 1970, `context`, or the name of a \
+         context or of a stage that holds one remote ADD"
+    )]
+    Epoch(String),
     /// A form of output that has no place for attestations.
     #[error("{0} has no place for attestations: `type=oci` has")]
     NoAttestations(&'static str),
@@ -645,7 +651,10 @@ pub enum ValueError {
     #[error("invalid chmod parameter: it is octal, between 0 and 07777, or as in `u=rwX,go=rX`")]
     Mode,
     /// It is no time.
-    #[error("expected seconds since 1970 as a number")]
+    #[error(
+        "expected seconds since 1970, `context`, or the name of a context or of a stage that \
+         holds one remote ADD"
+    )]
     Epoch,
     /// It is no checksum.
     #[error("invalid checksum digest format: expected `sha256:` and 64 lower-case hex digits")]

@@ -95,7 +95,7 @@ pub fn build(
         cancel,
     };
     let sources = opener.open()?;
-    let planned = platforms::plan(store, request, &sources, sink)?;
+    let planned = platforms::plan(&opener, &sources)?;
     let (request, targets) = (&*planned.request, &planned.targets);
     sink.emit(Event::Planned {
         steps: targets.iter().map(|target| target.plan.step_count()).sum(),

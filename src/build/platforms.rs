@@ -28,7 +28,7 @@ use super::request::{Output, Request, Snapshotter};
 use super::saved;
 use super::scope::BuildArgs;
 use super::secret::Guard;
-use super::sources::Sources;
+use super::sources::{Opener, Sources};
 use super::squash::squash;
 use super::stage::{Counts, World, layer_refs, supply};
 use super::step::{ImageNeed, Plan};
@@ -130,19 +130,20 @@ pub(super) struct Planned<'r> {
 }
 
 /// Reads the Dockerfile and plans the build for every platform that was asked for.
-pub(super) fn plan<'r>(
-    store: &Store,
-    request: &'r Request,
-    sources: &Sources,
-    sink: &dyn Sink,
-) -> Result<Planned<'r>, Error> {
+pub(super) fn plan<'r>(opener: &Opener<'r>, sources: &Sources) -> Result<Planned<'r>, Error> {
+    let Opener {
+        store,
+        request,
+        sink,
+        ..
+    } = *opener;
     let file = &sources.file;
     let options = check::options(&BuildArgs::new(&request.build_args), file)?;
     let mut found = Vec::new();
     let parsed = dockerfile::parse_reporting(file, &mut found);
     let linter = Linter::new(found);
     let planned = match &parsed {
-        Ok(parsed) => epoch::settle(request, parsed, file).and_then(|request| {
+        Ok(parsed) => epoch::settle(opener, parsed, sources).and_then(|request| {
             let targets = evaluate(store, &request, parsed, sources, &linter, sink)?;
             Ok((request, targets))
         }),

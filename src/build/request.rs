@@ -259,6 +259,8 @@ pub struct Request {
     /// `SOURCE_DATE_EPOCH` of the caller's environment or `--timestamp`, in seconds since 1970:
     /// written as `created`.
     pub source_date_epoch: Option<i64>,
+    /// The same variable where it holds no number: what to take the time of.
+    pub epoch_name: Option<String>,
     /// Whether a default of the Dockerfile's global `ARG SOURCE_DATE_EPOCH` counts, when nobody
     /// else named an epoch.
     pub epoch_from_file: bool,
@@ -317,6 +319,7 @@ impl Request {
             proxies: Vec::new(),
             source_date_epoch: None,
             epoch_from_file: false,
+            epoch_name: None,
             rewrite_timestamp: None,
             now,
             jobs: None,

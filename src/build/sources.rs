@@ -201,6 +201,12 @@ impl Opener<'_> {
         Ok(named)
     }
 
+    /// Returns when what lies elsewhere was made, as far as that is known.
+    pub(super) fn time(&self, source: &ContextSource) -> Result<Option<i64>, Error> {
+        let opened = self.context(source, "context")?;
+        Ok(opened.origin.and_then(|origin| origin.time))
+    }
+
     /// Sees a context through `ignore`, or the ignore file at its root.
     fn files(&self, opened: Opened, ignore: IgnoreText) -> Result<Files, Error> {
         let own = Path::new(".dockerignore");

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::Value;
 
 use crate::support::TestEnv;
+use crate::support::git::{GitServer, Repo};
 
 const EPOCH: &str = "1600000000";
 const SHOWN: &str = "2020-09-13T12:26:40Z";
@@ -168,4 +169,61 @@ fn without_rewriting_layers_keep_their_times() {
     let clamped = config(&t, "x");
     assert_eq!(times(&kept), times(&clamped));
     assert_ne!(kept["rootfs"]["diff_ids"], clamped["rootfs"]["diff_ids"]);
+}
+
+/// The time of every commit of the tests' repositories.
+const COMMITTED: &str = "2015-10-21T07:28:00Z";
+
+#[test]
+fn a_context_from_elsewhere_gives_the_epoch() {
+    let t = TestEnv::new();
+    let root = t.beside("git");
+    let repo = Repo::new(&root, "app");
+    repo.file("Dockerfile", "FROM scratch\nCOPY f /f\n")
+        .file("f", "f");
+    repo.commit();
+    let server = GitServer::smart(&root);
+    let url = server.url("app");
+    let epoch = "--build-arg=SOURCE_DATE_EPOCH=context";
+    t.cooper(&["build", "-t", "x", epoch, &url]).ok();
+    assert_eq!(times(&config(&t, "x")), [COMMITTED; 2]);
+    let t = context();
+    t.build_with(&["-t", "y", epoch]).ok();
+    let now = config(&t, "y");
+    assert!(
+        times(&now).iter().all(|time| *time > "2026"),
+        "a directory of the caller's has no time: {now}"
+    );
+}
+
+#[test]
+fn a_named_context_or_a_stage_with_one_remote_add_gives_the_epoch() {
+    let t = context();
+    let root = t.beside("git");
+    let repo = Repo::new(&root, "app");
+    repo.file("f", "f");
+    repo.commit();
+    let server = GitServer::smart(&root);
+    let url = server.url("app");
+    let context = format!("--build-context=src={url}");
+    let env = "--build-arg=SOURCE_DATE_EPOCH=src";
+    t.build_with(&["-t", "x", &context, env]).ok();
+    assert_eq!(times(&config(&t, "x")), [COMMITTED; 4]);
+    t.write(
+        "Dockerfile",
+        format!(
+            "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nADD {url} /\n\
+             FROM scratch\nCOPY --from=src f /f\n"
+        ),
+    );
+    t.build_with(&["-t", "y"]).ok();
+    assert_eq!(times(&config(&t, "y")), [COMMITTED; 2]);
+    for stage in ["ADD f /\n", "ENV a=b\n", "COPY f /\n"] {
+        let text = format!("ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\n{stage}");
+        t.write("Dockerfile", text);
+        t.build()
+            .fails(1)
+            .says("SOURCE_DATE_EPOCH")
+            .says("one remote ADD");
+    }
 }

@@ -123,16 +123,16 @@ fn an_unknown_instruction_is_shown_with_its_line() {
 }
 
 #[test]
-fn the_epoch_must_be_a_number() {
+fn the_epoch_must_be_a_number_or_name_what_has_a_time() {
     let t = TestEnv::new()
         .dockerfile("FROM scratch\n")
         .var("SOURCE_DATE_EPOCH", "now");
     t.build()
         .fails(2)
-        .says("`SOURCE_DATE_EPOCH` is `now`: expected seconds since 1970");
+        .says("invalid SOURCE_DATE_EPOCH: now: expected seconds since 1970");
     t.build_with(&["--build-arg", "SOURCE_DATE_EPOCH=x"])
         .fails(2)
-        .says("is `x`");
+        .says("invalid SOURCE_DATE_EPOCH: x");
 }
 
 #[test]

@@ -364,7 +364,7 @@ impl Build {
         let build_args = self.build_args()?;
         let outputs = self.output.all();
         let own_epoch = outputs.iter().find_map(|output| output.epoch.as_deref());
-        let epoch = self.epoch(own_epoch, &build_args)?;
+        let (epoch, epoch_name) = self.epoch(own_epoch, &build_args)?;
         let annotations = self.annotations.iter().flatten();
         let more = outputs.iter().flat_map(|output| &output.annotations);
         let mut registry = self.registry.options()?;
@@ -398,6 +398,7 @@ impl Build {
             attest_inline: outputs.iter().any(|output| output.attest_inline),
             rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
             epoch_from_file: epoch.is_none() && own_epoch.is_none(),
+            epoch_name,
             outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
             // What it is here is known when rights are.
             network: build::Network::None,
@@ -446,24 +447,27 @@ impl Build {
         Ok(out)
     }
 
-    /// Finds the time to build with: that of an output, `--timestamp`, or the build argument.
+    /// Finds the time to build with: that of an output, `--timestamp`, or the build argument,
+    /// which may name something instead.
     fn epoch(
         &self,
         own: Option<&str>,
         build_args: &[(String, String)],
-    ) -> Result<Option<i64>, Report> {
+    ) -> Result<(Option<i64>, Option<String>), Report> {
         if own.is_none() && self.timestamp.is_some() {
-            return Ok(self.timestamp);
+            return Ok((self.timestamp, None));
         }
         let given = build_args.iter().rfind(|(key, _)| key == EPOCH);
-        let given = own.or(given.map(|(_, value)| value.as_str()));
-        match given.map(str::trim) {
-            None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
-                Report::wrong_use(format!(
-                    "`{EPOCH}` is `{text}`: expected seconds since 1970 as a number"
-                ))
-            }),
+        let text = own.or(given.map(|(_, value)| value.as_str()));
+        match text.map(str::trim) {
+            None | Some("") => Ok((None, None)),
+            Some(text) => match text.parse() {
+                Ok(seconds) => Ok((Some(seconds), None)),
+                Err(_) if own.is_none() => Ok((None, Some(text.to_owned()))),
+                Err(_) => Err(Report::wrong_use(format!(
+                    "`source-date-epoch={text}`: expected seconds since 1970 as a number"
+                ))),
+            },
         }
     }
 
