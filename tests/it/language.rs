@@ -486,6 +486,56 @@ fn a_proxy_is_no_variable_of_the_file_until_it_is_declared() {
     assert_eq!(env(&t, text, option), ["o=[]"]);
 }
 
+#[test]
+fn values_of_a_file_are_build_args_that_the_command_line_beats() {
+    let t = TestEnv::new()
+        .file("one", "# values\nA=file\nB=file\n\nC=a b # c\n")
+        .file("two", "B=second\nFROM_ENV\nNOT_SET\n")
+        .var("FROM_ENV", "outside");
+    let text = "FROM scratch\nARG A\nARG B\nARG C\nARG FROM_ENV\nARG NOT_SET=default\n\
+                ENV all=\"$A|$B|$C|$FROM_ENV|$NOT_SET\"\n";
+    let files = ["--build-arg-file=one", "--build-arg-file=two"];
+    let options = ["--build-arg=A=line", files[0], files[1]];
+    assert_eq!(
+        env(&t, text, &options),
+        ["all=line|second|a b # c|outside|default"]
+    );
+    t.write("bad", "=x\n");
+    t.build_with(&["--build-arg-file=bad"])
+        .fails(2)
+        .says("bad: `=x`: expected `KEY` or `KEY=VALUE`");
+    t.build_with(&["--build-arg-file=none"])
+        .fails(1)
+        .says("none");
+}
+
+#[test]
+fn args_of_buildkits_own_need_no_declaration_and_are_no_variables() {
+    let t = TestEnv::new();
+    let names = [
+        "BUILDKIT_SYNTAX=docker/dockerfile:1.99-labs",
+        "BUILDKIT_BUILD_NAME=x",
+        "BUILDKIT_SBOM_SCAN_STAGE=true",
+        "BUILDKIT_SBOM_SCAN_CONTEXT=true",
+        "BUILDKIT_CACHE_MOUNT_NS=n",
+        "BUILDKIT_SANDBOX_HOSTNAME=h",
+        "BUILDKIT_DOCKERFILE_CHECK=skip=all",
+    ];
+    let options: Vec<String> = names
+        .iter()
+        .map(|arg| format!("--build-arg={arg}"))
+        .collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let text = "FROM scratch\nENV a=[$BUILDKIT_SYNTAX$BUILDKIT_BUILD_NAME]\n";
+    assert_eq!(env(&t, text, &options), ["a=[]"]);
+    let text = "FROM scratch\nARG BUILDKIT_SBOM_SCAN_STAGE\nENV a=[$BUILDKIT_SBOM_SCAN_STAGE]\n";
+    assert_eq!(
+        env(&t, text, &options),
+        ["a=[]"],
+        "that one is never a variable"
+    );
+}
+
 // 4. FROM and stages
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod annotation;
 mod attest;
+mod build_args;
 mod cache;
 mod context;
 mod fields;
@@ -59,9 +60,8 @@ pub(crate) struct Build {
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<Reference>,
 
-    /// Value for an ARG; without a value the environment's
-    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
-    build_args: Vec<String>,
+    #[command(flatten)]
+    args: build_args::BuildArgArgs,
 
     /// Stage to build
     #[arg(long, value_name = "STAGE")]
@@ -361,7 +361,7 @@ impl Build {
             let text = "`--iidfile` holds the id of one image, and several platforms give several";
             return Err(Report::wrong_use(text).hint("`--metadata-file` has the index's digest"));
         }
-        let build_args = self.build_args()?;
+        let build_args = self.args.resolve()?;
         let outputs = self.output.all();
         let own_epoch = outputs.iter().find_map(|output| output.epoch.as_deref());
         let (epoch, epoch_name) = self.epoch(own_epoch, &build_args)?;
@@ -424,27 +424,6 @@ impl Build {
             },
             git: args::git_tools(ssh_agent),
         })
-    }
-
-    /// Looks up the values that only the environment has; a name it has not is left out. The
-    /// time to build with becomes a build argument, as buildx makes it one.
-    fn build_args(&self) -> Result<Vec<(String, String)>, Report> {
-        let mut out = Vec::new();
-        for text in &self.build_args {
-            let (key, value) = match text.split_once('=') {
-                Some((key, value)) => (key, Some(value.to_owned())),
-                None => (text.as_str(), env::exact(text)),
-            };
-            if key.is_empty() {
-                let text = format!("`--build-arg {text}`: expected `KEY` or `KEY=VALUE`");
-                return Err(Report::wrong_use(text));
-            }
-            out.extend(value.map(|value| (key.to_owned(), value)));
-        }
-        if !out.iter().any(|(key, _)| key == EPOCH) {
-            out.extend(env::text(EPOCH).map(|value| (EPOCH.to_owned(), value)));
-        }
-        Ok(out)
     }
 
     /// Finds the time to build with: that of an output, `--timestamp`, or the build argument,
