@@ -207,10 +207,14 @@ fn main() {
             // Root may list the keys of root, whoever possesses them; which session they belong
             // to can be told by their number only.
             let sessions = |keys: &str| keys.lines().filter(|key| key.contains("_ses:")).count();
-            let outside = sessions(&fs::read_to_string("/proc/keys").unwrap());
             let mut plan = t.sh("cat /proc/keys");
             plan.masked_paths.clear();
-            assert_eq!(sessions(&run(&plan).ok()), outside + 1);
+            // Sessions of others on this machine may begin or end between two looks.
+            let one_more = || {
+                let outside = sessions(&fs::read_to_string("/proc/keys").unwrap());
+                sessions(&run(&plan).ok()) == outside + 1
+            };
+            assert!((0..20).any(|_| one_more()), "no session of its own");
         }
         // `cargo test -- --list` and its like.
         Some("--list") => (),

@@ -79,7 +79,7 @@ fn wrong_use_of_cask_run_is_exit_code_125() {
     t.cask(&["run"]).fails(125).says("<IMAGE>");
     t.cask(&["run", "--network=mesh", "app"])
         .fails(125)
-        .says("expected `default`, `private`, `host` or `none`");
+        .says("no network `mesh`");
 }
 
 #[test]

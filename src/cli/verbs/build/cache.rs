@@ -335,7 +335,7 @@ mod tests {
             ("type=local,src=d,tag=x", "d Named(\"x\")".to_owned()),
             (
                 &format!("type=local,src=d,digest={digest}"),
-                format!("d Digest(Digest(\"{digest}\"))"),
+                format!("d Digest({digest})"),
             ),
         ] {
             assert_eq!(imported(text), want, "{text}");

@@ -180,15 +180,13 @@ pub(crate) struct Build {
 }
 
 /// What scripts for docker and buildah say, and what is so anyway: no containers are left behind,
-/// every step makes a layer that the next build can use, and no signature is asked for.
+/// and no signature is asked for.
 #[derive(Debug, clap::Args)]
 struct IdleArgs {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     rm: Option<Option<bool>>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     force_rm: Option<Option<bool>>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    layers: Option<Option<bool>>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     disable_content_trust: Option<Option<bool>>,
 }
