@@ -46,7 +46,8 @@ mod tcp;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -92,6 +93,8 @@ pub struct Lease {
     namespace: OwnedFd,
     /// The stack listens to it and sees the end of it.
     hold: OwnedFd,
+    /// That of the stack.
+    publishes: Arc<AtomicBool>,
 }
 
 impl Lease {
@@ -103,6 +106,7 @@ impl Lease {
     /// Lets `socket`, which is bound (and listens, if that is what it is for) and does not wait,
     /// lead to a port of whoever joins the namespace, until the lease ends.
     pub fn publish(&self, to: Published, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.publishes.store(true, Ordering::Relaxed);
         send(&self.hold, &to, Some(socket)).map_err(|source| Error::Parent {
             doing: "publish a port",
             source,
@@ -117,7 +121,7 @@ impl PrivateNetwork {
     pub fn lease(&self, reach: Reach) -> Result<Lease, Error> {
         let failed = |doing| move |source: io::Error| Error::Parent { doing, source };
         let (hold, theirs) = pair().map_err(failed("make a socket"))?;
-        {
+        let publishes = {
             let mut stack = self.stack.lock().unwrap_or_else(PoisonError::into_inner);
             let stack = match &mut *stack {
                 Some(stack) => stack,
@@ -125,11 +129,16 @@ impl PrivateNetwork {
             };
             send(&stack.control, &Request { reach }, Some(theirs.as_fd()))
                 .map_err(failed("ask for a private network"))?;
-        }
+            Arc::clone(&stack.publishes)
+        };
         // A copy kept here would hide the end of the stack's.
         drop(theirs);
         match receive(&hold).map_err(failed("hear from the private network"))? {
-            Some((Answer::Ready, Some(namespace))) => Ok(Lease { namespace, hold }),
+            Some((Answer::Ready, Some(namespace))) => Ok(Lease {
+                namespace,
+                hold,
+                publishes,
+            }),
             Some((Answer::Failed(failure), _)) => Err(failure.into()),
             Some((Answer::Ready, None)) | None => Err(Error::Parent {
                 doing: "hear from the private network",
@@ -154,6 +163,8 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 struct Stack {
     pidfd: OwnedFd,
     control: OwnedFd,
+    /// Whether it ever had a port of the machine.
+    publishes: Arc<AtomicBool>,
 }
 
 impl Stack {
@@ -165,7 +176,11 @@ impl Stack {
         };
         let fds = vec![null()?, null()?, null()?, theirs];
         let (_, pidfd): (Pid, _) = start(NETWORK_ARGV0, 0, fds)?;
-        Ok(Self { pidfd, control })
+        Ok(Self {
+            pidfd,
+            control,
+            publishes: Arc::default(),
+        })
     }
 }
 
@@ -173,8 +188,25 @@ impl Drop for Stack {
     fn drop(&mut self) {
         // It holds nothing that it would have to bring to an end in order.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = rustix::io::retry_on_intr(|| {
-            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
-        });
+        // The kernel takes tens of milliseconds to take an interface away. Who published a port
+        // must find it free afterwards; nobody else needs to wait.
+        let unwaited = match (
+            self.publishes.load(Ordering::Relaxed),
+            self.pidfd.try_clone(),
+        ) {
+            (false, Ok(pidfd)) => std::thread::Builder::new()
+                .spawn(move || reap(&pidfd))
+                .is_ok(),
+            _ => false,
+        };
+        if !unwaited {
+            reap(&self.pidfd);
+        }
     }
+}
+
+fn reap(pidfd: &OwnedFd) {
+    let _ = rustix::io::retry_on_intr(|| {
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+    });
 }
