@@ -173,11 +173,13 @@ fn end(
 ) -> Result<Stopped, Error> {
     let waiting = connect(container)?;
     waiting.ask(&Request::Wait)?;
-    let deaf = is_deaf(container, signal)?;
+    let state = container.state()?;
+    let deaf = is_deaf(container, &state, signal);
     let send = |number| {
         link.ask(&Request::Signal {
             number,
             stopping: true,
+            of: state.pid,
         })
     };
     send(signal)?;
@@ -198,13 +200,12 @@ fn end(
 }
 
 /// Whether the program is sure to do nothing about `signal`.
-fn is_deaf(container: &Container, signal: i32) -> Result<bool, Error> {
-    let state = container.state()?;
+fn is_deaf(container: &Container, state: &State, signal: i32) -> bool {
     let own_init = container.config.request.init;
     let reaction = state
         .pid
         .and_then(|pid| processes::reaction(pid, own_init, signal));
-    Ok(reaction == Some(Reaction::None) && state.status != Status::Paused)
+    reaction == Some(Reaction::None) && state.status != Status::Paused
 }
 
 impl Link {
@@ -249,6 +250,7 @@ pub fn kill(container: &Container, number: i32) -> Result<(), Error> {
     link.ask(&Request::Signal {
         number,
         stopping: true,
+        of: None,
     })?;
     if let Some(waiting) = &waiting {
         waiting.ended(None)?;

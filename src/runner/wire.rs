@@ -40,8 +40,13 @@ pub(super) enum Request {
         /// The size of the client's terminal.
         window: Option<WindowSize>,
     },
-    /// A signal for the program. `stopping` says that it is not to be started again.
-    Signal { number: i32, stopping: bool },
+    /// A signal for the program. `stopping` says that it is not to be started again. With `of`,
+    /// the process that is meant: if another runs by now, nothing is sent.
+    Signal {
+        number: i32,
+        stopping: bool,
+        of: Option<i32>,
+    },
     /// That all processes of the container halt.
     Pause,
     /// That they go on.
@@ -229,6 +234,7 @@ mod tests {
             Packet::Request(Request::Signal {
                 number: 15,
                 stopping: true,
+                of: Some(7),
             }),
             Packet::Input(b"\0\xff".to_vec()),
             Packet::InputEnds,

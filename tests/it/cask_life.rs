@@ -217,6 +217,19 @@ fn a_detached_container_removes_itself_and_its_volumes() {
 }
 
 #[test]
+fn a_restart_kills_the_old_program_and_never_the_new_one() {
+    let t = env();
+    // It ends at once, so the kill that follows finds the next program in its place.
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    for _ in 0..20 {
+        t.cask(&["restart", "-t", "0", "box"]).ok();
+        assert_eq!(status(&t, "box"), "running");
+    }
+    t.cask(&["rm", "-f", "box"]).ok();
+}
+
+#[test]
 fn a_program_that_ignores_its_stop_signal_is_killed_at_once() {
     let t = env();
     let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";

@@ -84,9 +84,14 @@ impl Monitor {
             Request::Wait => {
                 return self.become_part(number, Part::End);
             }
+            // A restart may have put another program in the place of the one that is meant.
+            Request::Signal { of: Some(pid), .. } if self.state.pid.is_some_and(|p| p != pid) => {
+                Answer::Done
+            }
             Request::Signal {
                 number: signal,
                 stopping,
+                ..
             } => self.signal(signal, stopping),
             Request::Pause => self.pause(),
             Request::Unpause => self.unpause(),
