@@ -75,8 +75,8 @@ pub enum TarFlaw {
         /// The most that is read, in bytes.
         cap: u64,
     },
-    /// A name or link target that no file can have: empty, too long, or with a NUL in it.
-    #[error("a name or link target that is empty, holds a NUL byte, or is {len} bytes long")]
+    /// A name or link target that no file can have: too long, with a NUL in it, or an empty target.
+    #[error("a name or link target that holds a NUL byte, is empty, or is {len} bytes long")]
     Name {
         /// Its length in bytes.
         len: usize,

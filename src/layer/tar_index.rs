@@ -37,7 +37,9 @@ pub fn index_tar(file: Arc<File>) -> Result<Changes, Error> {
         if end > len {
             return Err(flawed(entry.offset, TarFlaw::Truncated));
         }
-        index.add(entry, &file)?;
+        if !entry.is_nothing() {
+            index.add(entry, &file)?;
+        }
     }
     Ok(index.finish())
 }

@@ -29,7 +29,7 @@ const MAX_NAME: usize = 4095;
 /// One entry of an archive.
 #[derive(Debug, Clone)]
 pub struct TarEntry {
-    /// The name as the archive has it.
+    /// The name as the archive has it; an empty one is the root.
     pub raw: Vec<u8>,
     /// The name below a root, cleaned lexically.
     pub path: TreePath,
@@ -43,6 +43,14 @@ pub struct TarEntry {
     pub stored: u64,
     /// What of a sparse file is stored; `None` for all other files.
     pub extents: Option<Vec<Extent>>,
+}
+
+impl TarEntry {
+    /// Whether nothing is to be made: an empty file in the place of the root. Some archivers
+    /// write one with an empty name for the directory they packed; docker passes over it.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.path.is_root() && self.body == TarBody::Node(Kind::File { size: 0 })
+    }
 }
 
 /// What an entry of an archive is.
@@ -279,7 +287,7 @@ impl<R: Read> TarReader<R> {
         self.expect_payload(stored, start)?;
         let mut entry = TarEntry {
             path: TreePath::clean(&head.raw)
-                .filter(|_| !head.raw.is_empty() && head.raw.len() <= MAX_NAME)
+                .filter(|_| head.raw.len() <= MAX_NAME)
                 .ok_or_else(|| {
                     at(TarFlaw::Name {
                         len: head.raw.len(),

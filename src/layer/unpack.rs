@@ -105,12 +105,15 @@ enum Meaning {
     Whiteout(TreePath),
     /// Hides the lower layers in this directory.
     Opaque(TreePath),
-    /// Left over from AUFS.
+    /// Left over from AUFS, or an empty file for the root.
     Nothing,
 }
 
 fn meaning(entry: &TarEntry) -> Result<Meaning, Error> {
     let path = &entry.path;
+    if entry.is_nothing() {
+        return Ok(Meaning::Nothing);
+    }
     if !path.parts().any(|part| part.starts_with(WHITEOUT)) {
         return Ok(Meaning::Entry);
     }

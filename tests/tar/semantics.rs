@@ -6,7 +6,9 @@ use std::path::Path;
 
 use cooper::layer::{Change, Error, Marks, Stack, TreePath};
 
-use super::support::{Fields, Place, Tar, index, is_root, list, names, open, unpack_into};
+use super::support::{
+    Fields, Place, Tar, index, index_into, is_root, list, names, open, unpack_into,
+};
 
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1024];
@@ -124,6 +126,27 @@ fn an_entry_below_a_file_is_refused() {
         Err(Error::NotDirectory { .. })
     ));
     assert!(matches!(index(&tar), Err(Error::NotDirectory { .. })));
+}
+
+#[test]
+fn an_entry_without_a_name_is_the_root() {
+    let nameless = || Tar::default().file("", b"").dir("", 0o711).file("a", b"1");
+    let place = Place::new();
+    place.unpack(&nameless().end()).unwrap();
+    let indexed = place.dir("indexed");
+    index_into(&indexed, &nameless().end()).unwrap();
+    for tree in [place.tree(), indexed] {
+        assert_eq!(fs::read(tree.join("a")).unwrap(), b"1");
+        assert_eq!(fs::metadata(&tree).unwrap().mode() & 0o7777, 0o711);
+    }
+
+    // Bytes have no place to go to.
+    let full = Tar::default().file("", b"bytes").end();
+    assert!(matches!(
+        place.unpack(&full),
+        Err(Error::NotDirectory { .. })
+    ));
+    assert!(matches!(index(&full), Err(Error::NotDirectory { .. })));
 }
 
 #[test]
