@@ -115,32 +115,27 @@ pub fn create(
         .iter()
         .map(|layer| layer.diff_id.clone())
         .collect();
-    let dir = store.new_container(
-        &id,
-        &Pins {
-            image: Some(image.id()),
-            layers,
-        },
-    )?;
-    let container = Container {
+    let pins = Pins {
+        image: Some(image.id()),
+        layers,
+    };
+    let mut container = Container {
         id,
-        dir,
+        dir: PathBuf::new(),
         store: store.clone(),
         config,
     };
-    let written = container.write_files();
+    container.dir = store.new_container(&container.id, &pins, |dir| {
+        let dir = dir.to_owned();
+        let unseen = Container {
+            dir,
+            ..container.clone()
+        };
+        unseen.write_files()
+    })?;
     drop(names);
-    match written {
-        Ok(()) => {
-            container.tell("create", &[]);
-            Ok(container)
-        }
-        Err(error) => {
-            // What went wrong first is what counts.
-            let _ = store.remove_container(&container.id);
-            Err(error)
-        }
-    }
+    container.tell("create", &[]);
+    Ok(container)
 }
 
 fn get_image(
@@ -253,7 +248,6 @@ impl Container {
         fs::set_permissions(self.path("upper"), mode)
             .map_err(self.io("set the mode of", "upper"))?;
         self.write_state(&State::default())?;
-        // The config comes last: a directory without it is a container that was never made.
         self.write_json("config.json", &self.config)
     }
 

@@ -7,7 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,23 +63,32 @@ impl From<ContainerLock> for OwnedFd {
 }
 
 impl Store {
-    /// Makes the directory of a new container, with an unlocked file `running` in it. `id` has
-    /// letters, digits, `_`, `.` and `-`. Call it while a [`Work`](super::Work) is held that is
-    /// older than the look-up of what is pinned.
-    pub fn new_container(&self, id: &str, pins: &Pins) -> Result<PathBuf, Error> {
+    /// Makes the directory of a new container, with an unlocked file `running` in it and what
+    /// `fill` puts there before anybody can see it: a kill leaves the whole container or none.
+    /// `id` has letters, digits, `_`, `.` and `-`. Call it while a [`Work`](super::Work) is held
+    /// that is older than the look-up of what is pinned.
+    pub fn new_container<E: From<Error>>(
+        &self,
+        id: &str,
+        pins: &Pins,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let path = self.container_dir(id)?;
         let scratch = self.scratch()?;
         let made = scratch.path().join("container");
         disk::make_dir(&made)?;
         disk::new_file(&made.join("running"))?;
         self.write_file(&made.join("pins"), &frame_pins(id, pins), false)?;
+        fill(&made)?;
         fault::point("make", &path)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let at = rustix::fs::CWD;
         match rustix::fs::renameat_with(at, &made, at, &path, flags) {
             Ok(()) => Ok(path),
-            Err(rustix::io::Errno::EXIST) => Err(Error::ContainerExists { id: id.to_owned() }),
-            Err(e) => Err(Error::os("make", &path, e)),
+            Err(rustix::io::Errno::EXIST) => {
+                Err(Error::ContainerExists { id: id.to_owned() }.into())
+            }
+            Err(e) => Err(Error::os("make", &path, e).into()),
         }
     }
 

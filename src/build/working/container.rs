@@ -130,18 +130,23 @@ pub fn create(
         comment: None,
         created: rfc3339(request.created()),
     };
-    let dir = store.new_container(&id, &pins)?;
-    let container = Container {
+    let mut container = Container {
         id,
-        dir,
+        dir: PathBuf::new(),
         store: store.clone(),
         config,
     };
-    container.save().inspect_err(|_| {
-        // What went wrong first is what counts.
-        let _ = store.remove_container(&container.id);
-    })?;
+    container.dir =
+        store.new_container(&container.id, &pins, |dir| save(dir, &container.config))?;
     Ok(container)
+}
+
+/// Writes a config into a container's directory as a whole.
+fn save(dir: &Path, config: &Config) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(config).expect("containers hold nothing JSON cannot");
+    let (part, path) = (dir.join("working.json.part"), dir.join(FILE));
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path));
+    written.map_err(io_error("write", &path))
 }
 
 /// Gets the image: a name or id that is here, a place, or a name that its registry knows.
@@ -322,10 +327,7 @@ impl Container {
 
     /// Writes the config as a whole.
     pub(super) fn save(&self) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(&self.config).expect("containers hold nothing JSON cannot");
-        let (part, path) = (self.dir.join("working.json.part"), self.dir.join(FILE));
-        let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path));
-        written.map_err(io_error("write", &path))
+        save(&self.dir, &self.config)
     }
 
     /// Changes what the container is.

@@ -1,5 +1,6 @@
 //! `rmi`, prune, containers.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::event::Silent;
@@ -95,6 +96,30 @@ fn by_id_an_image_goes_with_its_names_of_one_repository() {
     assert_eq!(blobs(&store), 0);
 }
 
+/// A container with nothing of its owner's in it.
+fn nothing(_: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+#[test]
+fn a_container_that_could_not_be_filled_was_never_there() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let image = tagged(&store, &[layer(&store, "1")], &["app"]);
+    let pins = Pins {
+        image: Some(image.id()),
+        layers: Vec::new(),
+    };
+    let made = store.new_container("c1", &pins, |dir| {
+        std::fs::write(dir.join("part"), "half").unwrap();
+        assert!(store.containers().unwrap().is_empty(), "nobody sees it yet");
+        Err(Error::ContainerId { id: "c1".into() })
+    });
+    assert!(matches!(made, Err(Error::ContainerId { .. })));
+    assert!(store.containers().unwrap().is_empty());
+    store.remove_image("app", false).unwrap();
+}
+
 #[test]
 fn an_image_with_a_container_needs_force_and_a_running_one_has_none() {
     let temp = Temp::new();
@@ -105,8 +130,8 @@ fn an_image_with_a_container_needs_force_and_a_running_one_has_none() {
         image: Some(image.id()),
         layers: image.layers().into_iter().map(|l| l.diff_id).collect(),
     };
-    store.new_container("c1", &pins).unwrap();
-    let error = store.new_container("c1", &pins).unwrap_err();
+    store.new_container("c1", &pins, nothing).unwrap();
+    let error = store.new_container("c1", &pins, nothing).unwrap_err();
     assert!(matches!(error, Error::ContainerExists { .. }), "{error:?}");
     store.remove_image("more", false).unwrap();
     let error = store.remove_image("app", false).unwrap_err();
@@ -152,7 +177,7 @@ fn an_image_with_a_container_needs_force_and_a_running_one_has_none() {
     store.prune(Prune::default()).unwrap();
     assert_eq!((trees(&store), blobs(&store)), (0, 0));
     for id in ["", "../x", "a/b", ".x", "a b"] {
-        let error = store.new_container(id, &pins).unwrap_err();
+        let error = store.new_container(id, &pins, nothing).unwrap_err();
         assert!(matches!(error, Error::ContainerId { .. }), "{id}");
     }
 }
@@ -366,7 +391,7 @@ fn usage_counts_what_images_share_once() {
         image: Some(one.id()),
         layers: Vec::new(),
     };
-    store.new_container("c1", &pins).unwrap();
+    store.new_container("c1", &pins, nothing).unwrap();
     store.put(b"nobody's").unwrap();
     let usage = store.usage().unwrap();
     let [a, b] = usage.images.as_slice() else {
