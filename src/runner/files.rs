@@ -182,9 +182,33 @@ pub(super) fn written(
         // Only what the image lacks was made for the mount.
         if below.find(&path)?.is_none() && is_bare(&changes, &path) {
             changes.entries.remove(&path);
+            forget_parent(&mut changes, &below, &path)?;
         }
     }
     Ok((changes, below))
+}
+
+/// Takes out the directory above a mount point that was made, if nothing but its time was changed
+/// by that.
+fn forget_parent(changes: &mut Changes, below: &Stack, path: &TreePath) -> Result<(), Error> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let (Some(Change::Node(now)), Some(before)) =
+        (changes.entries.get(&parent), below.node(&parent)?)
+    else {
+        return Ok(());
+    };
+    let mut meta = now.meta.clone();
+    meta.mtime = before.meta.mtime;
+    let mut after = changes.entries.range(parent.clone()..).skip(1);
+    let holds = after
+        .next()
+        .is_some_and(|(next, _)| next.starts_with(&parent));
+    if !holds && now.kind == before.kind && meta == before.meta {
+        changes.entries.remove(&parent);
+    }
+    Ok(())
 }
 
 /// Whether nothing was put where a mount point was made.
