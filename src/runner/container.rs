@@ -265,12 +265,22 @@ impl Container {
     /// Returns the state: as it was written, but a container whose monitor is gone has exited.
     pub fn state(&self) -> Result<State, Error> {
         let read = || read_state(&self.dir).map_err(self.io("read", "state.json"));
-        let state = read()?;
-        if !state.status.is_up() || self.runs()? {
-            return Ok(state);
+        let until = Instant::now() + Duration::from_secs(1);
+        loop {
+            let state = read()?;
+            if !state.status.is_up() {
+                return Ok(state);
+            }
+            if !self.runs()? {
+                // Its last state may have been written between the two looks.
+                return Ok(read()?.abandoned());
+            }
+            // A monitor that is about to tell the end, or one that the kernel is about to end.
+            if !state.has_ended() || Instant::now() > until {
+                return Ok(state);
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        // Its last state may have been written between the two looks.
-        Ok(read()?.abandoned())
     }
 
     /// Returns whether a monitor has it.

@@ -64,8 +64,9 @@ pub(super) fn inside(monitor: i32) -> io::Result<Vec<Process>> {
 }
 
 /// Fields of proc_pid_stat(5) from the third on.
-fn stat(pid: i32) -> Option<Vec<String>> {
+pub(super) fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, parentheses included.
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }

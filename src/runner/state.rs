@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::ports::Bound;
+use super::processes::stat;
 
 /// How far a container has come, in docker's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,20 @@ impl State {
         self
     }
 
+    /// Whether the process that it says is the container's pid 1 has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        match (self.pid, self.born) {
+            (Some(pid), Some(born)) => {
+                let fields = stat(pid).unwrap_or_default();
+                fields
+                    .first()
+                    .is_none_or(|state| matches!(state.as_str(), "Z" | "X"))
+                    || started(&fields) != Some(born)
+            }
+            _ => false,
+        }
+    }
+
     /// Waits until the processes of a container whose monitor was killed are gone: the kernel
     /// ends them by itself, but not in no time.
     pub(super) fn await_end(&self) {
@@ -203,12 +218,14 @@ impl State {
     }
 }
 
-/// Start time of a process in ticks since boot (proc_pid_stat(5), field 22).
+/// Start time of a process in ticks since boot.
 pub(super) fn birth(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, parentheses included.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    started(&stat(pid)?)
+}
+
+/// Field 22 of proc_pid_stat(5).
+fn started(fields: &[String]) -> Option<u64> {
+    fields.get(19)?.parse().ok()
 }
 
 /// Reads a state as it was written.
@@ -252,6 +269,14 @@ mod tests {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         assert!(birth(own).is_some());
         assert_eq!(birth(own), birth(own));
+        let mut state = State {
+            pid: Some(own),
+            born: birth(own),
+            ..State::default()
+        };
+        assert!(!state.has_ended());
+        state.born = birth(own).map(|at| at - 1);
+        assert!(state.has_ended(), "another process has the number");
         assert_eq!(birth(i32::MAX), None);
     }
 }
