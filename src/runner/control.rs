@@ -301,7 +301,7 @@ pub fn unpause(container: &Container) -> Result<(), Error> {
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// It does not run and is not about to be started again.
+    /// Its program does not run, or ends.
     NotRunning,
     /// It ends the next time.
     NextExit,
@@ -336,8 +336,8 @@ pub fn wait(container: &Container, until: Until) -> Result<i32, Error> {
             Until::Removed | Until::Healthy => Ok(None),
         };
         match told {
-            Ok(Some(Some(code))) if until == Until::NextExit => return Ok(code),
-            Ok(Some(Some(code))) if !container.exists() => return Ok(code),
+            // As docker has it, also when it is about to be started again.
+            Ok(Some(Some(code))) => return Ok(code),
             Ok(Some(_)) => {}
             Ok(None) | Err(Error::NotRunning { .. }) => std::thread::sleep(step),
             Err(error) => return Err(error),
@@ -356,6 +356,14 @@ fn is_healthy(container: &Container, state: &State) -> Result<bool, Error> {
         None => Err(Error::NoHealthCheck { name: name() }),
         Some(health) => Ok(health.status == Wellness::Healthy),
     }
+}
+
+/// Keeps a container whose program is to be started again from that, as long as the link is there;
+/// [`Error::NotRunning`] for any other.
+pub(super) fn hold(container: &Container) -> Result<Link, Error> {
+    let link = connect(container)?;
+    link.ask(&Request::Hold)?;
+    Ok(link)
 }
 
 /// Lets the monitor read the container's config again.

@@ -27,7 +27,7 @@ use crate::sandbox::{self, Overlay};
 use crate::store::{ContainerLock, Store};
 
 use super::container::Container;
-use super::control;
+use super::control::{self, Link};
 use super::error::Error;
 use super::files::{Subtree, World, io_error, open_dir};
 use super::volumes::{self, VolumeSource};
@@ -228,7 +228,30 @@ pub struct Place {
     /// Volumes that are not mounted there, by their places.
     volumes: Vec<(PathBuf, PathBuf)>,
     /// Keeps a container that does not run from being started meanwhile.
-    _lock: Option<ContainerLock>,
+    _keep: Option<Keep>,
+}
+
+/// What keeps a container from being started.
+#[derive(Debug)]
+enum Keep {
+    Lock {
+        _lock: ContainerLock,
+    },
+    /// Its monitor knows.
+    Monitor {
+        _link: Link,
+    },
+}
+
+impl Keep {
+    fn of(container: &Container) -> Result<Self, Error> {
+        match control::hold(container) {
+            Err(Error::NotRunning { .. }) => Ok(Self::Lock {
+                _lock: container.claim()?,
+            }),
+            held => Ok(Self::Monitor { _link: held? }),
+        }
+    }
 }
 
 impl Place {
@@ -237,7 +260,7 @@ impl Place {
         Self {
             root: None,
             volumes: Vec::new(),
-            _lock: None,
+            _keep: None,
         }
     }
 
@@ -252,7 +275,7 @@ impl Place {
                 });
             }
         }
-        let lock = container.claim()?;
+        let keep = Keep::of(container)?;
         let trees = store.trees(&container.config.layers, sink)?;
         let overlay = Overlay {
             lowers: trees
@@ -280,7 +303,7 @@ impl Place {
         Ok(Self {
             root: Some(sandbox::mount_overlay(&overlay)?),
             volumes,
-            _lock: Some(lock),
+            _keep: Some(keep),
         })
     }
 

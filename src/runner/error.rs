@@ -225,6 +225,12 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// The container's program has ended and is to be started again.
+    #[error("container `{name}` is waiting to be started again")]
+    Restarting {
+        /// The container.
+        name: String,
+    },
     /// The container's processes are halted.
     #[error("container `{name}` is paused")]
     Paused {

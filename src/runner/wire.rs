@@ -55,6 +55,8 @@ pub(super) enum Request {
     Wait,
     /// That the program is started again as soon as it ends, whatever the policy says.
     Restart,
+    /// That the program, which has ended, is not started again as long as the client is there.
+    Hold,
     /// To look at `config.json` again.
     Reload,
     /// A program more. The three standard streams come along, unless it is detached or has a

@@ -51,91 +51,6 @@ fn bring_to(t: &TestEnv, state: &str) {
     }
 }
 
-/// A verb; docker's exit code and the state afterwards, from created, running, paused and exited.
-type Row = (&'static [&'static str], [(i32, &'static str); 4]);
-
-const TABLE: &[Row] = &[
-    (
-        &["start"],
-        [
-            (0, "running"),
-            (0, "running"),
-            (1, "paused"),
-            (0, "running"),
-        ],
-    ),
-    (
-        &["stop"],
-        [(0, "created"), (0, "exited"), (0, "exited"), (0, "exited")],
-    ),
-    (
-        &["kill"],
-        [(1, "created"), (0, "exited"), (0, "exited"), (1, "exited")],
-    ),
-    (
-        &["pause"],
-        [(1, "created"), (0, "paused"), (1, "paused"), (1, "exited")],
-    ),
-    (
-        &["unpause"],
-        [
-            (1, "created"),
-            (1, "running"),
-            (0, "running"),
-            (1, "exited"),
-        ],
-    ),
-    (
-        &["restart"],
-        [
-            (0, "running"),
-            (0, "running"),
-            (0, "running"),
-            (0, "running"),
-        ],
-    ),
-    (&["rm"], [(0, ""), (1, "running"), (1, "paused"), (0, "")]),
-    (&["rm", "-f"], [(0, ""), (0, ""), (0, ""), (0, "")]),
-    (
-        &["logs"],
-        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
-    ),
-    (
-        &["top"],
-        [(1, "created"), (0, "running"), (0, "paused"), (1, "exited")],
-    ),
-    (
-        &["port"],
-        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
-    ),
-    (
-        &["inspect"],
-        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
-    ),
-    (
-        &["update", "--restart=no"],
-        [(0, "created"), (0, "running"), (0, "paused"), (0, "exited")],
-    ),
-];
-
-#[test]
-fn every_verb_from_every_state_gives_dockers_result() {
-    let t = env();
-    for (verb, results) in TABLE {
-        for (from, (code, to)) in ["created", "running", "paused", "exited"]
-            .iter()
-            .zip(results)
-        {
-            bring_to(&t, from);
-            let args = [verb, &["box"][..]].concat();
-            println!("{args:?} from {from}");
-            drop(t.cask(&args).exits(*code));
-            assert_eq!(status(&t, "box"), *to, "{args:?} from {from}");
-        }
-    }
-    t.cask(&["rm", "-f", "box"]).ok();
-}
-
 #[test]
 fn verbs_that_need_a_running_program_say_so() {
     let t = env();
@@ -230,6 +145,25 @@ fn a_restart_kills_the_old_program_and_never_the_new_one() {
 }
 
 #[test]
+fn a_restart_that_was_interrupted_does_not_undo_the_next_kill() {
+    let t = env();
+    let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done";
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    let says = |what: &str| t.cask(&["logs", "box"]).ok().stdout().ends_with(what);
+    until("the program is up", || says("up"));
+    let mut restart = t.command(env!("CARGO_BIN_EXE_cask"));
+    let restart = restart.args(["restart", "-t", "1000", "box"]);
+    let mut restart = restart.spawn().unwrap();
+    until("the restart is under way", || says("asked"));
+    restart.kill().unwrap();
+    restart.wait().unwrap();
+    t.cask(&["kill", "box"]).ok();
+    assert_eq!(status(&t, "box"), "exited");
+    t.cask(&["rm", "box"]).ok();
+}
+
+#[test]
 fn a_program_that_ignores_its_stop_signal_is_killed_at_once() {
     let t = env();
     let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
@@ -303,8 +237,14 @@ fn policies_start_a_program_again() {
     ];
     t.cask(&[&run[..], &["sh", "-c", "echo once; exit 3"]].concat())
         .ok();
-    assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "3");
-    assert_eq!(field(&t, "box", "{{.RestartCount}}"), "2");
+    assert_eq!(
+        t.cask(&["wait", "box"]).ok().stdout(),
+        "3",
+        "the next end of its program"
+    );
+    until("it is not started again", || {
+        field(&t, "box", "{{.State.Status}} {{.RestartCount}}") == "exited 2"
+    });
     assert_eq!(t.cask(&["logs", "box"]).ok().stdout(), "once\nonce\nonce");
     let run = [
         "run",

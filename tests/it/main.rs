@@ -18,6 +18,7 @@ mod cask_members;
 mod cask_networks;
 mod cask_stories;
 mod cask_streams;
+mod cask_table;
 mod checks;
 mod containers;
 mod context_security;

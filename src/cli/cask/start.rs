@@ -149,9 +149,11 @@ impl AttachVerb {
 }
 
 fn attach(container: &Container, input: bool, keys: &DetachKeys) -> Result<ExitCode, Report> {
-    if container.state()?.status == Status::Paused {
-        let name = container.config.name.clone();
-        return Err(Error::Paused { name }.into());
+    let name = || container.config.name.clone();
+    match container.state()?.status {
+        Status::Paused => return Err(Error::Paused { name: name() }.into()),
+        Status::Restarting => return Err(Error::Restarting { name: name() }.into()),
+        _ => {}
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let terminal = Terminal {

@@ -25,6 +25,8 @@ pub(super) enum Part {
     End,
     /// The end of a program that it started by `exec`.
     Exec,
+    /// Nothing: it keeps the program from being started again.
+    Hold,
 }
 
 /// A connection.

@@ -92,13 +92,14 @@ impl Monitor {
                 number: signal,
                 stopping,
                 ..
-            } => self.signal(signal, stopping),
+            } => self.signal(number, signal, stopping),
             Request::Pause => self.pause(),
             Request::Unpause => self.unpause(),
             Request::Restart => {
-                self.restart_asked = true;
+                self.restart_asked = Some(number);
                 Answer::Done
             }
+            Request::Hold => self.hold(number),
             Request::Reload => {
                 if let Ok(config) = container::read_config(&self.job.dir) {
                     self.job.restart = config.request.restart;
@@ -132,8 +133,23 @@ impl Monitor {
         }
     }
 
-    fn signal(&mut self, signal: i32, stopping: bool) -> Answer {
-        if stopping && !self.restart_asked {
+    /// Leaves the container's files to a client until it has gone.
+    fn hold(&mut self, number: u64) -> Answer {
+        let waits = self.restart_at.is_some();
+        match self.client(number) {
+            Some(client) if waits => {
+                client.part = Part::Hold;
+                Answer::Done
+            }
+            _ => Answer::Refused(Refusal::NotRunning),
+        }
+    }
+
+    /// Passes on a signal of a client. One that is to stop the program ends a restart as well,
+    /// unless it is a part of that.
+    fn signal(&mut self, client: u64, signal: i32, stopping: bool) -> Answer {
+        if stopping && self.restart_asked != Some(client) {
+            self.restart_asked = None;
             self.state.stopped = true;
         }
         let Some(run) = &self.run else {

@@ -99,8 +99,8 @@ pub(super) struct Monitor {
     checker: Option<Checker>,
     backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
-    /// Whether somebody asked for a restart.
-    pub(super) restart_asked: bool,
+    /// The client that asked for a restart, as long as it is there.
+    pub(super) restart_asked: Option<u64>,
     /// `None` once the container is started no more.
     lock: Option<OwnedFd>,
     /// Sockets of the job's ports.
@@ -157,7 +157,7 @@ impl Monitor {
             checker: None,
             backoff: Backoff::default(),
             restart_at: None,
-            restart_asked: false,
+            restart_asked: None,
             lock: Some(lock),
             ports,
             shared,
@@ -179,7 +179,7 @@ impl Monitor {
     /// Starts the program.
     fn begin(&mut self) {
         self.restart_at = None;
-        self.restart_asked = false;
+        self.restart_asked = None;
         match Run::start(&self.job, &self.ports, self.shared.as_ref()) {
             Ok(run) => {
                 let health = self.job.check.as_ref().map(|_| health::unknown());
@@ -295,7 +295,7 @@ impl Monitor {
         }
         self.check();
         self.come_back();
-        if self.restart_at.is_some_and(|at| at <= Instant::now()) {
+        if self.next_start().is_some_and(|at| at <= Instant::now()) {
             self.state.restarts += 1;
             self.begin();
         }
@@ -311,8 +311,14 @@ impl Monitor {
         let check = check.and_then(Checker::deadline);
         let networks = self.run.iter().filter_map(|run| run.network.as_ref());
         let networks = networks.filter_map(Network::deadline);
-        let others = [check, self.restart_at].into_iter().flatten();
+        let others = [check, self.next_start()].into_iter().flatten();
         networks.chain(others).min()
+    }
+
+    /// When to start the program again, unless a client is in the way.
+    fn next_start(&self) -> Option<Instant> {
+        let held = self.clients.iter().any(|client| client.part == Part::Hold);
+        self.restart_at.filter(|_| !held)
     }
 
     fn wait(&self, timeout: Option<&Timespec>) -> Vec<(Tag, PollFlags)> {
@@ -453,7 +459,7 @@ impl Monitor {
         self.state.pid = None;
         self.tell("die", &[("exitCode", code.to_string())]);
         let again = !self.state.stopped && self.job.restart.again(code, self.state.restarts);
-        if self.restart_asked {
+        if self.restart_asked.is_some() {
             self.dismiss(code);
             self.begin();
         } else if again {
@@ -566,6 +572,8 @@ impl Monitor {
             {
                 run.input_ends();
             }
+            // The next kill is not its own.
+            self.restart_asked = self.restart_asked.filter(|asker| *asker != client.number);
             for exec in &mut self.execs {
                 exec.client = exec.client.filter(|number| *number != client.number);
             }
