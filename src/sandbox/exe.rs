@@ -36,6 +36,12 @@ pub fn adopt_executable(fd: OwnedFd) {
     let _ = SEALED.set(fd);
 }
 
+/// Gives back the memory that this process's executable takes, which is most of what a process
+/// that only waits holds. What is needed again comes back by itself.
+pub fn give_back_executable() -> io::Result<()> {
+    crate::sys::memory::give_back_files()
+}
+
 /// A descriptor of the executable that can be executed and never written through.
 pub(super) fn sealed() -> io::Result<&'static OwnedFd> {
     if let Some(fd) = SEALED.get() {

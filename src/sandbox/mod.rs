@@ -42,7 +42,7 @@ mod wire;
 pub use caps::Caps;
 pub use cgroup::{LimitError, Limits, Swap};
 pub use error::{Error, PlanError, Stage};
-pub use exe::{adopt_executable, set_executable};
+pub use exe::{adopt_executable, give_back_executable, set_executable};
 pub use isolation::{Device, Isolation};
 pub use parent::{Child, Exit, Stopper, attach_mount, join, mount_overlay, spawn};
 pub use plan::{

@@ -27,6 +27,9 @@ use super::network::Network;
 use super::run::Run;
 use super::{CLIENT_FD, JOB_FD, Job, LOCK_FD, PORTS_FD, SOCKET, read_job};
 
+/// A program that has run so long may run for long, and its monitor do nothing meanwhile.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Exit code of a process that was started by the monitor's name and is none.
 const NOT_A_MONITOR: i32 = 125;
 
@@ -99,6 +102,8 @@ pub(super) struct Monitor {
     checker: Option<Checker>,
     backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
+    /// When to give back the memory that starting the program took.
+    settle_at: Option<Instant>,
     /// The client that asked for a restart, as long as it is there.
     pub(super) restart_asked: Option<u64>,
     /// `None` once the container is started no more.
@@ -157,6 +162,7 @@ impl Monitor {
             checker: None,
             backoff: Backoff::default(),
             restart_at: None,
+            settle_at: None,
             restart_asked: None,
             lock: Some(lock),
             ports,
@@ -200,6 +206,7 @@ impl Monitor {
                 let check = self.job.check.clone();
                 self.checker = check.map(|check| Checker::new(check, Instant::now()));
                 self.run = Some(run);
+                self.settle_at = Some(Instant::now() + SETTLED);
                 self.write_state();
                 self.tell("start", &[]);
                 self.tell_started(&Answer::Done);
@@ -295,6 +302,11 @@ impl Monitor {
         }
         self.check();
         self.come_back();
+        if self.settle_at.is_some_and(|at| at <= Instant::now()) {
+            self.settle_at = None;
+            // What can't be given back is held on to.
+            let _ = sandbox::give_back_executable();
+        }
         if self.next_start().is_some_and(|at| at <= Instant::now()) {
             self.state.restarts += 1;
             self.begin();
@@ -311,7 +323,8 @@ impl Monitor {
         let check = check.and_then(Checker::deadline);
         let networks = self.run.iter().filter_map(|run| run.network.as_ref());
         let networks = networks.filter_map(Network::deadline);
-        let others = [check, self.next_start()].into_iter().flatten();
+        let others = [check, self.next_start(), self.settle_at];
+        let others = others.into_iter().flatten();
         networks.chain(others).min()
     }
 
