@@ -31,6 +31,8 @@ const DIRS: &[&str] = &[
     "unsynced",
     "tmp",
 ];
+/// Those of them in which directories are made that have nothing to do with each other.
+const SPREAD: &[&str] = &["containers", "unsynced", "tmp"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Format {
@@ -158,6 +160,9 @@ fn create(root: &Path, path: &Path, options: Options) -> Result<Vec<u8>, Error> 
     rustix::fs::chmod(root, closed).map_err(|e| Error::os("close to others", root, e))?;
     for dir in DIRS {
         disk::make_dir(&root.join(dir))?;
+    }
+    for dir in SPREAD {
+        disk::spread(&root.join(dir))?;
     }
     let format = Format {
         version: VERSION,

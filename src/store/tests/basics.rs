@@ -220,3 +220,22 @@ fn nobody_else_may_enter_a_store() {
         assert_eq!(mode & 0o077, 0, "{file}");
     }
 }
+
+#[test]
+fn scratch_is_spread_over_the_disk_where_the_file_system_takes_the_hint() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let temp = Temp::new();
+    let store = temp.store();
+    let spread = |dir: &std::path::Path| {
+        let dir = std::fs::File::open(dir).unwrap();
+        ioctl_getflags(&dir).is_ok_and(|flags| flags.contains(IFlags::TOPDIR))
+    };
+    let other = std::fs::File::open(temp.path()).unwrap();
+    let taken =
+        ioctl_getflags(&other).and_then(|flags| ioctl_setflags(&other, flags | IFlags::TOPDIR));
+    for dir in ["containers", "tmp", "unsynced"] {
+        let wanted = taken.is_ok() && spread(temp.path());
+        assert_eq!(spread(&store.root().join(dir)), wanted, "{dir}");
+    }
+    assert!(!spread(&store.root().join("refs")));
+}
