@@ -156,6 +156,7 @@ pub(super) fn run(
     if let Some((step, name)) = &stage.from {
         world.sink.emit(Event::StepCached { step: *step, name });
     }
+    let mut chain = Chain::default();
     for (at, step) in stage.steps.iter().enumerate() {
         if world.cancel.is_cancelled() {
             return Err(Error::Cancelled);
@@ -168,20 +169,23 @@ pub(super) fn run(
             world,
             read_later,
         };
-        runner.step(step, &mut built).map_err(|error| match error {
-            StepError::Cancelled => Error::Cancelled,
-            StepError::Build(error) if matches!(*error, Error::Absent { .. }) => *error,
-            error => Error::Step {
-                name: step
-                    .shown
-                    .as_ref()
-                    .map_or(&step.created_by, |(_, name)| name)
-                    .clone(),
-                file: Arc::clone(world.file),
-                span: step.span,
-                error: Box::new(error),
-            },
-        })?;
+        let below = chain.of(&built.layers);
+        runner
+            .step(step, &mut built, below)
+            .map_err(|error| match error {
+                StepError::Cancelled => Error::Cancelled,
+                StepError::Build(error) if matches!(*error, Error::Absent { .. }) => *error,
+                error => Error::Step {
+                    name: step
+                        .shown
+                        .as_ref()
+                        .map_or(&step.created_by, |(_, name)| name)
+                        .clone(),
+                    file: Arc::clone(world.file),
+                    span: step.span,
+                    error: Box::new(error),
+                },
+            })?;
     }
     Ok(built)
 }
@@ -191,6 +195,27 @@ fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>
         Base::Scratch | Base::Files(_) => Built::scratch(),
         Base::Image(image) => world.images[*image].built(),
         Base::Stage(base) => Built::clone(&done[base]),
+    }
+}
+
+/// The chain id of a stack of layers that grows: each layer is hashed once, and not once a step.
+#[derive(Debug, Default)]
+struct Chain {
+    layers: usize,
+    id: Option<ChainId>,
+}
+
+impl Chain {
+    /// Returns the chain id of `layers`, of which those at the bottom were given before.
+    fn of(&mut self, layers: &[Layer]) -> Option<&ChainId> {
+        for layer in &layers[self.layers..] {
+            self.id = Some(match &self.id {
+                Some(below) => below.and(&layer.diff_id),
+                None => ChainId(layer.diff_id.0.clone()),
+            });
+        }
+        self.layers = layers.len();
+        self.id.as_ref()
     }
 }
 
@@ -215,13 +240,19 @@ pub(super) struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn step(&self, step: &Step, built: &mut Built) -> Result<(), StepError> {
+    /// Takes `step` from the cache or does it. `below` is the chain of the layers so far.
+    fn step(
+        &self,
+        step: &Step,
+        built: &mut Built,
+        below: Option<&ChainId>,
+    ) -> Result<(), StepError> {
         let Some((id, name)) = &step.shown else {
             built.record(&step.created_by, None);
             return Ok(());
         };
         let started = Instant::now();
-        let inputs = self.inputs(step, built)?;
+        let inputs = self.inputs(step, below)?;
         let key = inputs.key();
         if let Some((made, descriptor)) = self.known(&key, &inputs)? {
             self.world.count(|counts| counts.cached += 1);
@@ -277,19 +308,17 @@ impl Runner<'_> {
     }
 
     /// Collects what the step's result depends on.
-    fn inputs(&self, step: &Step, built: &Built) -> Result<Inputs, StepError> {
+    fn inputs(&self, step: &Step, below: Option<&ChainId>) -> Result<Inputs, StepError> {
         let mut inputs = match &step.action {
             Action::Config => Inputs::new("config", 1),
             Action::Run(run) => steps::run::inputs(self, run)?,
             Action::Copy(copy) => steps::copy::inputs(self, copy)?,
             Action::Workdir(workdir) => steps::workdir::inputs(workdir),
         };
-        let diff_ids: Vec<DiffId> = built.layers.iter().map(|l| l.diff_id.clone()).collect();
-        let chain = ChainId::of(&diff_ids);
         // What `--link` copies depends on its sources alone.
         if !matches!(&step.action, Action::Copy(copy) if copy.link) {
             inputs
-                .add("below", chain.as_ref().map_or("", |chain| chain.0.as_str()))
+                .add("below", below.map_or("", |chain| chain.0.as_str()))
                 .add("platform", self.stage.platform.to_string());
         }
         if let Some(epoch) = self.world.request.source_date_epoch {

@@ -81,13 +81,34 @@ impl Store {
     /// `NoBlob` when a layer must be fetched first.
     pub fn trees(&self, layers: &[LayerRef], sink: &dyn Sink) -> Result<Vec<Tree>, Error> {
         let _work = self.work()?;
+        let own = |layer: &LayerRef| self.layer_tree(&layer.diff_id);
+        let mut trees = layers.iter().map(own).collect::<Result<Vec<_>, _>>()?;
+        if trees.iter().any(Option::is_none) {
+            self.complete_trees(layers, &mut trees, sink)?;
+        }
+        let mut given = std::collections::HashSet::new();
+        let mut topmost: Vec<Tree> = trees.into_iter().flatten().rev().collect();
+        topmost.retain(|tree| given.insert(tree.path.clone()));
+        topmost.reverse();
+        Ok(topmost)
+    }
+
+    /// Finds or makes the trees that are not there under their layer's own name. Chain ids are
+    /// worked out here, since most stacks never need them.
+    fn complete_trees(
+        &self,
+        layers: &[LayerRef],
+        trees: &mut [Option<Tree>],
+        sink: &dyn Sink,
+    ) -> Result<(), Error> {
         let chains = chains(layers);
-        let mut trees = Vec::with_capacity(layers.len());
-        for (layer, chain) in layers.iter().zip(&chains) {
-            trees.push(self.tree_of(&layer.diff_id, chain)?);
+        for (index, layer) in layers.iter().enumerate() {
+            if trees[index].is_none() {
+                trees[index] = self.tree(&chain_key(&chains[index]), &layer.diff_id)?;
+            }
         }
         if trees.iter().any(Option::is_none) {
-            self.unpack_missing(layers, &chains, &mut trees, sink)?;
+            self.unpack_missing(layers, &chains, trees, sink)?;
         }
         // What the parallel pass left needs the trees below it.
         for index in 0..layers.len() {
@@ -97,11 +118,7 @@ impl Store {
                 trees[index] = made;
             }
         }
-        let mut given = std::collections::HashSet::new();
-        let mut topmost: Vec<Tree> = trees.into_iter().flatten().rev().collect();
-        topmost.retain(|tree| given.insert(tree.path.clone()));
-        topmost.reverse();
-        Ok(topmost)
+        Ok(())
     }
 
     /// Unpacks the layers without a tree on as many threads as there are cores. One that turns out
