@@ -8,7 +8,7 @@ use clap::Parser;
 use super::args::Global;
 use super::report::WRONG_USE;
 use super::working::Command;
-use super::{finish, misuse};
+use super::{finish, misuse, version_alone};
 
 /// Builds OCI images from any Dockerfile, without a daemon and without root
 #[derive(Debug, Parser)]
@@ -30,6 +30,10 @@ pub(super) struct Cooper {
 ///
 /// Exit codes: 0 done, 1 the work failed, 2 wrong use. `cooper run` exits as its program does.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = version_alone("cooper", &args) {
+        return code;
+    }
     match Cooper::try_parse_from(args) {
         Ok(Cooper { global, command }) => finish(global, |session| command.run(session)),
         Err(error) => misuse(&error, WRONG_USE),

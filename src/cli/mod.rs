@@ -21,6 +21,7 @@ mod working;
 
 use session::Session;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use report::Report;
@@ -62,6 +63,20 @@ fn arm_fault() {
     if let Ok(number) = number.parse() {
         arm(fault, number);
     }
+}
+
+/// Answers `--version` alone as clap would, without describing every command to it first, which
+/// takes as long as all the rest of the start.
+fn version_alone(name: &str, args: &[OsString]) -> Option<ExitCode> {
+    let [_, option] = args else { return None };
+    if option != "--version" && option != "-V" {
+        return None;
+    }
+    let text = format!("{name} {}", env!("CARGO_PKG_VERSION"));
+    Some(match ui::data(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => ExitCode::from(report.show()),
+    })
 }
 
 /// Answers arguments that did not parse, which includes `--help` and `--version`.

@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
 use super::verbs::{Df, Verb};
-use super::{Session, finish, misuse};
+use super::{Session, finish, misuse, version_alone};
 
 /// Runs OCI images, without a daemon and without root
 #[derive(Debug, Parser)]
@@ -107,6 +107,9 @@ enum SystemVerb {
 /// 125 when cask itself fails, 126 when the program can't be executed, 127 when there is none.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = version_alone("cask", &args) {
+        return code;
+    }
     match Cask::try_parse_from(&args) {
         Ok(Cask { global, command }) => finish(global, |session| command.run(session)),
         // The program's own exit code may be 2, so wrong use must be told from it.
