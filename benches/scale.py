@@ -8,7 +8,6 @@ no faster than what there is to do, the others should hardly grow. Prints a tabl
 import argparse
 import math
 import os
-import shutil
 import statistics
 import tempfile
 from pathlib import Path
@@ -42,8 +41,8 @@ class Bench:
         self.empty = self.place("empty")
 
     def place(self, name):
+        """A new directory. It stays until the end, as all stores do: see `table`."""
         place = self.scratch / name
-        shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         return place
 
@@ -71,7 +70,7 @@ class Bench:
     def files(self, panel):
         for count in panel.sizes:
             self.fresh()
-            tree = self.place("files")
+            tree = self.place(f"files-{count}")
             for number in range(count):
                 if number % 100 == 0:
                     directory = tree / f"{number // 10_000:03}" / f"{number // 100:04}"
@@ -83,7 +82,6 @@ class Bench:
                 (tree / "000/0000/000000").write_text(f"changed {number}")
                 panel.note("one changed", count, self.build(text, tree))
             panel.note("unchanged", count, *self.again(text, tree))
-            shutil.rmtree(tree)
 
     def stages(self, panel):
         for count in panel.sizes:
@@ -189,8 +187,7 @@ def main():
         arguments.draw.write_text(draw(list(panels.values())))
     finally:
         os.chdir("/")
-        if bench.program.storage:
-            remove(bench.program.storage)
+        bench.program.clean()
         remove(scratch)
 
 

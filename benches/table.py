@@ -1,7 +1,9 @@
 """Measures cooper and cask beside other builders and beside the raw cost of the same work. Started by `scripts/bench`.
 
 Every round resets every program's storage and then does the same things in the same order, program after program,
-so that a busy moment of the machine hits all of them; the table shows medians. The raw column is the kernel's and
+so that a busy moment of the machine hits all of them; the table shows medians. What was written before is brought to
+the disk before a clock starts, and nothing is removed before the end: after thousands of files were removed ext4 is
+slow to make new ones for some minutes (it passes over their inodes, one by one; docs/speed.md). The raw column is the kernel's and
 coreutils' cost of the same work on the same files. Peak memory is the largest resident set of the command itself
 and its children (as /usr/bin/time -v counts it); docker's work happens in its daemon and is not shown.
 
@@ -111,11 +113,19 @@ class Program:
     def __init__(self, name, prefix, scratch, runs=True, builds=True):
         self.name, self.prefix, self.scratch, self.runs, self.builds = name, prefix, scratch, runs, builds
         self.storage, self.environment, self.weigh = None, {}, False
+        self.storages = []
 
     def reset(self):
-        raise NotImplementedError
+        """Begins with an empty storage; the one before goes at the end."""
+        self.storage = tempfile.mkdtemp(dir=self.scratch)
+        self.storages.append(self.storage)
+
+    def clean(self):
+        for storage in self.storages:
+            remove(storage)
 
     def __call__(self, *words):
+        os.sync()
         return timed([*self.prefix, *words], self.environment, self.weigh)
 
     def build(self, tag, file, context, *options):
@@ -138,12 +148,11 @@ class Cooper(Program):
     """cooper builds, pushes and pulls; cask runs."""
 
     def reset(self):
-        if self.storage:
-            remove(self.storage)
-        self.storage = tempfile.mkdtemp(dir=self.scratch)
+        super().reset()
         self.environment = {"COOPER_ROOT": self.storage}
 
     def run(self, *words):
+        os.sync()
         return timed([os.environ["CASK"], "run", "--rm", *words], self.environment)
 
     def cask(self, *words):
@@ -185,9 +194,7 @@ class Containers(Program):
         self.command = prefix
 
     def reset(self):
-        if self.storage:
-            remove(self.storage)
-        self.storage = tempfile.mkdtemp(dir=self.scratch)
+        super().reset()
         self.prefix = [*self.command, f"--root={self.storage}/root", f"--runroot={self.storage}/run"]
 
     def build(self, tag, file, context, *options):
@@ -266,11 +273,13 @@ class Raw:
         subprocess.run(["tar", "-C", self.scratch / "root", "-xf", rootfs], check=True)
 
     def shell(self, script):
+        os.sync()
         return timed(["sh", "-ec", f"cd {self.scratch}; {script}"])[0]
 
     def steps(self, count):
-        remove(self.scratch / "steps")
-        command = [sys.executable, Path(__file__).with_name("step.py"), self.scratch / "root", self.scratch / "steps", count]
+        work = tempfile.mkdtemp(dir=self.scratch)
+        os.sync()
+        command = [sys.executable, Path(__file__).with_name("step.py"), self.scratch / "root", work, count]
         return [float(line) for line in subprocess.check_output(list(map(str, command)), text=True).split()]
 
     def measure(self, note, tree):
@@ -286,7 +295,11 @@ class Raw:
         half = "$(( ($(stat -c %s layer.tar) + 1) / 2 ))"
         note("push", self.shell(f"head -c {half} layer.tar | gzip -4 > a & tail -c +{half} layer.tar | gzip -4 > b; wait"))
         self.shell("gzip -1 < layer.tar > layer.tar.gz")
-        note("pull", self.shell("rm -rf out; mkdir out; gzip -dc layer.tar.gz | tar -C out -x"))
+        out = tempfile.mkdtemp(dir=self.scratch)
+        note("pull", self.shell(f"gzip -dc layer.tar.gz | tar -C {out} -x"))
+
+    def clean(self):
+        pass
 
 
 def measure(program, note, tree, scratch, rootfs):
@@ -424,6 +437,8 @@ def main():
             process.terminate()
             process.wait()
         os.chdir("/")
+        for program in programs:
+            program.clean()
         remove(scratch)
 
 
