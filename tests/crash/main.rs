@@ -4,11 +4,12 @@
 //! afterwards `fsck` finds nothing damaged, the earlier image still runs, and the operation
 //! succeeds when it is asked for again. The default tier takes a spread of points;
 //! `COOPER_TEST_LONG=1` takes every point and far more random kills. How many faults were met is
-//! printed.
+//! printed. Power cuts are in `power`.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
 #![expect(clippy::print_stdout, reason = "the counts are part of the result")]
 
+mod power;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -29,6 +29,7 @@ mod copying;
 mod epoch;
 mod full_disk;
 mod git_sources;
+mod golden;
 mod images;
 mod isolation;
 mod language;

@@ -1,6 +1,8 @@
 //! What the store takes, and taking it back: df, prune, the cap, fsck.
 
 use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
 
 use crate::support::{Output, TestEnv};
 
@@ -82,6 +84,15 @@ fn a_build_with_a_cap_drops_the_results_used_longest_ago() {
 }
 
 #[test]
+fn a_cap_may_come_from_the_environment() {
+    let t = with_cache().var("COOPER_MAX_STORE", "100k");
+    t.build().ok().says("the store held more than 102kB");
+    let options = ["--max-store", "1g"];
+    let out = t.build_with(&options).ok();
+    assert!(!out.stderr().contains("held more"), "{}", out.stderr());
+}
+
+#[test]
 fn df_tells_images_from_what_only_the_cache_holds() {
     let t = with_cache();
     let rows = t
@@ -127,4 +138,39 @@ fn fsck_names_a_spoilt_blob_and_a_repair_lets_the_build_heal_it() {
     t.write("Dockerfile", "FROM scratch\nCOPY old /old\n");
     t.build_with(&["-o", "again"]).ok();
     assert_eq!(fs::read(t.path("again/old")).unwrap(), [b'o'; 90_000]);
+}
+
+#[test]
+fn prune_and_fsck_beside_a_build_do_it_no_harm() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = door.local_addr().unwrap().port();
+    t.write(
+        "Dockerfile",
+        format!("FROM busybox\nRUN echo 1 > /one\nRUN nc 127.0.0.1 {port} && cat /one\nRUN cat /one > /two\n"),
+    );
+    std::thread::scope(|scope| {
+        let build = scope.spawn(|| t.build_with(&["--network=host", "-t", "x"]));
+        // The second step is there when it knocks, and goes on when it is hung up on.
+        door.set_nonblocking(true).unwrap();
+        let knock = std::iter::repeat_with(|| door.accept())
+            .take(1200)
+            .find_map(|knock| {
+                std::thread::sleep(Duration::from_millis(100));
+                knock.ok()
+            });
+        let (step, _) = knock.expect("the step came");
+        t.cooper(&["prune", "--all", "--cache"])
+            .ok()
+            .says("another process works in the store");
+        t.cooper(&["fsck"]).ok();
+        drop(step);
+        build.join().unwrap().ok();
+    });
+    // Nor does what was put off harm what was built meanwhile.
+    t.cooper(&["prune"]).ok();
+    let two = t.cask(&["run", "--rm", "--network=none", "x", "cat", "/two"]);
+    assert_eq!(two.ok().stdout(), "1");
+    t.cooper(&["fsck"]).ok();
 }
