@@ -15,9 +15,9 @@ use super::report::Report;
 use super::ui::{Level, human};
 use crate::build::{self, GitTools, Pull};
 use crate::registry::{Credentials, Options, Proxies, Secret};
-use crate::sandbox::network;
 use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Rung;
+use crate::sandbox::{network, reason};
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]
@@ -254,6 +254,7 @@ impl Network {
                 .because(&refused)
                 .hint(TUN_HINT));
         }
+        let refused = reason(&refused);
         let why = format!("no private network ({refused}): the machine's is used; {TUN_HINT}");
         Ok((Self::Host, Some(why)))
     }

@@ -13,6 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::user::UserError;
 use super::wire;
 
+/// Says what the kernel answered without its number, for the middle of a sentence.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
 /// Why a sandbox did not start or could not be waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -379,5 +388,8 @@ mod tests {
         assert_eq!(error.to_string(), "cannot mount /mnt");
         let source = error.source().map(ToString::to_string);
         assert_eq!(source.as_deref(), Some("Permission denied (os error 13)"));
+        let errno = io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(reason(&errno), "Permission denied");
+        assert_eq!(reason(&io::Error::other("odd")), "odd");
     }
 }

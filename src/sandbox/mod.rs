@@ -41,7 +41,7 @@ mod wire;
 
 pub use caps::Caps;
 pub use cgroup::{LimitError, Limits, Swap};
-pub use error::{Error, PlanError, Stage};
+pub use error::{Error, PlanError, Stage, reason};
 pub use exe::{adopt_executable, give_back_executable, set_executable};
 pub use isolation::{Device, Isolation};
 pub use parent::{Child, Exit, Stopper, attach_mount, join, mount_overlay, spawn};

@@ -444,7 +444,7 @@ mknod -m 600 /dev/net/tun c 10 200";
             let args = ["build", network, "--progress=plain", "."];
             prepared(&t, closed, COOPER, &args)
         };
-        let why = "no private network (Permission denied";
+        let why = "no private network (Permission denied): ";
         let (ok, _, err) = build("--no-cache");
         assert!(ok && err.contains("hello"), "{err}");
         assert_eq!(err.matches(why).count(), 1, "{err}");

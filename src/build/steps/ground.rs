@@ -145,7 +145,8 @@ pub(super) fn snapshotter(world: &World<'_>) -> Result<Snapshotter, StepError> {
             match sandbox::probe::overlay_in(scratch.path(), world.store.user_xattr()) {
                 Ok(()) => (Snapshotter::Overlay, None),
                 Err(error) => {
-                    let why = format!("an overlay can't be mounted in the store ({error})");
+                    let reason = sandbox::reason(&error);
+                    let why = format!("an overlay can't be mounted in the store ({reason})");
                     (Snapshotter::Copy, Some(why))
                 }
             }

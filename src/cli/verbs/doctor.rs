@@ -207,7 +207,7 @@ mod tests {
              fix: sysctl user.max_user_namespaces=15000
         no   id maps: /etc/subuid has no range for `ann` (a line such as `ann:100000:65536` gives one)
              fix: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ann
-        no   tun device: Permission denied (os error 13)
+        no   tun device: Permission denied
              fix: chmod 666 /dev/net/tun
         ");
         let json = value(&[("Rung", "single-id".to_owned())], &gates);

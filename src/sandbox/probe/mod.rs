@@ -18,6 +18,7 @@ use rustix::process::{Pid, WaitOptions};
 use crate::sys::process::{Fork, exit_now, fork};
 
 use super::cgroup::{self, LimitError};
+use super::error::reason;
 use super::userns::{HostInfo, Refusal, Rung};
 
 /// What can be open or shut.
@@ -51,7 +52,7 @@ pub enum GateKind {
 #[non_exhaustive]
 pub enum Shut {
     /// The kernel said so.
-    #[error("{0}")]
+    #[error("{}", reason(.0))]
     Kernel(io::Error),
     /// No way to all ids.
     #[error("{0}")]
