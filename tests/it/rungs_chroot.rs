@@ -134,6 +134,11 @@ fn mounts_and_networks_that_take_a_namespace_are_refused_with_line_and_fix() {
             .says("--> Dockerfile:2:1")
             .says("leave `--isolation=chroot` out");
     }
+    let env = env("FROM busybox\nRUN --mount=type=secret,id=s true\n");
+    let _ = env
+        .build_with(&["--secret=id=s,env=HOME"])
+        .fails(1)
+        .says("`--mount=type=secret,id=…,env=VARIABLE` hands it over without a file");
 }
 
 /// T-RT-7 and T-MNT-6 on this rung.

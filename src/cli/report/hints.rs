@@ -319,6 +319,9 @@ fn of_step(error: &StepError) -> Option<String> {
             "`--secret-guard=off` builds it all the same, with the secret for all to read"
                 .to_owned()
         }
+        StepError::NoMounts { kind: "secret", .. } => {
+            "`--mount=type=secret,id=…,env=VARIABLE` hands it over without a file".to_owned()
+        }
         _ => return None,
     })
 }
