@@ -197,6 +197,8 @@ impl Server {
                     |bytes: &[u8]| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                 let mut new = who.clone();
                 new.groups = bytes.chunks_exact(4).map(word).collect();
+                // As the kernel keeps them.
+                new.groups.sort_unstable();
                 self.become_(call, mark, new)?;
                 Ok(Reply::Value(0))
             }

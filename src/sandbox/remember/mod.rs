@@ -14,7 +14,10 @@
 //!
 //! Promise: paths of the program are resolved by a thread whose root directory is the program's,
 //! without magic links, so nothing outside is reached whatever they hold, and arguments are
-//! copied once before they are looked at. Limits: stat(2) shows owners as the kernel has them;
+//! copied once before they are looked at. Limits: stat(2) shows owners as the kernel has them,
+//! since answering what programs call most would make each of them several times as slow; what
+//! looks for an owner other than root's right after giving a file away does not find it, and what
+//! insists on root's, as sshd and sudo do, does;
 //! what another user than root creates is root's until it is given away; a program that sets
 //! RLIMIT_RTTIME itself is root again.
 
