@@ -87,6 +87,24 @@ pub(crate) fn own_authfile() -> Option<PathBuf> {
     path("REGISTRY_AUTH_FILE").or_else(docker_config)
 }
 
+/// Returns the socket of the bus of the user's session, if there is one.
+pub(crate) fn session_bus() -> Option<PathBuf> {
+    let named = text("DBUS_SESSION_BUS_ADDRESS").and_then(|address| socket_of(&address));
+    let usual = || Some(path("XDG_RUNTIME_DIR")?.join("bus"));
+    named.or_else(usual).filter(|socket| socket.exists())
+}
+
+/// The first socket in a list of addresses as the D-Bus specification has them. Names with bytes
+/// that are escaped there are passed over.
+fn socket_of(addresses: &str) -> Option<PathBuf> {
+    let sockets = addresses.split(';').filter_map(|address| {
+        let mut pairs = address.strip_prefix("unix:")?.split(',');
+        pairs.find_map(|pair| pair.strip_prefix("path="))
+    });
+    let mut plain = sockets.filter(|socket| !socket.contains('%'));
+    plain.next().map(PathBuf::from)
+}
+
 /// Returns docker's `config.json`, in `DOCKER_CONFIG` or `~/.docker`.
 fn docker_config() -> Option<PathBuf> {
     let dir = path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
@@ -99,4 +117,23 @@ pub(crate) fn colours() -> bool {
     os("NO_COLOR").is_none()
         && text("TERM").as_deref() != Some("dumb")
         && std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_a_bus_is_found_in_its_address() {
+        for (address, socket) in [
+            ("unix:path=/run/user/1000/bus", Some("/run/user/1000/bus")),
+            ("unix:path=/run/bus,guid=0123", Some("/run/bus")),
+            ("tcp:host=x,port=1;unix:guid=01,path=/b", Some("/b")),
+            ("unix:abstract=/tmp/dbus-x", None),
+            ("unix:path=/with%20space", None),
+            ("", None),
+        ] {
+            assert_eq!(socket_of(address), socket.map(PathBuf::from), "{address}");
+        }
+    }
 }

@@ -7,19 +7,24 @@
 //! ```
 //!
 //! Root makes its groups in `cooper`, right below the hierarchy's root. Anybody else needs a group
-//! that was delegated: the one we are in, or one above it. The child enters its group
-//! itself, before its first fork and before it makes its cgroup namespace, so that nothing
+//! that was delegated: a scope from the service manager of the user's session, else the one we
+//! are in, or one above it. The child enters its group itself, before its first fork and before it makes its cgroup namespace, so that nothing
 //! escapes and the group looks like the root from inside.
 //!
 //! A limit that can't be kept is an error that says why, unless [`Limits::best_effort`].
+
+mod scope;
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+pub use scope::ScopeError;
 
 /// Where systemd and everybody else mounts the unified hierarchy.
 const HIERARCHY: &str = "/sys/fs/cgroup";
@@ -47,6 +52,8 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Whether to go on where limits can't be kept.
     pub best_effort: bool,
+    /// The socket of the bus on which the service manager of the user's session gives groups.
+    pub session_bus: Option<PathBuf>,
 }
 
 /// A limit of memory and swap together.
@@ -83,6 +90,14 @@ pub enum LimitError {
     NotDelegated {
         /// What was to be limited.
         what: String,
+    },
+    /// Nor does the service manager of the user's session give one.
+    #[error("cannot limit {what}: the user's service manager gives no control group")]
+    NoScope {
+        /// What was to be limited.
+        what: String,
+        /// Why not.
+        source: ScopeError,
     },
     /// The kernel refused.
     #[error("cannot {doing} {}", path.display())]
@@ -160,7 +175,7 @@ impl Group {
     pub(super) fn new(limits: &Limits) -> Result<Self, LimitError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let needed = limits.controllers();
-        let parent = delegated(&needed)?;
+        let parent = delegated(&needed, limits.session_bus.as_deref())?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = parent.join(format!("cooper-{}-{number}", std::process::id()));
         make(&dir)?;
@@ -214,19 +229,19 @@ impl Drop for Group {
     }
 }
 
-/// Whether memory, processors and processes could be limited here.
-pub(super) fn probe() -> Result<(), LimitError> {
-    delegated(&["memory", "cpu", "pids"]).map(drop)
+/// Whether memory, processors and processes could be limited here, with the help of the service
+/// manager on `session_bus` if there is one.
+pub(super) fn probe(session_bus: Option<&Path>) -> Result<(), LimitError> {
+    delegated(&["memory", "cpu", "pids"], session_bus).map(drop)
 }
 
 /// The group to make groups in, with `needed` switched on for them.
-fn delegated(needed: &[&'static str]) -> Result<PathBuf, LimitError> {
+fn delegated(needed: &[&'static str], session_bus: Option<&Path>) -> Result<PathBuf, LimitError> {
     let what = || words(needed);
     let hierarchy = Path::new(HIERARCHY);
     if !rustix::fs::statfs(HIERARCHY).is_ok_and(|fs| fs.f_type == CGROUP2) {
         return Err(LimitError::NoHierarchy { what: what() });
     }
-    let own = own_group(hierarchy);
     let is_root = !hierarchy.join("cgroup.events").exists();
     if is_root && is_writable(hierarchy) {
         enable(hierarchy, needed)?;
@@ -235,21 +250,49 @@ fn delegated(needed: &[&'static str]) -> Result<PathBuf, LimitError> {
         enable(&top, needed)?;
         return Ok(top);
     }
-    let writable = own
-        .ancestors()
-        .take_while(|dir| dir.starts_with(hierarchy) && is_writable(dir))
-        .last();
-    let Some(group) = writable else {
-        return Err(LimitError::NotDelegated { what: what() });
+    let group = match session_bus.map(|bus| given(bus, hierarchy)) {
+        Some(Ok(group)) => group,
+        asked => match (writable(hierarchy), asked) {
+            (Some(group), _) => group,
+            (None, Some(Err(source))) => {
+                let what = what();
+                return Err(LimitError::NoScope { what, source });
+            }
+            (None, _) => return Err(LimitError::NotDelegated { what: what() }),
+        },
     };
-    match enable(group, needed) {
+    match enable(&group, needed) {
         Err(LimitError::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => {
-            evacuate(group)?;
-            enable(group, needed)?;
+            evacuate(&group)?;
+            enable(&group, needed)?;
         }
         done => done?,
     }
-    Ok(group.to_owned())
+    Ok(group)
+}
+
+/// The scope that this process has from the service manager of the user's session, which is asked
+/// once. Above it all belongs to that manager, though we could write there.
+fn given(bus: &Path, hierarchy: &Path) -> Result<PathBuf, ScopeError> {
+    static GIVEN: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(group) = &*given {
+        return Ok(group.clone());
+    }
+    let group = scope::enter(bus, || own_group(hierarchy))?;
+    Ok(given.insert(group).clone())
+}
+
+/// The topmost group that we may divide, of those that we are in.
+fn writable(hierarchy: &Path) -> Option<PathBuf> {
+    let own = own_group(hierarchy);
+    let mut groups = own.ancestors();
+    let ours = |dir: &&Path| dir.starts_with(hierarchy) && is_writable(dir);
+    let mut topmost = None;
+    while let Some(group) = groups.next().filter(ours) {
+        topmost = Some(group.to_owned());
+    }
+    topmost
 }
 
 /// The group of this process, below the hierarchy.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::env;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
 use crate::sandbox::{Caps, Device, Isolation, Limits, Profile, Resource, Rlimit, Seccomp, Swap};
@@ -127,6 +128,9 @@ impl IsolationArgs {
         out.devices.extend(self.device.iter().cloned());
         out.shm_size = self.shm_size.or(out.shm_size);
         out.limits = self.limits()?;
+        if !out.limits.is_empty() {
+            out.limits.session_bus = env::session_bus();
+        }
         Ok(out)
     }
 
@@ -153,6 +157,7 @@ impl IsolationArgs {
                 .and_then(|n| u64::try_from(n).ok())
                 .filter(|n| *n > 0),
             best_effort: self.limits.as_deref() == Some("best-effort"),
+            session_bus: None,
         })
     }
 }
@@ -315,10 +320,11 @@ mod tests {
     fn parse(words: &str) -> Result<Isolation, String> {
         let words = std::iter::once("x").chain(words.split_whitespace());
         let parsed = Alone::try_parse_from(words).map_err(|error| error.to_string())?;
-        parsed
-            .args
-            .resolve()
-            .map_err(|report| format!("{report:?}"))
+        let resolved = parsed.args.resolve();
+        let mut resolved = resolved.map_err(|report| format!("{report:?}"))?;
+        // Whoever runs the tests may be in a session.
+        resolved.limits.session_bus = None;
+        Ok(resolved)
     }
 
     #[test]
@@ -446,6 +452,7 @@ mod tests {
             cpuset_cpus: Some("0-1,3".to_owned()),
             pids: Some(100),
             best_effort: false,
+            session_bus: None,
         };
         assert_eq!(limits.map(|isolation| isolation.limits), Ok(want));
         let none = parse("--pids-limit -1 --cpu-shares 0").unwrap().limits;

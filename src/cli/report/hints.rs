@@ -253,9 +253,16 @@ pub(crate) fn limit_hint(error: &LimitError) -> String {
 
 fn of_limit(error: &LimitError) -> Option<String> {
     Some(match error {
-        LimitError::NotDelegated { .. } => {
-            "`systemd-run --user --scope -p Delegate=yes` before the command, or \
-             `--limits=best-effort`"
+        LimitError::NotDelegated { .. } | LimitError::NoScope { .. } => {
+            "`machinectl shell USER@`, or ssh, logs in with a session of systemd, which gives one; \
+             `--limits=best-effort` goes on without the limit"
+                .to_owned()
+        }
+        LimitError::NoController { group, .. }
+            if group.extension().is_some_and(|kind| kind == "scope") =>
+        {
+            "`Delegate=cpu cpuset io memory pids` below `[Service]` in `systemctl edit \
+             user@.service` lets sessions have it; `--limits=best-effort` goes on without the limit"
                 .to_owned()
         }
         LimitError::NoHierarchy { .. } => {

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cli::Session;
 use crate::cli::report::{Report, limit_hint, wrong_format};
 use crate::cli::ui;
 use crate::cli::ui::template::Template;
+use crate::cli::{Session, env};
 use crate::sandbox::probe::{Gate, GateKind, Shut, gates};
 use crate::sandbox::userns::{HostInfo, Refusal, Rung};
 
@@ -27,7 +27,11 @@ impl Doctor {
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let host = HostInfo::detect()
             .map_err(|error| Report::failed("cannot read /proc").because(&error))?;
-        let gates = gates(&host, session.root().unwrap_or(Path::new("")));
+        let gates = gates(
+            &host,
+            session.root().unwrap_or(Path::new("")),
+            env::session_bus().as_deref(),
+        );
         let rung = rung(&host, &gates);
         let facts = [
             ("Rung", rung.to_string()),

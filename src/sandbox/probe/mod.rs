@@ -15,6 +15,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::sys;
 use crate::sys::process::{Fork, exit_now, fork};
 
 use super::cgroup::{self, LimitError};
@@ -89,8 +90,9 @@ pub struct Gate {
 const FILES: u64 = 1024;
 
 /// Tries all gates, in the order in which a sandbox meets them; overlay in the directory `place`,
-/// which must be writable, or on a tmpfs where it is not there.
-pub fn gates(host: &HostInfo, place: &Path) -> Vec<Gate> {
+/// which must be writable, or on a tmpfs where it is not there; control groups with the help of
+/// the service manager on `session_bus`.
+pub fn gates(host: &HostInfo, place: &Path, session_bus: Option<&Path>) -> Vec<Gate> {
     let kernel = |result: io::Result<()>| result.map_err(Shut::Kernel);
     let gate = |kind, outcome| Gate { kind, outcome };
     let ids = match host.rung() {
@@ -108,14 +110,11 @@ pub fn gates(host: &HostInfo, place: &Path) -> Vec<Gate> {
             kernel(inside(host, kernel::pivot_root)),
         ),
         gate(GateKind::Seccomp, kernel(in_child(kernel::seccomp))),
-        gate(
-            GateKind::SeccompNotify,
-            kernel(crate::sys::seccomp::has_notify()),
-        ),
+        gate(GateKind::SeccompNotify, kernel(sys::seccomp::has_notify())),
         gate(GateKind::Tun, kernel(kernel::tun())),
         gate(
             GateKind::ControlGroups,
-            cgroup::probe().map_err(Shut::Limits),
+            cgroup::probe(session_bus).map_err(Shut::Limits),
         ),
         gate(GateKind::OpenFiles, open_files()),
     ]
