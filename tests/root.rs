@@ -6,6 +6,10 @@
 #[path = "root/support.rs"]
 mod support;
 
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "support/canary.rs"]
+mod canary;
+
 #[path = "root/calls.rs"]
 mod calls;
 #[path = "root/joining.rs"]

@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::support::TestEnv;
 use crate::support::canary::{Canary, SONG};
+use crate::support::{TestEnv, everywhere};
 
 /// A page: status line, further headers, body.
 type Page = (&'static str, String, Vec<u8>);
@@ -337,58 +337,59 @@ fn an_archive_is_merged_through_links_of_the_image_and_never_out_of_it() {
 
 #[test]
 fn t_ctx_5_redirects_lead_to_http_and_nowhere_else() {
-    let web = Web::new();
-    let t = TestEnv::new();
-    let canary = Canary::at(t.beside("canary"));
-    web.page("/real", "", "text");
-    web.redirect("/ok", &format!("{}/real", web.url));
-    web.redirect("/file", &format!("file://{}/f", canary.root().display()));
-    web.redirect("/ftp", "ftp://127.0.0.1/f");
-    web.redirect("/data", "data:text/plain,hello");
-    web.redirect("/loop", &format!("{}/loop", web.url));
-    let url = &web.url;
-    t.write("Dockerfile", format!("FROM scratch\nADD {url}/ok /d/\n"));
-    assert_eq!(t.files(&[], ".").read("d/ok"), "text");
-    for path in ["file", "ftp", "data", "loop"] {
-        t.write("Dockerfile", format!("FROM scratch\nADD {url}/{path} /f\n"));
-        let judged = t.build().fails(1).says("cannot fetch").says("Dockerfile:2");
-        assert!(!judged.stderr().contains(SONG));
-    }
-    canary.unchanged();
+    everywhere(|t| {
+        let web = Web::new();
+        let canary = Canary::at(t.beside("canary"));
+        web.page("/real", "", "text");
+        web.redirect("/ok", &format!("{}/real", web.url));
+        web.redirect("/file", &format!("file://{}/f", canary.root().display()));
+        web.redirect("/ftp", "ftp://127.0.0.1/f");
+        web.redirect("/data", "data:text/plain,hello");
+        web.redirect("/loop", &format!("{}/loop", web.url));
+        let url = &web.url;
+        t.write("Dockerfile", format!("FROM scratch\nADD {url}/ok /d/\n"));
+        assert_eq!(t.files(&[], ".").read("d/ok"), "text");
+        for path in ["file", "ftp", "data", "loop"] {
+            t.write("Dockerfile", format!("FROM scratch\nADD {url}/{path} /f\n"));
+            let judged = t.build().fails(1).says("cannot fetch").says("Dockerfile:2");
+            assert!(!judged.stderr().contains(SONG));
+        }
+        canary.unchanged();
+    });
 }
 
 #[test]
 fn t_ctx_5_bytes_that_fail_their_checksum_are_seen_by_nobody() {
-    let web = Web::new();
-    web.page("/f", "ETag: \"one\"\r\n", "not what was asked for");
-    let t = TestEnv::new();
-    t.busybox("busybox");
-    let marker = t.beside("seen");
-    let sum = format!("sha256:{}", "0".repeat(64));
-    t.write(
-        "Dockerfile",
-        format!(
-            "FROM busybox\nADD --checksum={sum} {}/f /f\nRUN cat /f\n",
-            web.url
-        ),
-    );
-    for _ in 0..2 {
-        let judged = t
-            .build_with(&["-t", "never"])
-            .fails(1)
-            .says("digest mismatch");
-        assert!(!judged.stderr().contains("RUN cat"), "{}", judged.stderr());
-    }
-    t.cooper(&["inspect", "never"]).fails(1);
-    assert!(!marker.exists());
-    // A server that changes its mind between the key and the layer has no second chance.
-    let sum = "sha256:0c7fcf412c36e9e1cfc3cca37cec9afedcfca86e1943f6827c36e88dfda41642";
-    web.page("/g", "", "fetched");
-    t.write(
-        "Dockerfile",
-        format!("FROM scratch\nADD --checksum={sum} {}/g /g\n", web.url),
-    );
-    web.asked();
-    assert_eq!(t.files(&[], ".").read("g"), "fetched");
-    assert_eq!(web.asked(), ["/g 200"]);
+    everywhere(|t| {
+        let web = Web::new();
+        web.page("/f", "ETag: \"one\"\r\n", "not what was asked for");
+        let marker = t.beside("seen");
+        let sum = format!("sha256:{}", "0".repeat(64));
+        t.write(
+            "Dockerfile",
+            format!(
+                "FROM busybox\nADD --checksum={sum} {}/f /f\nRUN cat /f\n",
+                web.url
+            ),
+        );
+        for _ in 0..2 {
+            let judged = t
+                .build_with(&["-t", "never"])
+                .fails(1)
+                .says("digest mismatch");
+            assert!(!judged.stderr().contains("RUN cat"), "{}", judged.stderr());
+        }
+        t.cooper(&["inspect", "never"]).fails(1);
+        assert!(!marker.exists());
+        // A server that changes its mind between the key and the layer has no second chance.
+        let sum = "sha256:0c7fcf412c36e9e1cfc3cca37cec9afedcfca86e1943f6827c36e88dfda41642";
+        web.page("/g", "", "fetched");
+        t.write(
+            "Dockerfile",
+            format!("FROM scratch\nADD --checksum={sum} {}/g /g\n", web.url),
+        );
+        web.asked();
+        assert_eq!(t.files(&[], ".").read("g"), "fetched");
+        assert_eq!(web.asked(), ["/g 200"]);
+    });
 }

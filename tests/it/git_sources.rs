@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::support::TestEnv;
 use crate::support::canary::{Canary, SONG};
 use crate::support::git::{GitServer, Repo};
+use crate::support::{TestEnv, everywhere};
 
 /// A test with a directory for repositories.
 fn env() -> (TestEnv, Repo) {
@@ -346,37 +346,39 @@ fn the_commits_time_is_given_to_files_that_ask_for_it() {
 
 #[test]
 fn t_ctx_2_a_committed_link_is_no_way_out() {
-    let (t, repo) = env();
-    let canary = Canary::at(t.beside("canary"));
-    let to = canary.root().to_str().unwrap();
-    symlink(to, repo.path("out")).unwrap();
-    symlink("../../../../../../..", repo.path("up")).unwrap();
-    symlink(canary.root().join("f"), repo.path("Dockerfile")).unwrap();
-    repo.file("real/f", "fine").commit();
-    let server = GitServer::smart(&t.beside("git"));
-    let url = server.url("repo");
-    for subdir in ["out", "out/dir", "up/etc"] {
-        let context = format!("{url}#:{subdir}");
-        t.cooper(&["build", &context])
-            .fails(1)
-            .says("is no directory of the repository");
-        t.write("Dockerfile", format!("FROM scratch\nADD {context} /\n"));
-        t.build().fails(1).says("Dockerfile:2");
-    }
-    for subdir in ["..", "../x", "real/../../x"] {
-        t.cooper(&["build", &format!("{url}#:{subdir}")])
-            .fails(2)
-            .says("leads out of the repository");
-    }
-    let judged = t.cooper(&["build", &url]).fails(1);
-    assert!(!judged.stderr().contains(SONG));
-    t.write("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
-    let listing = t.listing(&[], ".");
-    assert!(
-        listing.contains(&format!("lrwxrwxrwx 0/0 out -> {to}")),
-        "{listing:?}"
-    );
-    canary.unchanged();
+    everywhere(|t| {
+        let repo = Repo::new(&t.beside("git"), "repo");
+        let canary = Canary::at(t.beside("canary"));
+        let to = canary.root().to_str().unwrap();
+        symlink(to, repo.path("out")).unwrap();
+        symlink("../../../../../../..", repo.path("up")).unwrap();
+        symlink(canary.root().join("f"), repo.path("Dockerfile")).unwrap();
+        repo.file("real/f", "fine").commit();
+        let server = GitServer::smart(&t.beside("git"));
+        let url = server.url("repo");
+        for subdir in ["out", "out/dir", "up/etc"] {
+            let context = format!("{url}#:{subdir}");
+            t.cooper(&["build", &context])
+                .fails(1)
+                .says("is no directory of the repository");
+            t.write("Dockerfile", format!("FROM scratch\nADD {context} /\n"));
+            t.build().fails(1).says("Dockerfile:2");
+        }
+        for subdir in ["..", "../x", "real/../../x"] {
+            t.cooper(&["build", &format!("{url}#:{subdir}")])
+                .fails(2)
+                .says("leads out of the repository");
+        }
+        let judged = t.cooper(&["build", &url]).fails(1);
+        assert!(!judged.stderr().contains(SONG));
+        t.write("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
+        let listing = t.listing(&[], ".");
+        assert!(
+            listing.contains(&format!("lrwxrwxrwx 0/0 out -> {to}")),
+            "{listing:?}"
+        );
+        canary.unchanged();
+    });
 }
 
 #[test]

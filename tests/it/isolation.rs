@@ -1,6 +1,7 @@
 //! Options that open or close the walls around RUN steps and containers.
 
-use crate::support::TestEnv;
+use crate::support::held::Container;
+use crate::support::{TestEnv, everybody};
 
 fn env(dockerfile: &str) -> TestEnv {
     let t = TestEnv::new().dockerfile(dockerfile);
@@ -11,13 +12,22 @@ fn env(dockerfile: &str) -> TestEnv {
 const STATUS: &str = "FROM busybox\nRUN grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\n\\t' '; '\n";
 
 #[test]
-fn t_rt_7_a_step_has_dockers_capabilities_and_filter() {
-    let t = env(STATUS);
-    let err = t.build().ok().stderr();
-    assert!(
-        err.contains("CapBnd: 00000000a80425fb;NoNewPrivs: 0;Seccomp: 2;"),
-        "{err}"
-    );
+fn t_rt_7_steps_containers_and_execs_have_dockers_capabilities_and_filter() {
+    everybody(|t| {
+        let look = "grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\n\\t' '; '";
+        let (docker, none) = ("00000000a80425fb", "0000000000000000");
+        let want = format!(
+            "CapInh: {none};CapPrm: {docker};CapEff: {docker};CapBnd: {docker};CapAmb: {none};\
+             NoNewPrivs: 0;Seccomp: 2;"
+        );
+        t.write("Dockerfile", format!("FROM busybox\nRUN {look}\n"));
+        let err = t.build_with(&["--network=none"]).ok().stderr();
+        assert!(err.contains(&want), "{err}");
+        let container = Container::start(&t, "shut", &["busybox", "sleep", "1000"]);
+        assert_eq!(container.sh(look), want);
+        let run = ["run", "--rm", "--network=none", "busybox", "sh", "-c", look];
+        assert_eq!(t.cask(&run).ok().stdout(), want);
+    });
 }
 
 #[test]
@@ -174,14 +184,18 @@ fn doctor_tries_each_gate_and_names_the_way_that_is_taken() {
 #[test]
 fn t_rt_15_the_store_is_for_its_owner_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt;
-    let t = TestEnv::new();
-    let script = "umask 0; exec \"$0\" --root \"$1\" images";
-    let ran = std::process::Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_cooper")])
-        .arg(t.root())
-        .status()
-        .unwrap();
-    assert!(ran.success());
-    let mode = std::fs::metadata(t.root()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o700);
+    everybody(|t| {
+        // Another one than that in which the test's image is.
+        let root = t.beside("other");
+        let script = "umask 0; exec \"$0\" --root \"$1\" images";
+        let ran = t
+            .command("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_cooper")])
+            .arg(&root)
+            .status()
+            .unwrap();
+        assert!(ran.success());
+        let mode = std::fs::metadata(root).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    });
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use crate::support::canary::{Canary, Racer, SONG, racing_time};
+use crate::support::held::Swapper;
 use crate::support::{TestEnv, everybody};
 
 fn canary(t: &TestEnv) -> Canary {
@@ -149,22 +150,9 @@ fn t_mnt_3_ids_sources_and_targets_stay_inside() {
 fn t_mnt_4_racing_for_a_part_of_a_shared_cache_reaches_nothing() {
     everybody(|t| {
         let canary = canary(&t);
-        let outside = canary.root().display();
         // One step swaps a directory and a link inside the cache for as long as the other builds
         // mount that part of it.
-        t.write(
-            "Dockerfile",
-            format!(
-                "FROM busybox\nRUN --mount=type=cache,id=r,target=/c mkdir -p /c/part; ln -sfn {outside} /c/link; touch /c/go; \
-                 while test -e /c/go; do mv -T /c/part /c/was; mv -T /c/link /c/part; mv -T /c/part /c/link; mv -T /c/was /c/part; done 2>/dev/null; true\n"
-            ),
-        );
-        let mut racer = t
-            .command(env!("CARGO_BIN_EXE_cooper"))
-            .args(["build", "--progress=plain", "."])
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let racer = Swapper::start(&t, canary.root());
         let until = Instant::now() + racing_time();
         let attempt = t.beside("attempt");
         let mut tries = 0;
@@ -179,12 +167,7 @@ fn t_mnt_4_racing_for_a_part_of_a_shared_cache_reaches_nothing() {
             assert!(!out.stderr().contains(SONG), "{}", out.stderr());
         }
         assert!(tries > 0);
-        t.write(
-            "Dockerfile",
-            "FROM busybox\nRUN --mount=type=cache,id=r,target=/c rm -f /c/go\n",
-        );
-        t.build().ok();
-        assert!(racer.wait().unwrap().success());
+        racer.stop();
         canary.unchanged();
     });
 }

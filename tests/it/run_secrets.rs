@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::TestEnv;
+use crate::support::{TestEnv, everybody};
 
 const VALUE: &str = "s3cr3t-b1rd-of-paradise";
 
@@ -93,34 +93,38 @@ fn a_missing_secret_matters_only_where_it_is_required() {
 
 #[test]
 fn t_mnt_8_a_secret_is_nowhere_but_in_its_step() {
-    let t = env(concat!(
-        "FROM busybox\n",
-        "RUN --mount=type=secret,id=k cat /run/secrets/k; echo done\n",
-        "RUN --mount=type=secret,id=k,env=K echo \"it is $K.\"; printf '%s' \"$K\" | fold -w 5\n",
-        "RUN --mount=type=cache,target=/c ! grep -r paradise /c /proc/self/environ /proc/1/environ 2>/dev/null\n",
-    ));
-    let secret = format!("id=k,src={}", t.beside("value").display());
-    let shown = t
-        .cooper(&[
-            "build",
-            "--progress=rawjson",
-            "--secret",
-            &secret,
-            "-t",
-            "x",
-            ".",
-        ])
-        .ok();
-    assert!(!shown.stderr().contains(VALUE), "{}", shown.stderr());
-    let plain = t.build_with(&["--secret", &secret, "--no-cache"]).ok();
-    let err = plain.stderr();
-    assert!(!err.contains(VALUE) && err.contains("it is ****"), "{err}");
-    t.cooper(&["save", "-o", t.beside("x.tar").to_str().unwrap(), "x"])
-        .ok();
-    let history = t.cooper(&["history", "--no-trunc", "x"]).ok().stdout();
-    assert!(!history.contains(VALUE), "{history}");
-    std::fs::remove_file(t.beside("value")).unwrap();
-    assert_eq!(holds(&t.beside("")), None, "found on the disk");
+    everybody(|t| {
+        let text = concat!(
+            "FROM busybox\n",
+            "RUN --mount=type=secret,id=k cat /run/secrets/k; echo done\n",
+            "RUN --mount=type=secret,id=k,env=K echo \"it is $K.\"; printf '%s' \"$K\" | fold -w 5\n",
+            "RUN --mount=type=cache,target=/c ! grep -r paradise /c /proc/self/environ /proc/1/environ 2>/dev/null\n",
+        );
+        t.write("Dockerfile", text);
+        std::fs::write(t.beside("value"), format!("{VALUE}\n")).unwrap();
+        let secret = format!("id=k,src={}", t.beside("value").display());
+        let shown = t
+            .cooper(&[
+                "build",
+                "--progress=rawjson",
+                "--secret",
+                &secret,
+                "-t",
+                "x",
+                ".",
+            ])
+            .ok();
+        assert!(!shown.stderr().contains(VALUE), "{}", shown.stderr());
+        let plain = t.build_with(&["--secret", &secret, "--no-cache"]).ok();
+        let err = plain.stderr();
+        assert!(!err.contains(VALUE) && err.contains("it is ****"), "{err}");
+        t.cooper(&["save", "-o", t.beside("x.tar").to_str().unwrap(), "x"])
+            .ok();
+        let history = t.cooper(&["history", "--no-trunc", "x"]).ok().stdout();
+        assert!(!history.contains(VALUE), "{history}");
+        std::fs::remove_file(t.beside("value")).unwrap();
+        assert_eq!(holds(&t.beside("")), None, "found on the disk");
+    });
 }
 
 #[test]

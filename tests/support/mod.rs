@@ -12,6 +12,7 @@ mod busybox;
 pub(crate) mod canary;
 mod filter;
 pub(crate) mod git;
+pub(crate) mod held;
 #[path = "../registry/support.rs"]
 mod servers;
 pub(crate) mod tree;
@@ -107,6 +108,22 @@ impl TestEnv {
     /// Writes the Dockerfile.
     pub(crate) fn dockerfile(self, text: &str) -> Self {
         self.file("Dockerfile", text)
+    }
+
+    /// Returns whether programs are shut in by namespaces here, so that containers and networks
+    /// of their own can be had.
+    pub(crate) fn isolates(&self) -> bool {
+        let chroot = ("COOPER_ISOLATION".into(), "chroot".into());
+        !self.vars.contains(&chroot)
+    }
+
+    /// Returns the options of a build that needs no network, which are none where each step has
+    /// that of the machine.
+    pub(crate) fn offline(&self) -> &'static [&'static str] {
+        match self.isolates() {
+            true => &["--network=none"],
+            false => &[],
+        }
     }
 
     /// Sets a variable for the programs.
@@ -245,6 +262,23 @@ pub(crate) fn everybody(mut check: impl FnMut(TestEnv)) {
         env.busybox("busybox");
         check(env);
     }
+}
+
+/// Checks on every rung that runs steps: those of [`everybody`], and by chroot as root.
+pub(crate) fn every_runner(mut check: impl FnMut(TestEnv)) {
+    everybody(&mut check);
+    let env = TestEnv::new().var("COOPER_ISOLATION", "chroot");
+    env.busybox("busybox");
+    check(env);
+}
+
+/// Checks on every rung there is: those that run steps, and as a user without namespaces, for
+/// whom all but RUN works.
+pub(crate) fn everywhere(mut check: impl FnMut(TestEnv)) {
+    every_runner(&mut check);
+    let env = TestEnv::as_user("nosub").var("COOPER_ISOLATION", "chroot");
+    env.busybox("busybox");
+    check(env);
 }
 
 /// What a program did.

@@ -8,6 +8,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
 
 mod bytes;
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "../support/canary.rs"]
+mod canary;
 mod escape;
 mod resources;
 mod semantics;
