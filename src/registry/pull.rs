@@ -18,6 +18,7 @@ use crate::image::{Algorithm, BlobSink, BlobWrite, Descriptor, Mismatch};
 use super::answer::Answer;
 use super::client::Repository;
 use super::error::Error;
+use super::options::Options;
 use super::progress::Progress;
 use super::retry::Retry;
 use super::wire::{Ask, Wire, cause};
@@ -25,9 +26,19 @@ use super::wire::{Ask, Wire, cause};
 /// Pieces that wait between the network and the writer; a piece has at most some 400 KiB.
 const QUEUE: usize = 8;
 
-impl Repository {
+/// A place that blobs are read from.
+pub(super) trait Origin {
+    /// The host, as shown.
+    fn host(&self) -> &str;
+
+    /// How it is spoken to.
+    fn options(&self) -> &Options;
+
+    /// Asks for a blob from byte `from` on. The head of the answer was held against that.
+    async fn open(&self, blob: &Descriptor, from: u64) -> Result<Answer, Error>;
+
     /// Brings all `blobs` into `into`, several at once, and leaves out those it has.
-    pub async fn fetch_all(
+    async fn fetch_all(
         &self,
         blobs: &[Descriptor],
         into: &dyn BlobSink,
@@ -35,13 +46,13 @@ impl Repository {
     ) -> Result<(), Error> {
         stream::iter(blobs)
             .map(|blob| self.fetch(blob, into, sink))
-            .buffer_unordered(self.parallel())
+            .buffer_unordered(self.options().parallel.max(1))
             .try_collect()
             .await
     }
 
     /// Brings one blob into `into`, verified, unless it is there.
-    pub async fn fetch(
+    async fn fetch(
         &self,
         blob: &Descriptor,
         into: &dyn BlobSink,
@@ -66,7 +77,7 @@ impl Repository {
         }
         let writer = into.begin(blob).map_err(local("write"))?;
         let (queue, writing) = spawn_writer(writer);
-        let received = self.receive(blob, &queue, &mut progress).await;
+        let received = receive(self, blob, &queue, &mut progress).await;
         if received.is_ok() {
             // A writer that has gone says why below.
             let _ = queue.send(Piece::End).await;
@@ -74,7 +85,7 @@ impl Repository {
         drop(queue);
         let written = writing.await.expect("the writer does not panic");
         match (received, written) {
-            (Err(Stop::Writer) | Ok(()), Err(source)) => Err(self.unwritten(blob, source)),
+            (Err(Stop::Writer) | Ok(()), Err(source)) => Err(unwritten(self.host(), blob, source)),
             (Err(Stop::Network(e)), _) => Err(e),
             (Err(Stop::Writer), Ok(())) | (Ok(()), Ok(())) => {
                 progress.done();
@@ -82,91 +93,90 @@ impl Repository {
             }
         }
     }
+}
 
-    /// Tells bad bytes from a bad disk.
-    fn unwritten(&self, blob: &Descriptor, source: std::io::Error) -> Error {
-        match cause::<Mismatch>(&source) {
-            Some(mismatch) => Error::Corrupt {
-                host: self.host.name.clone(),
-                source: mismatch.clone(),
-            },
-            None => Error::Local {
-                doing: "write",
-                digest: blob.digest.clone(),
-                source,
-            },
-        }
+/// Tells bad bytes from a bad disk.
+fn unwritten(host: &str, blob: &Descriptor, source: std::io::Error) -> Error {
+    match cause::<Mismatch>(&source) {
+        Some(mismatch) => Error::Corrupt {
+            host: host.to_owned(),
+            source: mismatch.clone(),
+        },
+        None => Error::Local {
+            doing: "write",
+            digest: blob.digest.clone(),
+            source,
+        },
     }
+}
 
-    /// Moves the bytes from the network into the queue, over as many connections as it takes.
-    async fn receive(
-        &self,
-        blob: &Descriptor,
-        queue: &mpsc::Sender<Piece>,
-        progress: &mut Progress<'_>,
-    ) -> Result<(), Stop> {
-        let options = &self.host.options;
-        let mut retry = Retry::new(options.attempts, options.backoff);
-        let mut done = 0;
-        loop {
-            let before = done;
-            let mut answer = self.open_blob(blob, done).await?;
-            let broken = self.drink(&mut answer, blob, &mut done, queue, progress);
-            let Err(stop) = broken.await else {
-                return Ok(());
-            };
-            let Stop::Network(e) = stop else {
-                return Err(stop);
-            };
-            if !e.is_passing() {
-                return Err(e.into());
-            }
-            if done > before {
-                // It moves, if slowly: only standing still uses up the attempts.
-                retry = Retry::new(options.attempts, options.backoff);
-            }
-            let Some(pause) = retry.next(None) else {
-                return Err(e.into());
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    async fn drink(
-        &self,
-        answer: &mut Answer,
-        blob: &Descriptor,
-        done: &mut u64,
-        queue: &mpsc::Sender<Piece>,
-        progress: &mut Progress<'_>,
-    ) -> Result<(), Stop> {
-        // A server that ignores the range starts over; what we have is passed by.
-        let mut skip = match answer.status() {
-            StatusCode::PARTIAL_CONTENT => 0,
-            _ => *done,
+/// Moves the bytes from the network into the queue, over as many connections as it takes.
+async fn receive(
+    origin: &(impl Origin + ?Sized),
+    blob: &Descriptor,
+    queue: &mpsc::Sender<Piece>,
+    progress: &mut Progress<'_>,
+) -> Result<(), Stop> {
+    let options = origin.options();
+    let mut retry = Retry::new(options.attempts, options.backoff);
+    let mut done = 0;
+    loop {
+        let before = done;
+        let mut answer = origin.open(blob, done).await?;
+        let broken = drink(&mut answer, blob, &mut done, queue, progress);
+        let Err(stop) = broken.await else {
+            return Ok(());
         };
-        while let Some(mut chunk) = answer.chunk().await? {
-            let passed = skip.min(chunk.len() as u64);
-            skip -= passed;
-            // At most the length of the piece, which fits.
-            drop(chunk.split_to(passed as usize));
-            if chunk.is_empty() {
-                continue;
-            }
-            *done += chunk.len() as u64;
-            if *done > blob.size {
-                return Err(size_error(answer, blob, *done).into());
-            }
-            progress.moved(*done);
-            if queue.send(Piece::Bytes(chunk)).await.is_err() {
-                return Err(Stop::Writer);
-            }
+        let Stop::Network(e) = stop else {
+            return Err(stop);
+        };
+        if !e.is_passing() {
+            return Err(e.into());
         }
-        if *done < blob.size {
-            // Without a length, the end of the connection is the end of the body.
-            return Err(size_error(answer, blob, *done).into());
+        if done > before {
+            // It moves, if slowly: only standing still uses up the attempts.
+            retry = Retry::new(options.attempts, options.backoff);
         }
-        Ok(())
+        let Some(pause) = retry.next(None) else {
+            return Err(e.into());
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Origin for Repository {
+    fn host(&self) -> &str {
+        &self.host.name
+    }
+
+    fn options(&self) -> &Options {
+        &self.host.options
+    }
+
+    async fn open(&self, blob: &Descriptor, from: u64) -> Result<Answer, Error> {
+        self.open_blob(blob, from).await
+    }
+}
+
+impl Repository {
+    /// Brings all `blobs` into `into`, several at once, and leaves out those it has.
+    pub async fn fetch_all(
+        &self,
+        blobs: &[Descriptor],
+        into: &dyn BlobSink,
+        sink: &dyn Sink,
+    ) -> Result<(), Error> {
+        Origin::fetch_all(self, blobs, into, sink).await
+    }
+
+    /// Brings one blob into `into`, verified, unless it is there.
+    pub async fn fetch(
+        &self,
+        blob: &Descriptor,
+        into: &dyn BlobSink,
+        sink: &dyn Sink,
+    ) -> Result<(), Error> {
+        Origin::fetch(self, blob, into, sink).await
     }
 
     /// Asks for a blob from byte `from` on; foreign layers at their own places, too.
@@ -175,7 +185,7 @@ impl Repository {
         let url = self.host.url(&path).await?;
         let answer = self.host.request(&ranged(url, from), &self.scope).await?;
         if answer.status() != StatusCode::NOT_FOUND {
-            return self.checked(answer, blob, from).await;
+            return checked(answer, blob, from, self.name()).await;
         }
         answer.drain().await;
         let wire = self.host.wire().await?;
@@ -208,31 +218,72 @@ impl Repository {
         let answer =
             super::auth::patiently(&self.host.options, async || wire.send(&ask, None).await)
                 .await?;
-        self.checked(answer, blob, from).await
+        checked(answer, blob, from, self.name()).await
     }
+}
 
-    /// Checks the head of the answer against what was asked for.
-    async fn checked(&self, answer: Answer, blob: &Descriptor, from: u64) -> Result<Answer, Error> {
-        let length = answer.length();
-        let whole = match answer.status() {
-            StatusCode::OK => length,
-            StatusCode::PARTIAL_CONTENT => {
-                let start = answer.header(CONTENT_RANGE).and_then(range_start);
-                if let Some(start) = start.filter(|&start| start != from) {
-                    return Err(Error::Protocol {
-                        host: answer.host.clone(),
-                        why: format!("it sends a blob from byte {start} when asked for {from}"),
-                    });
-                }
-                length.map(|length| from + length)
+/// Checks the head of the answer of `what` against what was asked for.
+pub(super) async fn checked(
+    answer: Answer,
+    blob: &Descriptor,
+    from: u64,
+    what: &str,
+) -> Result<Answer, Error> {
+    let length = answer.length();
+    let whole = match answer.status() {
+        StatusCode::OK => length,
+        StatusCode::PARTIAL_CONTENT => {
+            let start = answer.header(CONTENT_RANGE).and_then(range_start);
+            if let Some(start) = start.filter(|&start| start != from) {
+                return Err(Error::Protocol {
+                    host: answer.host.clone(),
+                    why: format!("it sends a blob from byte {start} when asked for {from}"),
+                });
             }
-            _ => return Err(answer.into_error("read a blob", self.name()).await),
-        };
-        if let Some(whole) = whole.filter(|&whole| whole != blob.size) {
-            return Err(size_error(&answer, blob, whole));
+            length.map(|length| from + length)
         }
-        Ok(answer)
+        _ => return Err(answer.into_error("read a blob", what).await),
+    };
+    if let Some(whole) = whole.filter(|&whole| whole != blob.size) {
+        return Err(size_error(&answer, blob, whole));
     }
+    Ok(answer)
+}
+
+async fn drink(
+    answer: &mut Answer,
+    blob: &Descriptor,
+    done: &mut u64,
+    queue: &mpsc::Sender<Piece>,
+    progress: &mut Progress<'_>,
+) -> Result<(), Stop> {
+    // A server that ignores the range starts over; what we have is passed by.
+    let mut skip = match answer.status() {
+        StatusCode::PARTIAL_CONTENT => 0,
+        _ => *done,
+    };
+    while let Some(mut chunk) = answer.chunk().await? {
+        let passed = skip.min(chunk.len() as u64);
+        skip -= passed;
+        // At most the length of the piece, which fits.
+        drop(chunk.split_to(passed as usize));
+        if chunk.is_empty() {
+            continue;
+        }
+        *done += chunk.len() as u64;
+        if *done > blob.size {
+            return Err(size_error(answer, blob, *done).into());
+        }
+        progress.moved(*done);
+        if queue.send(Piece::Bytes(chunk)).await.is_err() {
+            return Err(Stop::Writer);
+        }
+    }
+    if *done < blob.size {
+        // Without a length, the end of the connection is the end of the body.
+        return Err(size_error(answer, blob, *done).into());
+    }
+    Ok(())
 }
 
 fn size_error(answer: &Answer, blob: &Descriptor, got: u64) -> Error {
@@ -244,7 +295,7 @@ fn size_error(answer: &Answer, blob: &Descriptor, got: u64) -> Error {
     }
 }
 
-fn ranged(url: Url, from: u64) -> Ask {
+pub(super) fn ranged(url: Url, from: u64) -> Ask {
     let ask = Ask::new("read a blob", Method::GET, url);
     match from {
         0 => ask,

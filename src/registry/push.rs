@@ -30,7 +30,7 @@ use super::host::is_challenged;
 use super::progress::Progress;
 use super::pull::foreign_urls;
 use super::retry::Retry;
-use super::wire::Ask;
+use super::wire::{Ask, Wire};
 
 /// Size of the pieces read from a blob, in bytes.
 const PIECE: usize = 256 << 10;
@@ -228,21 +228,11 @@ impl Repository {
         from: &dyn BlobSource,
         progress: &mut Progress<'_>,
     ) -> Result<Answer, Error> {
-        let mut pieces = self.read(blob, from)?;
-        let moved = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&moved);
-        let body = stream::poll_fn(move |context| {
-            let piece = pieces.poll_recv(context);
-            if let std::task::Poll::Ready(Some(Ok(bytes))) = &piece {
-                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            piece
-        });
+        let (body, moved) = streamed(blob, from)?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, OCTETS);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
         let url = closing(session, &blob.digest);
-        let body = Body::wrap_stream(body);
         self.exchange(Method::PUT, &url, headers, body, &moved, 0, blob, progress)
             .await
     }
@@ -255,7 +245,7 @@ impl Repository {
         from: &dyn BlobSource,
         progress: &mut Progress<'_>,
     ) -> Result<Answer, Error> {
-        let mut pieces = self.read(blob, from)?;
+        let mut pieces = read(blob, from)?;
         let still = AtomicU64::new(0);
         let mut done = 0_u64;
         while done < blob.size {
@@ -320,53 +310,85 @@ impl Repository {
             .host
             .start(method, url, headers, body, &self.scope)
             .await?;
-        let mut sending = pin!(sending);
-        let mut watch = Watch::new(self.host.options.idle_timeout);
-        loop {
-            match select(sending.as_mut(), pin!(tokio::time::sleep(TICK))).await {
-                Either::Left((Ok(response), _)) => return Ok(wire.answer(response)),
-                Either::Left((Err(e), _)) => {
-                    return Err(match super::wire::cause::<Unreadable>(&e) {
-                        Some(local) => unreadable(blob, local.error()),
-                        None => wire.failure(url, "send to", e),
-                    });
-                }
-                Either::Right(_) => {}
-            }
-            let done = before + moved.load(Ordering::Relaxed);
-            progress.moved(done);
-            if let Some(after) = watch.stalled(done, done >= blob.size) {
-                return Err(Error::Timeout {
-                    host: self.host.name.clone(),
-                    after,
+        watched(wire, sending, url, moved, before, blob, progress).await
+    }
+}
+
+/// Waits for the answer to a request with a body, tells how far it is, and gives up when nothing
+/// moves.
+pub(super) async fn watched(
+    wire: &Wire,
+    sending: impl Future<Output = reqwest::Result<reqwest::Response>>,
+    url: &Url,
+    moved: &AtomicU64,
+    before: u64,
+    blob: &Descriptor,
+    progress: &mut Progress<'_>,
+) -> Result<Answer, Error> {
+    let mut sending = pin!(sending);
+    let mut watch = Watch::new(wire.options.idle_timeout);
+    loop {
+        match select(sending.as_mut(), pin!(tokio::time::sleep(TICK))).await {
+            Either::Left((Ok(response), _)) => return Ok(wire.answer(response)),
+            Either::Left((Err(e), _)) => {
+                return Err(match super::wire::cause::<Unreadable>(&e) {
+                    Some(local) => unreadable(blob, local.error()),
+                    None => wire.failure(url, "send to", e),
                 });
             }
+            Either::Right(_) => {}
+        }
+        let done = before + moved.load(Ordering::Relaxed);
+        progress.moved(done);
+        if let Some(after) = watch.stalled(done, done >= blob.size) {
+            return Err(Error::Timeout {
+                host: wire.host.clone(),
+                after,
+            });
         }
     }
+}
 
-    /// Starts the thread that reads the blob.
-    fn read(&self, blob: &Descriptor, from: &dyn BlobSource) -> Result<Pieces, Error> {
-        let mut reader = from.open(blob).map_err(|e| unreadable(blob, e))?;
-        let (queue, pieces) = mpsc::channel(QUEUE);
-        // Nobody waits for the thread: it ends when the blob does or nobody listens any more.
-        drop(tokio::task::spawn_blocking(move || {
-            loop {
-                let mut piece = vec![0; PIECE];
-                let sent = match fill(&mut *reader, &mut piece) {
-                    Ok(0) => return,
-                    Ok(size) => {
-                        piece.truncate(size);
-                        queue.blocking_send(Ok(Bytes::from(piece)))
-                    }
-                    Err(e) => queue.blocking_send(Err(std::io::Error::other(Unreadable::new(e)))),
-                };
-                if sent.is_err() {
-                    return;
+/// A body of the blob's bytes, and the count of those that have gone out.
+pub(super) fn streamed(
+    blob: &Descriptor,
+    from: &dyn BlobSource,
+) -> Result<(Body, Arc<AtomicU64>), Error> {
+    let mut pieces = read(blob, from)?;
+    let moved = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&moved);
+    let body = stream::poll_fn(move |context| {
+        let piece = pieces.poll_recv(context);
+        if let std::task::Poll::Ready(Some(Ok(bytes))) = &piece {
+            counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        piece
+    });
+    Ok((Body::wrap_stream(body), moved))
+}
+
+/// Starts the thread that reads the blob.
+fn read(blob: &Descriptor, from: &dyn BlobSource) -> Result<Pieces, Error> {
+    let mut reader = from.open(blob).map_err(|e| unreadable(blob, e))?;
+    let (queue, pieces) = mpsc::channel(QUEUE);
+    // Nobody waits for the thread: it ends when the blob does or nobody listens any more.
+    drop(tokio::task::spawn_blocking(move || {
+        loop {
+            let mut piece = vec![0; PIECE];
+            let sent = match fill(&mut *reader, &mut piece) {
+                Ok(0) => return,
+                Ok(size) => {
+                    piece.truncate(size);
+                    queue.blocking_send(Ok(Bytes::from(piece)))
                 }
+                Err(e) => queue.blocking_send(Err(std::io::Error::other(Unreadable::new(e)))),
+            };
+            if sent.is_err() {
+                return;
             }
-        }));
-        Ok(pieces)
-    }
+        }
+    }));
+    Ok(pieces)
 }
 
 /// Reads until `piece` is full or the end is there.
@@ -385,7 +407,7 @@ fn fill(reader: &mut dyn Read, piece: &mut [u8]) -> std::io::Result<usize> {
 
 type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
 
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(super) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 enum Session {
     Mounted,
