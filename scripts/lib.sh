@@ -60,6 +60,24 @@ need_lists() {
     apt-get update -q >&2
 }
 
+# need_services: what the tests of caches in services talk to, in the cache: moto for S3 and Azurite for Azure.
+need_services() (
+    into=$cache/services moto=5.2.5 azurite=3.35.0
+    stamp="moto $moto, azurite $azurite"
+    mkdir -p "$cache"
+    exec {lock}>"$cache/services.lock"
+    flock "$lock"
+    [[ $(cat "$into/stamp" 2>/dev/null) != "$stamp" ]] || exit 0
+    python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
+    command -v npm >/dev/null || need_packages npm
+    rm -rf "$into"
+    mkdir "$into"
+    python3 -m venv "$into/python"
+    "$into/python/bin/pip" install --quiet --disable-pip-version-check "moto[s3]==$moto" flask flask-cors
+    npm install --silent --no-audit --no-fund --prefix "$into" "azurite@$azurite"
+    echo "$stamp" >"$into/stamp"
+)
+
 # need_programs: sets COOPER and CASK, built for release unless the environment names them.
 need_programs() {
     if [[ -z ${COOPER:-} || -z ${CASK:-} ]]; then

@@ -175,7 +175,11 @@ impl Answer {
 /// Reads the several forms in which registries and token servers word an error.
 fn server_errors(body: &[u8], text: bool) -> Vec<ServerError> {
     let Ok(reply) = serde_json::from_slice::<Value>(body) else {
-        let message = clean(&String::from_utf8_lossy(body));
+        let body = String::from_utf8_lossy(body);
+        if let (Some(code), Some(message)) = (element(&body, "Code"), element(&body, "Message")) {
+            return vec![ServerError { code, message }];
+        }
+        let message = clean(&body);
         if !text || message.is_empty() {
             return Vec::new();
         }
@@ -201,11 +205,18 @@ fn server_errors(body: &[u8], text: bool) -> Vec<ServerError> {
         _ => one(
             &reply,
             "error",
-            &["error_description", "message", "details"],
+            &["error_description", "message", "details", "msg"],
         )
         .into_iter()
         .collect(),
     }
+}
+
+/// The text of an XML element: in this form object stores word their errors.
+fn element(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(clean(inner))
 }
 
 /// One line without control characters, cut to a readable length.
@@ -248,6 +259,13 @@ mod tests {
             ["invalid_grant: gone"]
         );
         assert_eq!(shown("<html>teapot</html>", false), Vec::<String>::new());
+        assert_eq!(
+            shown(
+                "<Error><Code>Gone</Code><Message>no\nmore</Message></Error>",
+                false
+            ),
+            ["Gone: no more"]
+        );
         assert_eq!(
             shown("pull limit\r\nreached\n", true),
             ["pull limit  reached"]

@@ -419,7 +419,7 @@ pub(super) async fn patiently(
 }
 
 /// 429 and the 5xx that a load balancer sends for a while.
-fn is_passing(status: StatusCode) -> bool {
+pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 

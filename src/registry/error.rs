@@ -175,6 +175,40 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// A service that keeps caches has none by this name.
+    #[error("`{host}` has no cache named `{name}` yet")]
+    NoCache {
+        /// Host and port.
+        host: String,
+        /// The name, or several.
+        name: String,
+    },
+    /// A blob is larger than a service takes.
+    #[error("blob {digest} has {size} bytes, and `{host}` takes {limit} at most")]
+    TooMuch {
+        /// Host and port.
+        host: String,
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that is taken, in bytes.
+        limit: u64,
+    },
+    /// Caching did not end in the time that it was given.
+    #[error("`{host}` did not take everything within {} s", after.as_secs())]
+    Slow {
+        /// Host and port.
+        host: String,
+        /// The time.
+        after: Duration,
+    },
+    /// The address of a service is no URL.
+    #[error("`{place}` makes no URL")]
+    NoUrl {
+        /// The service, as shown.
+        place: String,
+    },
     /// Too many requests, also after waiting.
     #[error(
         "`{host}` limits the number of requests{}{}",

@@ -19,6 +19,7 @@
 //! | `wire`, `answer` | one exchange: redirects, limits, clocks |
 //! | `auth`, `host` | one registry: found, and asked with authorization |
 //! | `client`, `pull`, `push` | one repository |
+//! | `depot` | services that keep caches: S3, Azure, GitHub Actions |
 //! | `web` | plain downloads for ADD |
 
 mod answer;
@@ -27,6 +28,7 @@ mod authfile;
 mod certs;
 mod challenge;
 mod client;
+mod depot;
 mod endpoint;
 mod error;
 mod guard;
@@ -42,6 +44,7 @@ mod web;
 mod wire;
 
 pub use client::{Client, Repository, Version};
+pub use depot::{Actions, AwsKey, Azure, Depot, Layout, S3, Service};
 pub use error::{Error, ServerError};
 pub use options::{Credentials, Options, Proxies, Secret};
 pub use progress::Progress;

@@ -407,7 +407,7 @@ fn fill(reader: &mut dyn Read, piece: &mut [u8]) -> std::io::Result<usize> {
 
 type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
 
-pub(super) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 enum Session {
     Mounted,

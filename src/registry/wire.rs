@@ -127,10 +127,7 @@ impl Wire {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let authorization = authorization.filter(|_| url.origin() == ask.url.origin());
-            let mut request = reqwest::Request::new(ask.method.clone(), url.clone());
-            *request.headers_mut() = ask.headers.clone();
-            *request.body_mut() = ask.body.clone().map(Body::from);
-            let answer = self.exchange(request, authorization).await?;
+            let answer = self.one(ask, url.clone(), authorization).await?;
             if !redirects(&ask.method, answer.status()) {
                 return Ok(answer);
             }
@@ -142,6 +139,27 @@ impl Wire {
             url = to;
         }
         Err(self.protocol("it redirects in a circle"))
+    }
+
+    /// Sends `ask` once, and follows nothing.
+    pub(super) async fn once(
+        &self,
+        ask: &Ask,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Error> {
+        self.one(ask, ask.url.clone(), authorization).await
+    }
+
+    async fn one(
+        &self,
+        ask: &Ask,
+        url: Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Error> {
+        let mut request = reqwest::Request::new(ask.method.clone(), url);
+        *request.headers_mut() = ask.headers.clone();
+        *request.body_mut() = ask.body.clone().map(Body::from);
+        self.exchange(request, authorization).await
     }
 
     /// Sends one request and waits for the head of the answer.

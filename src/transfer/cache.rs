@@ -1,9 +1,10 @@
-//! Build caches in registries and in layout directories: their documents, and the layers that
-//! those name.
+//! Build caches in registries, in layout directories and in services: their documents, and the
+//! layers that those name.
 //!
-//! A cache is a manifest with a config of type [`media::CACHE_CONFIG`], or an index that names its
-//! layers and that config, or an image that carries it in its own config. What the config says is
-//! the caller's affair. Layers are brought one by one when somebody wants them.
+//! A cache in a service is its config alone, which describes its layers itself. Elsewhere it is a
+//! manifest with a config of type [`media::CACHE_CONFIG`], or an index that names its layers and
+//! that config, or an image that carries it in its own config. What the config says is the
+//! caller's affair. Layers are brought one by one when somebody wants them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::event::Sink;
 use crate::image::{
     Config, Descriptor, Digest, Document, Kind, MAX_CONFIG, Manifest, Raw, Reference, media,
 };
-use crate::registry::{Repository, Version};
+use crate::registry::{Repository, Service, Version};
 use crate::store::archive::{self, Layout, Loose};
 use crate::store::{LayerRef, Store};
 
@@ -41,6 +42,13 @@ pub enum CachePlace {
         /// Which of the caches in it; a written one is named.
         pick: Pick,
     },
+    /// A service that keeps caches, and how it is reached.
+    Service {
+        /// Which.
+        service: Box<Service>,
+        /// The way there.
+        network: Network,
+    },
 }
 
 impl fmt::Display for CachePlace {
@@ -48,6 +56,7 @@ impl fmt::Display for CachePlace {
         match self {
             Self::Registry { name, .. } => f.write_str(&name.familiar()),
             Self::Layout { dir, .. } => write!(f, "{}", dir.display()),
+            Self::Service { service, .. } => f.write_str(&service.shown()),
         }
     }
 }
@@ -59,6 +68,8 @@ impl fmt::Display for CachePlace {
     reason = "there are few, and they move rarely"
 )]
 pub enum CachePart {
+    /// A cache by itself whose config, not looked into, describes its blobs.
+    Config(Vec<u8>),
     /// A cache by itself: its config, not looked into, and its blobs.
     Cache {
         /// The config.
@@ -86,7 +97,11 @@ pub struct CacheDocument<'a> {
     pub layers: &'a [LayerRef],
 }
 
-/// An open place.
+fn descriptors(layers: &[LayerRef]) -> Vec<Descriptor> {
+    layers.iter().map(|l| l.descriptor.clone()).collect()
+}
+
+/// An open place that keeps documents.
 enum Shelf<'a> {
     Registry {
         name: &'a Reference,
@@ -100,8 +115,9 @@ enum Shelf<'a> {
 }
 
 impl CachePlace {
-    fn open(&self) -> Result<Shelf<'_>, Error> {
-        Ok(match self {
+    /// Reads what lies there: one cache, or the caches of the images of an index.
+    pub fn read(&self) -> Result<Vec<CachePart>, Error> {
+        let shelf = match self {
             Self::Registry { name, network } => Shelf::Registry {
                 name,
                 network,
@@ -111,12 +127,11 @@ impl CachePlace {
                 layout: Layout::open(dir)?,
                 pick,
             },
-        })
-    }
-
-    /// Reads what lies there: one cache, or the caches of the images of an index.
-    pub fn read(&self) -> Result<Vec<CachePart>, Error> {
-        let shelf = self.open()?;
+            Self::Service { service, network } => {
+                let documents = network.wait(network.client().depot(service)?.documents())?;
+                return Ok(documents.into_iter().map(CachePart::Config).collect());
+            }
+        };
         let index = match shelf.document(None)? {
             Document::Manifest(manifest) => return Ok(vec![shelf.part(manifest.value())?]),
             Document::Index(index) => index,
@@ -147,19 +162,20 @@ impl CachePlace {
     /// Brings the blobs of `layers` from there into the store, each verified by its digest.
     pub fn bring(&self, store: &Store, layers: &[LayerRef], sink: &dyn Sink) -> Result<(), Error> {
         let _work = store.work()?;
-        match self.open()? {
-            Shelf::Registry {
-                network,
-                repository,
-                name,
-            } => {
-                let blobs: Vec<_> = layers.iter().map(|l| l.descriptor.clone()).collect();
-                network.wait(repository.fetch_all(&blobs, store, sink))?;
+        match self {
+            Self::Registry { name, network } => {
+                let blobs = descriptors(layers);
+                network.wait(network.reader(name)?.fetch_all(&blobs, store, sink))?;
                 origin::remember(store, name, blobs.iter())
             }
-            Shelf::Layout { layout, .. } => {
+            Self::Layout { dir, .. } => {
+                let layout = Layout::open(dir)?;
                 let take = |layer| Ok(layout.take(store, layer, sink)?);
                 layers.iter().try_for_each(take)
+            }
+            Self::Service { service, network } => {
+                let depot = network.client().depot(service)?;
+                network.wait(depot.fetch_all(&descriptors(layers), store, sink))
             }
         }
     }
@@ -172,6 +188,9 @@ impl CachePlace {
             }
             Self::Layout { dir, .. } if !dir.exists() => Ok(false),
             Self::Layout { dir, .. } => Ok(Layout::open(dir)?.has(digest)?),
+            Self::Service { service, network } => {
+                network.wait(network.client().depot(service)?.has_blob(digest))
+            }
         }
     }
 
@@ -188,7 +207,7 @@ impl CachePlace {
         match self {
             Self::Registry { name, network } => {
                 store.put(config.bytes())?;
-                let mut blobs: Vec<_> = cache.layers.iter().map(|l| l.descriptor.clone()).collect();
+                let mut blobs = descriptors(cache.layers);
                 blobs.push(config.descriptor(media::CACHE_CONFIG));
                 let digests = blobs.iter().map(|blob| &blob.digest);
                 let repository = network.writer(name, &origin::sources(store, name, digests)?)?;
@@ -208,6 +227,11 @@ impl CachePlace {
                     tag,
                 };
                 Ok(archive::write_loose(store, &loose, dir)?)
+            }
+            Self::Service { service, network } => {
+                let blobs = descriptors(cache.layers);
+                let depot = network.client().depot(service)?;
+                network.wait(depot.give(&blobs, config.bytes(), store, sink))
             }
         }
     }

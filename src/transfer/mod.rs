@@ -19,6 +19,7 @@ mod push;
 mod query;
 mod remote;
 
+pub use crate::registry::{Actions, AwsKey, Azure, Layout as CacheLayout, S3, Service};
 pub use crate::registry::{Credentials, Options as NetworkOptions, Proxies, Secret};
 pub use cache::{CacheDocument, CachePart, CachePlace};
 pub use copy::copy;

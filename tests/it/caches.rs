@@ -13,11 +13,11 @@ const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// A stage whose steps take their time in real life, and a result that takes one file of it.
-const STAGES: &str = "FROM busybox AS make\nRUN echo tool > /tool; echo big > /big\nRUN echo rest > /rest\n\
+pub(crate) const STAGES: &str = "FROM busybox AS make\nRUN echo tool > /tool; echo big > /big\nRUN echo rest > /rest\n\
                       FROM busybox\nCOPY a /a\nCOPY --from=make /tool /tool\nRUN cat /a /tool > /b\n";
 
 /// A store of its own with the same context.
-fn store(text: &str) -> TestEnv {
+pub(crate) fn store(text: &str) -> TestEnv {
     // The base is one and the same everywhere, as one from a registry is.
     static BASE: OnceLock<Vec<u8>> = OnceLock::new();
     let base = BASE.get_or_init(|| {
@@ -32,14 +32,14 @@ fn store(text: &str) -> TestEnv {
 }
 
 /// Steps that ran.
-fn ran(judged: &Judged) -> Vec<String> {
+pub(crate) fn ran(judged: &Judged) -> Vec<String> {
     let steps = judged.steps();
     let ran = steps.into_iter().filter(|step| step.ends_with("ran"));
     ran.collect()
 }
 
 #[track_caller]
-fn assert_nothing_ran(judged: &Judged) {
+pub(crate) fn assert_nothing_ran(judged: &Judged) {
     assert_eq!(ran(judged), Vec::<String>::new(), "{}", judged.stderr());
 }
 
@@ -88,7 +88,7 @@ fn has_blob(t: &TestEnv, digest: &Value) -> bool {
 }
 
 /// The id of an image, and the file `/b` of its file system.
-fn result(t: &TestEnv, name: &str) -> (String, String) {
+pub(crate) fn result(t: &TestEnv, name: &str) -> (String, String) {
     let id = t
         .cooper(&["images", "-q", "--no-trunc", name])
         .ok()
@@ -706,17 +706,17 @@ fn no_cache_runs_the_named_stages_again_whatever_is_imported() {
 }
 
 #[test]
-fn caches_of_services_are_refused_with_what_works() {
+fn caches_of_other_services_are_refused_with_what_works() {
     let t = store("FROM scratch\n");
-    for kind in ["gha", "s3", "azblob"] {
+    for kind in ["gcs", "oss"] {
         let value = format!("type={kind},mode=max,bucket=b");
         let judged = t.build_with(&["--cache-to", &value]).fails(2);
         judged.says(&format!(
-            "`type={kind}` is not supported, only registry, local, inline"
+            "`type={kind}` is not supported, only registry, local, inline, s3, azblob, gha"
         ));
         let judged = t.build_with(&["--cache-from", &value]).fails(2);
         judged.says(&format!(
-            "`type={kind}` is not supported, only registry, local"
+            "`type={kind}` is not supported, only registry, local, s3, azblob, gha"
         ));
     }
 }

@@ -10,6 +10,7 @@ mod support;
 mod add_sources;
 mod attestations;
 mod build_cli;
+mod cache_services;
 mod caches;
 mod caching;
 mod cask_files;

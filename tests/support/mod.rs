@@ -15,6 +15,7 @@ pub(crate) mod git;
 pub(crate) mod held;
 #[path = "../registry/support.rs"]
 mod servers;
+pub(crate) mod services;
 pub(crate) mod tree;
 
 use std::ffi::{OsStr, OsString};

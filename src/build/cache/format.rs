@@ -178,6 +178,24 @@ pub(super) fn read(config: &[u8], blobs: &[Descriptor]) -> Option<Offered> {
     Some(collect(config.records, blob))
 }
 
+/// Reads the config of a cache that stands alone: it describes its layers itself. `None` is no
+/// config.
+pub(super) fn read_alone(config: &[u8]) -> Option<Offered> {
+    #[derive(Deserialize)]
+    struct Described {
+        #[serde(rename = "mediaType")]
+        media_type: String,
+        size: u64,
+    }
+    let parsed: Config<Value> = serde_json::from_slice(config).ok()?;
+    let describe = |layer: Layer| {
+        let Described { media_type, size } = serde_json::from_value(layer.annotations?).ok()?;
+        Some(Descriptor::new(&media_type, layer.blob, size))
+    };
+    let blobs: Vec<_> = parsed.layers.into_iter().filter_map(describe).collect();
+    read(config, &blobs)
+}
+
 /// Reads what the config of an image with the layers `blobs` carries. `None` is nothing readable.
 pub(super) fn read_inline(carried: &Value, blobs: &[Descriptor]) -> Option<Offered> {
     let text = STANDARD.decode(carried.as_str()?).ok()?;
@@ -272,6 +290,9 @@ mod tests {
         let offered = read(config.to_string().as_bytes(), &blobs).unwrap();
         assert_eq!(offered.contents, contents());
         assert_eq!(offered.layers, [layer("two")]);
+        let alone = read_alone(config.to_string().as_bytes()).unwrap();
+        assert_eq!(alone.contents, contents());
+        assert_eq!(alone.layers, [layer("two")]);
         let carried = contents().inline(&[layer("zero").diff_id, layer("one").diff_id]);
         let blobs = [layer("zero").descriptor, layer("one").descriptor];
         let offered = read_inline(&carried.unwrap(), &blobs).unwrap();

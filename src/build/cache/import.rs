@@ -81,6 +81,7 @@ impl Imports {
         let mut found = false;
         for part in parts {
             let offered = match part {
+                CachePart::Config(config) => format::read_alone(&config),
                 CachePart::Cache { config, layers } => format::read(&config, &layers),
                 CachePart::Image { config, layers } => {
                     let carried = config.value().rest.get(INLINE);

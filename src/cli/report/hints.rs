@@ -173,6 +173,8 @@ fn of_registry(error: &registry::Error) -> Option<String> {
         E::NeedsLogin { host, .. } | E::WrongCredentials { host, .. } => {
             format!("`cooper login {host}`, or `--creds USER:PASSWORD`")
         }
+        E::TooMuch { .. } => "several steps in place of one make smaller layers".to_owned(),
+        E::Slow { .. } => "`timeout=` gives the cache more time".to_owned(),
         _ => return None,
     })
 }

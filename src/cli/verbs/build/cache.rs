@@ -1,5 +1,7 @@
 //! `--cache-from` and `--cache-to`, as [`fields`]. A value without any `=` is a name in a registry.
 
+mod service;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,10 +11,10 @@ use super::fields;
 use crate::build::{CacheExport, CacheTarget, Form};
 use crate::dockerfile;
 use crate::image::Reference;
-use crate::transfer::{CachePlace, Network, Pick};
+use crate::transfer::{CachePlace, Network, Pick, Service};
 
 /// Services whose caches are not spoken to.
-const ELSEWHERE: [&str; 5] = ["gha", "s3", "azblob", "gcs", "oss"];
+const ELSEWHERE: [&str; 2] = ["gcs", "oss"];
 
 /// Earlier results: which count, and where they come from and go to.
 #[derive(Debug, clap::Args)]
@@ -37,14 +39,15 @@ pub(super) struct CacheArgs {
     pub(super) no_cache_filter: Vec<String>,
 
     /// Results that other builds left: a name in a registry, `type=registry,ref=NAME` (also an
-    /// image that carries them) or `type=local,src=DIR[,tag=TAG|,digest=DIGEST]`. May be given
-    /// several times
+    /// image that carries them), `type=local,src=DIR[,tag=TAG|,digest=DIGEST]`,
+    /// `type=s3,bucket=NAME,region=REGION`, `type=azblob,account_url=URL` or `type=gha`. May be
+    /// given several times
     #[arg(long = "cache-from", value_name = "CACHE", value_parser = parse_import)]
     from: Vec<Place>,
 
     /// Where this build leaves its results: a name in a registry, `type=registry,ref=NAME`,
-    /// `type=local,dest=DIR` or `type=inline`, with `mode=min|max`, `compression=` and more. May
-    /// be given several times
+    /// `type=local,dest=DIR`, `type=inline`, or one of the services of `--cache-from`, with
+    /// `mode=min|max`, `compression=` and more. May be given several times
     #[arg(long = "cache-to", value_name = "CACHE", value_parser = parse_export)]
     to: Vec<Export>,
 
@@ -81,6 +84,7 @@ pub(super) struct CacheArgs {
 enum Place {
     Registry { name: Reference, insecure: bool },
     Layout { dir: PathBuf, pick: Pick },
+    Service(Box<Service>),
 }
 
 /// One `--cache-to`.
@@ -131,6 +135,10 @@ impl Place {
                 },
             },
             Self::Layout { dir, pick } => CachePlace::Layout { dir, pick },
+            Self::Service(service) => CachePlace::Service {
+                service,
+                network: network.clone(),
+            },
         }
     }
 }
@@ -146,20 +154,24 @@ const IMPORT: &Keys = &[
     ("digest", &["local"]),
 ];
 
+const IMPORTED: &[&str] = &["registry", "local", "s3", "azblob", "gha"];
+
 const WRITTEN: &[&str] = &["registry", "local"];
+const KEPT: &[&str] = &["registry", "local", "s3", "azblob", "gha"];
+const EXPORTED: &[&str] = &["registry", "local", "inline", "s3", "azblob", "gha"];
 const EXPORT: &Keys = &[
     ("ref", &["registry"]),
     ("registry.insecure", &["registry"]),
     ("dest", &["local"]),
     ("tag", &["local"]),
     ("reset", &["local"]),
-    ("mode", &["registry", "local", "inline"]),
+    ("mode", EXPORTED),
     ("compression", WRITTEN),
     ("compression-level", WRITTEN),
     ("force-compression", WRITTEN),
     ("oci-mediatypes", WRITTEN),
     ("image-manifest", WRITTEN),
-    ("ignore-error", WRITTEN),
+    ("ignore-error", KEPT),
 ];
 
 /// What was given, held against a table of keys.
@@ -193,8 +205,9 @@ impl Given {
         }
         for (key, _) in pairs.iter().filter(|(key, _)| key != "type") {
             let takes = |entry: &&(&str, &[&str])| entry.1.contains(&kind.as_str());
-            if !keys.iter().filter(takes).any(|(known, _)| known == key) {
-                let known: Vec<_> = keys.iter().filter(takes).map(|(key, _)| *key).collect();
+            let known = keys.iter().chain(service::KEYS).filter(takes);
+            let known: Vec<_> = known.map(|(key, _)| *key).collect();
+            if !known.contains(&key.as_str()) {
                 let known = known.join(", ");
                 return Err(format!("`type={kind}` takes no `{key}`, only {known}"));
             }
@@ -227,6 +240,10 @@ impl Given {
         })
     }
 
+    fn service(&self) -> Result<Place, String> {
+        Ok(Place::Service(Box::new(service::read(self)?)))
+    }
+
     fn layout(&self, key: &str) -> Result<Place, String> {
         let dir = PathBuf::from(self.need(key, "DIR")?);
         let pick = match (self.get("digest"), self.get("tag")) {
@@ -241,19 +258,21 @@ impl Given {
 }
 
 fn parse_import(text: &str) -> Result<Place, String> {
-    let given = Given::read(text, IMPORT, &["registry", "local"])?;
+    let given = Given::read(text, IMPORT, IMPORTED)?;
     match given.kind.as_str() {
         "local" => given.layout("src"),
-        _ => given.registry(),
+        "registry" => given.registry(),
+        _ => given.service(),
     }
 }
 
 fn parse_export(text: &str) -> Result<Export, String> {
-    let given = Given::read(text, EXPORT, &["registry", "local", "inline"])?;
+    let given = Given::read(text, EXPORT, EXPORTED)?;
     let place = match given.kind.as_str() {
         "inline" => None,
         "local" => Some(given.layout("dest")?),
-        _ => Some(given.registry()?),
+        "registry" => Some(given.registry()?),
+        _ => Some(given.service()?),
     };
     let max = match given.get("mode") {
         None | Some("min") => false,
@@ -305,6 +324,7 @@ mod tests {
         match parse_import(text) {
             Ok(Place::Registry { name, insecure }) => format!("{} {insecure}", name.full()),
             Ok(Place::Layout { dir, pick }) => format!("{} {pick:?}", dir.display()),
+            Ok(Place::Service(service)) => service.shown(),
             Err(why) => why,
         }
     }
@@ -363,11 +383,11 @@ mod tests {
             ("mode=max", "`type=` is missing"),
             (
                 "type=zip",
-                "there is no type `zip`, only registry, local, inline",
+                "there is no type `zip`, only registry, local, inline, s3, azblob, gha",
             ),
             (
-                "type=gha",
-                "`type=gha` is not supported, only registry, local, inline",
+                "type=gcs",
+                "`type=gcs` is not supported, only registry, local, inline, s3, azblob, gha",
             ),
             (
                 "type=inline,mode=max",
@@ -393,8 +413,13 @@ mod tests {
             assert_eq!(refused(text), want, "{text}");
         }
         assert_eq!(
-            imported("type=s3,bucket=b"),
-            "`type=s3` is not supported, only registry, local"
+            imported("type=oss,bucket=b"),
+            "`type=oss` is not supported, only registry, local, s3, azblob, gha"
+        );
+        assert_eq!(
+            imported("type=azblob,mode=max"),
+            "`type=azblob` takes no `mode`, only name, prefix, manifests_prefix, blobs_prefix, \
+             secret_access_key, account_url, account_name, container"
         );
         assert_eq!(
             imported("type=local,src=d,tag=a,digest=b"),
