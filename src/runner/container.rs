@@ -485,28 +485,31 @@ fn load(store: &Store, id: String) -> Result<Option<Container>, Error> {
 
 /// Finds a container by name, id or the beginning of its id.
 pub fn find(store: &Store, text: &str) -> Result<Container, Error> {
-    let all = list(store)?;
-    let exact = |c: &Container| c.config.name == text || c.id == text;
-    if let Some((container, _)) = all.iter().find(|(c, _)| exact(c)) {
+    let mut all = Vec::new();
+    for id in store.containers()? {
+        all.extend(load(store, id)?);
+    }
+    let exact = |c: &&Container| c.config.name == text || c.id == text;
+    if let Some(container) = all.iter().find(exact) {
         return Ok(container.clone());
     }
     let mut by_prefix = all
         .iter()
-        .filter(|(c, _)| !text.is_empty() && c.id.starts_with(text));
+        .filter(|c| !text.is_empty() && c.id.starts_with(text));
     match (by_prefix.next(), by_prefix.next()) {
-        (Some((container, _)), None) => Ok(container.clone()),
+        (Some(container), None) => Ok(container.clone()),
         (Some(_), Some(_)) => Err(Error::Ambiguous {
             text: text.to_owned(),
         }),
         (None, _) => {
-            let near = |(c, _): &&(Container, State)| {
+            let near = |c: &&Container| {
                 let name = &c.config.name;
                 name.contains(text) || text.contains(name.as_str())
             };
             let nearest = all
                 .iter()
                 .filter(near)
-                .map(|(c, _)| c.config.name.clone())
+                .map(|c| c.config.name.clone())
                 .collect();
             Err(Error::NoContainer {
                 text: text.to_owned(),
