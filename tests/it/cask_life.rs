@@ -145,6 +145,27 @@ fn a_restart_kills_the_old_program_and_never_the_new_one() {
 }
 
 #[test]
+fn containers_are_stopped_at_the_same_time() {
+    let t = env();
+    // Each ends only when the other has been asked to.
+    for (own, others) in [("one", "two"), ("two", "one")] {
+        let asked = format!("touch /v/{own}; while [ ! -e /v/{others} ]; do sleep 0.05; done");
+        let script = format!("trap '{asked}; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+        let run = ["run", "-d", "--name", own, "-v", "shared:/v", "busybox"];
+        t.cask(&[&run[..], &["sh", "-c", &script]].concat()).ok();
+        until("the program is up", || {
+            t.cask(&["logs", own]).ok().stdout() == "up"
+        });
+    }
+    let stopped = t.cask(&["stop", "-t", "120", "one", "two"]).ok();
+    assert_eq!(stopped.stdout(), "one\ntwo");
+    for name in ["one", "two"] {
+        assert_eq!(field(&t, name, "{{.State.ExitCode}}"), "0");
+    }
+    t.cask(&["rm", "-v", "one", "two"]).ok();
+}
+
+#[test]
 fn a_restart_that_was_interrupted_does_not_undo_the_next_kill() {
     let t = env();
     let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done";

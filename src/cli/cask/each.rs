@@ -34,6 +34,31 @@ pub(in crate::cli) fn each_shown(
     first.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
+/// How many containers are dealt with at the same time.
+const AT_ONCE: usize = 50;
+
+/// As [`each_container`], for what may take long with each: many are dealt with at the same time.
+pub(super) fn each_container_at_once(
+    store: &Store,
+    names: &[String],
+    act: impl Fn(Container) -> Result<(), Report> + Sync,
+) -> Result<ExitCode, Report> {
+    let one = |name: &String| act(runner::find(store, name)?);
+    let mut done = Vec::new();
+    for some in names.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let begun = some.iter().map(|name| scope.spawn(|| one(name)));
+            let begun: Vec<_> = begun.collect();
+            done.extend(begun.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+        });
+    }
+    let mut done = done.into_iter();
+    each(names, |_| done.next().unwrap_or(Ok(())))
+}
+
 /// The same for containers by name, id or the beginning of an id.
 pub(super) fn each_container(
     store: &Store,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::each::{each, each_container};
+use super::each::{each, each_container, each_container_at_once};
 use crate::cli::report::Report;
 use crate::cli::verbs::Prune;
 use crate::cli::{Session, ui};
@@ -44,14 +44,14 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Stops one after the other; one that does not run is left alone.
+    /// Stops them at the same time; one that does not run is left alone.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
         let names = match self.all {
             true => running(&store)?,
             false => self.containers,
         };
-        each_container(&store, &names, |container| {
+        each_container_at_once(&store, &names, |container| {
             let stopped = runner::stop(&container, self.signal, self.time)?;
             if let Stopped::Deaf { signal } = stopped {
                 let name = &container.config.name;
