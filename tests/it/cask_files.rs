@@ -159,4 +159,9 @@ fn diff_and_commit_tell_what_was_changed() {
         .ok();
     assert_eq!(author.stdout(), "who why");
     t.cask(&["rm", "box"]).ok();
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    let nothing = t.cask(&["diff", "box"]).ok().stdout();
+    assert_eq!(nothing, "", "what is mounted while it runs is not its own");
+    t.cask(&["rm", "-f", "box"]).ok();
 }

@@ -1,7 +1,7 @@
 //! Containers on networks that users define: how they find each other, who can't reach them, and
 //! what a kill leaves. Root's and an ordinary user's do the same.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -132,7 +132,7 @@ fn kill(pid: i32) {
 
 /// Waits until `holds`.
 #[track_caller]
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
@@ -170,6 +170,52 @@ fn members_find_each_other_by_name_alias_id_and_address() {
         assert_eq!(m.script(&["--network=web"], "fetch store"), "db");
         m.remove(&["store"]);
         m.cask(&["network", "rm", "web"]);
+    });
+}
+
+/// What a web server on this thread's machine answers, once it does.
+fn get(port: u16) -> String {
+    let mut text = String::new();
+    wait_until("nothing answers", || {
+        let answer = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+            stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        text = answer.unwrap_or_default();
+        text.starts_with("HTTP/1.")
+    });
+    text
+}
+
+#[test]
+fn a_published_server_has_logs_after_its_end_and_data_only_in_a_volume() {
+    both(|m| {
+        let serve = "mkdir -p /srv; echo serving; exec httpd -f -p 80 -h /srv";
+        let write = ["exec", "web", "sh", "-c", "echo hello > /srv/index.html"];
+        for (volume, kept) in [(&[][..], false), (&["-v", "pages:/srv"][..], true)] {
+            let run = ["run", "-d", "--name", "web", "-p", "8080:80"];
+            let run = [&run[..], volume, &["busybox", "sh", "-c", serve]].concat();
+            m.cask(&run);
+            assert!(get(8080).contains("404 Not Found"));
+            m.cask(&write);
+            assert!(get(8080).ends_with("hello\n"));
+            assert_eq!(m.cask(&["logs", "web"]), "serving");
+            m.cask(&["stop", "web"]);
+            assert_eq!(m.cask(&["logs", "web"]), "serving");
+            m.cask(&["start", "web"]);
+            assert!(
+                get(8080).ends_with("hello\n"),
+                "it stays over stop and start"
+            );
+            m.cask(&["rm", "-f", "web"]);
+            m.cask(&run);
+            let answer = get(8080);
+            assert_eq!(answer.ends_with("hello\n"), kept, "{answer}");
+            m.remove(&["web"]);
+        }
+        m.cask(&["volume", "rm", "pages"]);
     });
 }
 

@@ -226,6 +226,26 @@ fn a_volume_moves_as_a_tar() {
 }
 
 #[test]
+fn files_come_out_of_a_container_that_has_stopped() {
+    both(|t| {
+        let write = "mkdir /d; echo kept > /d/a; chown -R app /d";
+        t.cask(&["run", "--name", "box", "busybox", "sh", "-c", write])
+            .ok();
+        t.cask(&["cp", "box:/d", "got"]).ok();
+        let got = std::fs::read(t.path("got/a")).unwrap();
+        assert_eq!(got, b"kept\n");
+        let tar = t.cask(&["cp", "box:/d/a", "-"]).ok();
+        let mut tar = tar::Archive::new(tar.bytes());
+        let entry = tar.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.header().uid().unwrap(), 1000, "as the image means it");
+        t.cask(&["cp", "got/a", "box:/back"]).ok();
+        t.cask(&["cp", "box:/back", "again"]).ok();
+        assert_eq!(std::fs::read(t.path("again")).unwrap(), b"kept\n");
+        t.cask(&["rm", "box"]).ok();
+    });
+}
+
+#[test]
 fn a_shell_that_is_not_there_is_named() {
     both(|t| {
         let busybox = std::fs::read("/bin/busybox").unwrap();

@@ -202,16 +202,22 @@ impl Typist {
 
 #[test]
 fn a_terminal_is_left_and_attached_to_again() {
-    let t = env();
-    let mut first = Typist::new(&t, &format!("{CASK} run -it --name box busybox sh"));
+    for t in [TestEnv::new(), TestEnv::as_user("sub")] {
+        t.busybox("busybox");
+        leave_and_attach(&t);
+    }
+}
+
+fn leave_and_attach(t: &TestEnv) {
+    let mut first = Typist::new(t, &format!("{CASK} run -it --name box busybox sh"));
     first.types("echo $((40 + 2))\r");
     first.sees("42");
     first.types("\x10\x11");
     assert_eq!(first.ends(), 0, "the caller left");
     let status = t.cask(&["ps", "--format", "{{.State}}"]).ok().stdout();
     assert_eq!(status, "running");
-    let mut second = Typist::new(&t, &format!("stty rows 31 cols 71; {CASK} attach box"));
-    let mut third = Typist::new(&t, &format!("{CASK} attach --detach-keys=ctrl-a,q box"));
+    let mut second = Typist::new(t, &format!("stty rows 31 cols 71; {CASK} attach box"));
+    let mut third = Typist::new(t, &format!("{CASK} attach --detach-keys=ctrl-a,q box"));
     second.types("stty size; echo se''en\r");
     second.sees("seen");
     // Both are attached only once each has seen what it typed itself.
@@ -223,6 +229,7 @@ fn a_terminal_is_left_and_attached_to_again() {
     second.types("exit 5\r");
     assert_eq!(second.ends(), 5);
     assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "5");
+    t.cask(&["rm", "box"]).ok();
 }
 
 #[test]
