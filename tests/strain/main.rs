@@ -28,7 +28,7 @@ use support::TestEnv;
 const CASK: &str = env!("CARGO_BIN_EXE_cask");
 
 /// How long anything may take that is sure to come.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// `all` in the long tier, a `part` of it in the default one.
 #[expect(
