@@ -43,10 +43,13 @@ ROWS = {  # key: (what is shown, target in seconds or MiB)
     "pull": ("pull of that image into an empty store, and `true` in it", 2.5),
     "run host": ("`run --rm --network=host IMAGE true`, whole process", 0.015),
     "run private": ("`run --rm IMAGE true`, network as by default", 0.030),
+    "exec": ("`exec CONTAINER true`, whole process", 0.008),
+    "fifty": ("`start` of 50 containers, host network", 0.75),
     "first step": ("a private network for the first RUN of a build, beside `--network=host`", 0.005),
     "later step": ("the same for each later RUN", 0.001),
     "send": ("1 GB from a private network to the machine, TCP", 4.0),
     "take": ("1 GB from the machine to a private network, TCP", 4.0),
+    "members": ("1 GB between two containers on a network of their own, TCP", 4.0),
     "port send": ("1 GB out of a published port, on loopback", 1.6),
     "port take": ("1 GB into a published port, on loopback", 1.6),
     "start": ("start of the binary (`--version`)", 0.003),
@@ -57,6 +60,7 @@ ROWS = {  # key: (what is shown, target in seconds or MiB)
 
 
 GIGABYTE = 1_000_000_000
+FIFTY = [f"one-of-{number}" for number in range(50)]
 
 
 class Broken(Exception):
@@ -109,6 +113,7 @@ class Program:
     """One program under test: how its commands are written, and how its storage becomes empty."""
 
     memory, private = True, True
+    unlimited, by_force = [], ["-f"]
 
     def __init__(self, name, prefix, scratch, runs=True, builds=True):
         self.name, self.prefix, self.scratch, self.runs, self.builds = name, prefix, scratch, runs, builds
@@ -137,8 +142,25 @@ class Program:
     def pull(self, image):
         return self("pull", "--tls-verify=false", image)
 
+    def verb(self, *words):
+        """A verb of the program that runs containers."""
+        return self(*words)
+
     def run(self, *words):
-        return self("run", "--rm", *words)
+        return self.verb("run", *self.unlimited, "--rm", *words)
+
+    def containers(self, note):
+        """What it costs to join a container, and to start fifty."""
+        of, program = ["--network=host", *self.unlimited], ["busybox", "sleep", "1000"]
+        self.verb("run", "-d", *of, "--name=stays", *program)
+        for name in FIFTY:
+            self.verb("create", *of, f"--name={name}", *program)
+        try:
+            for _ in range(5):
+                note("exec", self.verb("exec", "stays", "true")[0])
+            note("fifty", self.verb("start", *FIFTY)[0])
+        finally:
+            self.verb("rm", *self.by_force, "stays", *FIFTY)
 
     def version(self):
         return self("--version")
@@ -151,9 +173,14 @@ class Cooper(Program):
         super().reset()
         self.environment = {"COOPER_ROOT": self.storage}
 
+<<<<<<< Updated upstream
     def run(self, *words):
         os.sync()
         return timed([os.environ["CASK"], "run", "--rm", *words], self.environment)
+=======
+    def verb(self, *words):
+        return timed([os.environ["CASK"], *words], self.environment)
+>>>>>>> Stashed changes
 
     def cask(self, *words):
         return subprocess.check_output([os.environ["CASK"], *words], env={**os.environ, **self.environment}, text=True).strip()
@@ -175,19 +202,34 @@ class Cooper(Program):
             port = free.getsockname()[1]
         self.cask("run", "-d", "--name=streams", "--network=private", "--add-host=host:host-gateway", f"-p{port}:{port}",
                   "busybox", "sleep", "1000")
-        inside = ["nsenter", f"--target={self.cask('inspect', '-f', '{{.State.Pid}}', 'streams')}", "--net"]
-        if os.getuid():
-            inside += ["--user", "--preserve-credentials"]
+        inside = self.inside("streams")
         try:
             for what in ("send", "take"):
                 note(what, stream([], "10.217.93.1", inside, 0, what))
                 note(f"port {what}", stream(inside, "127.0.0.1", [], port, {"send": "take", "take": "send"}[what]))
         finally:
             self.cask("rm", "-f", "streams")
+        self.cask("network", "create", "between")
+        for name in ("one", "other"):
+            self.cask("run", "-d", f"--name={name}", "--network=between", "busybox", "sleep", "1000")
+        try:
+            address = self.cask("inspect", "-f", "{{.NetworkSettings.Networks.between.IPAddress}}", "one")
+            note("members", stream(self.inside("one"), address, self.inside("other"), 0, "take"))
+        finally:
+            self.cask("rm", "-f", "one", "other")
+            self.cask("network", "rm", "between")
+
+    def inside(self, name):
+        """What makes a command run in the network of a container."""
+        enter = ["nsenter", f"--target={self.cask('inspect', '-f', '{{.State.Pid}}', name)}", "--net"]
+        return [*enter, "--user", "--preserve-credentials"] if os.getuid() else enter
 
 
 class Containers(Program):
     """buildah or podman, which keep their storage where they are told."""
+
+    # podman's default limit needs a cgroup that not every machine has, and its rm waits for a sleep to end.
+    unlimited, by_force = ["--pids-limit=0"], ["-f", "-t", "0"]
 
     def __init__(self, name, prefix, scratch, **what):
         super().__init__(name, prefix, scratch, **what)
@@ -199,10 +241,6 @@ class Containers(Program):
 
     def build(self, tag, file, context, *options):
         return super().build(tag, file, context, "--layers", *options)
-
-    def run(self, *words):
-        return super().run("--pids-limit=0", *words)  # its default limit needs a cgroup that not every machine has
-
 
 class Docker(Program):
     """docker with BuildKit; its work is its daemon's, so its memory is not known here."""
@@ -286,10 +324,13 @@ class Raw:
         for key in ("step", "run host", "run private"):
             for took in self.steps(10):
                 note(key, took)
-        note("start", timed(["true"])[0])
+        took = timed(["true"])[0]
+        note("start", took), note("exec", took)
+        note("fifty", sum(self.steps(50)))
         for what in ("send", "take"):
             took = stream([], "127.0.0.1", [], 0, what)
             note(what, took), note(f"port {what}", took)
+        note("members", took)
         note("copy", self.shell(f"tar -C {tree} -cf layer.tar . && sha256sum layer.tar"))
         note("copy again", self.shell(f"find {tree} -printf '%s %T@ %p\\n' > list"))
         half = "$(( ($(stat -c %s layer.tar) + 1) / 2 ))"
@@ -331,6 +372,8 @@ def measure(program, note, tree, scratch, rootfs):
                     note(f"run {network}", program.run(*option, "busybox", "true")[0])
             except Broken as reason:
                 print(f"{program.name} has no {network} network: {reason}", file=sys.stderr)
+        if program.runs:
+            program.containers(note)
         if isinstance(program, Cooper):
             program.networks(note, scratch)
         program.weigh = program.memory
