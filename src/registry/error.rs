@@ -14,6 +14,26 @@ use crate::image::{Digest, DocumentError, Mismatch};
 /// Why a registry operation did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Docker's daemon does not answer at its socket.
+    #[error("cannot speak to docker's daemon at {}", socket.display())]
+    Daemon {
+        /// The socket.
+        socket: PathBuf,
+        /// What the connection said.
+        source: reqwest::Error,
+    },
+    /// Docker's daemon refuses.
+    #[error("docker's daemon says: {said}")]
+    DaemonSaid {
+        /// Its words, shortened.
+        said: String,
+    },
+    /// What docker's daemon sends can't be kept.
+    #[error("cannot keep what docker's daemon sends")]
+    DaemonSpool {
+        /// Why.
+        source: std::io::Error,
+    },
     /// Nothing listens at the host's port.
     #[error("registry `{host}` refuses connections")]
     Refused {

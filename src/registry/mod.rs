@@ -21,6 +21,7 @@
 //! | `client`, `pull`, `push` | one repository |
 //! | `depot` | services that keep caches: S3, Azure, GitHub Actions |
 //! | `web` | plain downloads for ADD |
+//! | `daemon` | docker's daemon on this machine |
 
 mod answer;
 mod auth;
@@ -28,6 +29,7 @@ mod authfile;
 mod certs;
 mod challenge;
 mod client;
+mod daemon;
 mod depot;
 mod endpoint;
 mod error;
@@ -44,6 +46,7 @@ mod web;
 mod wire;
 
 pub use client::{Client, Repository, Version};
+pub use daemon::Daemon;
 pub use depot::{Actions, AwsKey, Azure, Depot, Layout, S3, Service};
 pub use error::{Error, ServerError};
 pub use options::{Credentials, Options, Proxies, Secret};

@@ -89,6 +89,8 @@ pub struct Options {
     pub ca_files: Vec<PathBuf>,
     /// Proxies.
     pub proxies: Proxies,
+    /// Where docker's daemon listens.
+    pub docker_socket: PathBuf,
     /// How many blobs move at once.
     pub parallel: usize,
     /// How often a request is sent at most before its trouble is reported.
@@ -115,6 +117,7 @@ impl Default for Options {
             ],
             ca_files: Vec::new(),
             proxies: Proxies::default(),
+            docker_socket: PathBuf::from("/var/run/docker.sock"),
             parallel: 4,
             attempts: 5,
             backoff: Duration::from_millis(500),

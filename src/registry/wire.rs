@@ -360,7 +360,7 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// rustls asks for a process-wide choice of cryptography; whoever is first makes it.
-fn install_provider() {
+pub(super) fn install_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // An error means that a provider is installed already, which is as good.

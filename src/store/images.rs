@@ -15,8 +15,8 @@ use super::error::Error;
 use super::locks::Act;
 use super::records;
 use crate::image::{
-    Config, Descriptor, DiffId, Digest, Document, Flaw, ImageId, Index, Kind, MAX_CONFIG,
-    MAX_MANIFEST, Manifest, Platform, Raw, Reference, media,
+    Compression, Config, Descriptor, DiffId, Digest, Document, Flaw, ImageId, Index, Kind,
+    MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, Raw, Reference, media,
 };
 
 /// Kind of the records of images.
@@ -398,7 +398,30 @@ pub(super) struct Name {
     pub(super) images: Vec<ImageId>,
 }
 
-/// Returns an image like `image` with other layers in its manifest.
+/// Returns an image like `image` with other layers in its manifest, in docker's words where it has
+/// those and they have one for every layer.
+pub(super) fn repacked(image: &Image, mut layers: Vec<Descriptor>) -> Result<Image, Error> {
+    let old = image.manifest.value();
+    let word = |layer: &Descriptor| match layer.kind() {
+        Some(Kind::Layer(Compression::None)) => Some(media::DOCKER_LAYER),
+        Some(Kind::Layer(Compression::Gzip)) => Some(media::DOCKER_LAYER_GZIP),
+        _ => None,
+    };
+    let words: Option<Vec<&str>> = layers.iter().map(word).collect();
+    let Some(words) = words.filter(|_| old.media_type() == media::DOCKER_MANIFEST) else {
+        return with_layers(image, layers);
+    };
+    for (layer, word) in layers.iter_mut().zip(words) {
+        word.clone_into(&mut layer.media_type);
+    }
+    let manifest = Manifest {
+        layers,
+        ..old.clone()
+    };
+    Image::new(Raw::of(manifest), image.config.clone())
+}
+
+/// Returns an image like `image` with other layers in its manifest, in OCI's words.
 pub(super) fn with_layers(image: &Image, layers: Vec<Descriptor>) -> Result<Image, Error> {
     let old = image.manifest.value();
     let mut manifest = Manifest::oci(image.config.descriptor(media::CONFIG), layers);

@@ -320,7 +320,7 @@ impl Store {
         if layers == image.manifest.value().layers {
             return Ok(image.clone());
         }
-        let other = images::with_layers(image, layers)?;
+        let other = images::repacked(image, layers)?;
         self.put(other.manifest.bytes())?;
         Ok(other)
     }

@@ -1,10 +1,11 @@
-//! Images from and to files: OCI layouts, tars of them, and docker's own tars.
+//! Images from and to files: OCI layouts, tars of them, docker's own tars, which its daemon takes
+//! and gives, too, and bare directories.
 //!
 //! The forms are the store's; here a place becomes calls to it. A file is written beside its
 //! final name and renamed, so that a broken export leaves nothing.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::event::Sink;
@@ -32,6 +33,8 @@ pub(super) fn read(
                 .map_or(archive::Pick::Only, archive::Pick::Named);
             archive::read_archive(store, file, pick, sink)?
         }
+        Place::DockerDaemon(name) => from_daemon(store, from, name, options, sink)?,
+        Place::Dir(dir) => vec![archive::read_bare_dir(store, dir, sink)?],
         Place::Registry(name) => {
             return super::pull::fetch_image(store, name, options, sink);
         }
@@ -46,6 +49,85 @@ pub(super) fn read(
         store.tag(name, &first.target)?;
     }
     Ok(image)
+}
+
+/// Has docker's daemon write its archive to scratch space, and reads that.
+fn from_daemon(
+    store: &Store,
+    from: &Place,
+    name: &Reference,
+    options: &Options,
+    sink: &dyn Sink,
+) -> Result<Vec<archive::Loaded>, Error> {
+    let spool = Spool::new(store)?;
+    let name = name.full();
+    let saving = options.network.daemon();
+    options.network.wait(saving.save(&name, spool.again()?))?;
+    let pick = archive::Pick::Named(&name);
+    let path = PathBuf::from(from.to_string());
+    Ok(archive::read_opened(
+        store,
+        spool.again()?,
+        &path,
+        pick,
+        sink,
+    )?)
+}
+
+/// Hands docker's daemon an archive by way of scratch space, since it wants to know the size.
+fn to_daemon(
+    store: &Store,
+    image: &Image,
+    name: &Reference,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let named = [archive::Named {
+        image,
+        attestations: &[],
+        names: vec![name.clone()],
+    }];
+    let spool = Spool::new(store)?;
+    let mut out = BufWriter::with_capacity(1 << 20, spool.again()?);
+    archive::write_docker_archive(store, &named, &mut out, sink)?;
+    out.flush().map_err(spool_failed("write"))?;
+    drop(out);
+    let file = spool.again()?;
+    let size = file.metadata().map_err(spool_failed("look into"))?.len();
+    let network = &options.transfer.network;
+    network.wait(network.daemon().load(file, size))
+}
+
+/// A file without a name in scratch space.
+struct Spool {
+    file: File,
+    _scratch: store::Scratch,
+}
+
+impl Spool {
+    fn new(store: &Store) -> Result<Self, Error> {
+        let scratch = store.scratch()?;
+        let file = scratch.file().map_err(spool_failed("make"))?;
+        Ok(Self {
+            file,
+            _scratch: scratch,
+        })
+    }
+
+    /// The file, to be read or written from its beginning.
+    fn again(&self) -> Result<File, Error> {
+        let mut file = self.file.try_clone().map_err(spool_failed("open"))?;
+        file.rewind().map_err(spool_failed("open"))?;
+        Ok(file)
+    }
+}
+
+fn spool_failed(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::File {
+        doing,
+        path: PathBuf::from("the spooled archive"),
+        source,
+    }
 }
 
 fn picked(pick: &Pick) -> archive::Pick<'_> {
@@ -94,6 +176,11 @@ pub(super) fn write(
             })?;
             Ok(image.manifest.digest().clone())
         }
+        Place::DockerDaemon(name) => {
+            to_daemon(store, &image, name, options, sink)?;
+            Ok(image.manifest.digest().clone())
+        }
+        Place::Dir(dir) => Ok(archive::write_bare_dir(store, &image, dir, sink)?),
         Place::Registry(name) => {
             super::push::push_together(store, &image, attestations, name, options, sink)
         }

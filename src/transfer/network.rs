@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::image::Reference;
-use crate::registry::{self, Client, Repository};
+use crate::registry::{self, Client, Daemon, Repository};
 
 use super::error::Error;
 
@@ -52,6 +52,11 @@ impl Network {
     /// Returns the registry client.
     pub(super) fn client(&self) -> &Client {
         &self.shared.client
+    }
+
+    /// Returns docker's daemon.
+    pub(super) fn daemon(&self) -> Daemon {
+        Daemon::new(&self.client().options().docker_socket)
     }
 
     /// Runs a future to its end. The only such place: everything above is ordinary code.

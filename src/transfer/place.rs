@@ -8,6 +8,8 @@
 //! | `oci:DIR[:TAG]`, `oci:DIR@DIGEST` | an OCI layout directory |
 //! | `oci-archive:FILE[:TAG]`, `oci-archive:FILE@DIGEST` | the same in a tar |
 //! | `docker-archive:FILE[:NAME]` | what `docker save` writes |
+//! | `docker-daemon:NAME` | the images of docker's daemon on this machine |
+//! | `dir:DIR` | a directory with the image's blobs and its `manifest.json` |
 //!
 //! Pure text to value; a path ends at its first colon.
 
@@ -39,6 +41,10 @@ pub enum Place {
     OciArchive(PathBuf, Pick),
     /// A tar in docker's own form, with the name of the image in it.
     DockerArchive(PathBuf, Option<Reference>),
+    /// Docker's daemon, and the name of the image there.
+    DockerDaemon(Reference),
+    /// A directory with the blobs of one image.
+    Dir(PathBuf),
 }
 
 /// Why a text names no place.
@@ -99,9 +105,16 @@ impl FromStr for Place {
                 };
                 Ok(Self::DockerArchive(path(file)?, inner))
             }
-            "dir" | "docker-daemon" | "containers-storage" | "tarball" | "ostree" | "sif" => Err(
-                bad(&format_args!("transport `{transport}` is not supported")),
-            ),
+            "dir" => path(rest).map(Self::Dir),
+            "docker-daemon" => match name(rest)? {
+                named if named.digest().is_some() || rest.starts_with("sha256:") => {
+                    Err(bad(&"docker's daemon is asked by name and tag"))
+                }
+                named => Ok(Self::DockerDaemon(named)),
+            },
+            "containers-storage" | "tarball" | "ostree" | "sif" => Err(bad(&format_args!(
+                "transport `{transport}` is not supported"
+            ))),
             _ => name(text).map(Self::Registry),
         }
     }
@@ -141,6 +154,8 @@ impl fmt::Display for Place {
             Self::DockerArchive(path, Some(name)) => {
                 write!(f, "docker-archive:{}:{}", path.display(), name.full())
             }
+            Self::DockerDaemon(name) => write!(f, "docker-daemon:{}", name.full()),
+            Self::Dir(path) => write!(f, "dir:{}", path.display()),
         }
     }
 }
@@ -162,6 +177,11 @@ mod tests {
             ("oci:/a/b:docker.io/x:1", "oci:/a/b:docker.io/x:1"),
             ("oci-archive:a.tar", "oci-archive:a.tar"),
             ("docker-archive:a.tar", "docker-archive:a.tar"),
+            ("dir:/a/b", "dir:/a/b"),
+            (
+                "docker-daemon:app",
+                "docker-daemon:docker.io/library/app:latest",
+            ),
             (
                 "docker-archive:a.tar:app:1",
                 "docker-archive:a.tar:docker.io/library/app:1",
@@ -179,9 +199,11 @@ mod tests {
     #[test]
     fn what_is_no_place_says_why() {
         for (text, why) in [
+            ("ostree:x", "transport `ostree` is not supported"),
+            ("dir:", "the path is empty"),
             (
-                "docker-daemon:x",
-                "transport `docker-daemon` is not supported",
+                "docker-daemon:sha256:0123",
+                "docker's daemon is asked by name and tag",
             ),
             ("ftp://x", "`ftp://` is no transport"),
             ("oci:", "the path is empty"),

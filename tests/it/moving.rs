@@ -167,7 +167,7 @@ fn archives_and_layouts_carry_images_both_ways() {
     let tag = &index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"];
     assert_eq!(tag, "1.0");
     t.cooper(&["pull", "oci:nowhere"]).fails(1);
-    t.cooper(&["pull", "docker-daemon:x"])
+    t.cooper(&["pull", "ostree:x"])
         .fails(2)
         .says("is not supported");
 }
@@ -254,4 +254,133 @@ fn umoci_unpacks_and_runc_runs_what_an_oci_layout_holds() {
     let id = format!("cooper-test-{}", std::process::id());
     let said = tool(&t, "runc", &["run", "--bundle", "bundle", &id]);
     assert_eq!(said, "hello from runc\n");
+}
+
+#[test]
+fn a_bare_directory_holds_one_image_which_skopeo_reads() {
+    let t = with_image();
+    let id = ids(t.cooper(&["inspect", "-f", "{{.Id}}", "app"]));
+    t.cooper(&["push", "-q", "app", "dir:bare"]).ok();
+    let version = fs::read_to_string(t.path("bare/version")).unwrap();
+    assert_eq!(version, "Directory Transport Version: 1.1\n");
+    let shown = tool(&t, "skopeo", &["inspect", "--config", "dir:bare"]);
+    assert!(shown.contains("architecture"), "{shown}");
+    let other = TestEnv::new();
+    let from = format!("dir:{}", t.path("bare").display());
+    assert_eq!(ids(other.cooper(&["pull", "-q", &from])), id);
+    assert_eq!(
+        ids(other.cooper(&["copy", "-q", &from, "oci:again"])).len(),
+        71
+    );
+    // What skopeo writes is read, and an image in such a directory is replaced as a whole.
+    tool(&t, "skopeo", &["copy", "-q", "dir:bare", "dir:theirs"]);
+    let theirs = format!("dir:{}", t.path("theirs").display());
+    assert_eq!(ids(TestEnv::new().cooper(&["pull", "-q", &theirs])), id);
+    t.write("Dockerfile", "FROM scratch\nLABEL other=1\n");
+    t.build_with(&["-q", "-t", "small"]).ok();
+    t.cooper(&["push", "-q", "small", "dir:bare"]).ok();
+    assert_eq!(fs::read_dir(t.path("bare")).unwrap().count(), 3);
+    assert!(tool(&t, "skopeo", &["inspect", "dir:bare"]).contains("\"other\": \"1\""));
+    // Nobody's other files are written among.
+    t.write("mine/file", "mine");
+    t.cooper(&["push", "-q", "small", "dir:mine"])
+        .fails(1)
+        .says("version");
+    assert_eq!(fs::read_dir(t.path("mine")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bare_directory_is_verified() {
+    let t = with_image();
+    t.cooper(&["push", "-q", "app", "dir:bare"]).ok();
+    let manifest = fs::read(t.path("bare/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let layer = t.path("bare").join(layer.strip_prefix("sha256:").unwrap());
+    let mut bytes = fs::read(&layer).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&layer, bytes).unwrap();
+    let from = format!("dir:{}", t.path("bare").display());
+    TestEnv::new().cooper(&["pull", "-q", &from]).fails(1);
+    fs::remove_file(&layer).unwrap();
+    TestEnv::new().cooper(&["pull", "-q", &from]).fails(1);
+    let gone = format!("dir:{}", t.path("none").display());
+    t.cooper(&["pull", "-q", &gone]).fails(1);
+}
+
+/// A socket that answers one request as docker's daemon would, and keeps what it was sent.
+fn daemon(socket: &std::path::Path, answer: Vec<u8>) -> std::thread::JoinHandle<(String, Vec<u8>)> {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let (mut request, mut size) = (String::new(), 0);
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap() > 2 {
+            if request.is_empty() {
+                line.trim_end().clone_into(&mut request);
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(length) = lower.strip_prefix("content-length:") {
+                size = length.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; size];
+        reader.read_exact(&mut body).unwrap();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        let mut stream = stream;
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&answer).unwrap();
+        (request, body)
+    })
+}
+
+#[test]
+fn images_go_to_dockers_daemon_and_come_from_it() {
+    let t = with_image();
+    let socket = t.beside("docker.sock");
+    let t = t.var("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let serving = daemon(
+        &socket,
+        b"{\"stream\":\"Loaded image: there:1\\n\"}\n".to_vec(),
+    );
+    t.cooper(&["push", "-q", "app", "docker-daemon:there:1"])
+        .ok();
+    let (request, sent) = serving.join().unwrap();
+    assert_eq!(request, "POST /images/load?quiet=1 HTTP/1.1");
+    fs::remove_file(&socket).unwrap();
+    let serving = daemon(&socket, sent);
+    let other = TestEnv::new().var("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let id = ids(other.cooper(&["pull", "-q", "docker-daemon:there:1"]));
+    let (request, _) = serving.join().unwrap();
+    assert_eq!(
+        request,
+        "GET /images/docker.io/library/there:1/get HTTP/1.1"
+    );
+    let names = other.cooper(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert_eq!(names.ok().stdout(), "there:1");
+    assert_eq!(id, ids(t.cooper(&["inspect", "-f", "{{.Id}}", "app"])));
+}
+
+#[test]
+fn what_dockers_daemon_refuses_is_told() {
+    let t = with_image();
+    let socket = t.beside("docker.sock");
+    let t = t.var("DOCKER_HOST", format!("unix://{}", socket.display()));
+    t.cooper(&["pull", "-q", "docker-daemon:app"])
+        .fails(1)
+        .says("cannot speak to docker's daemon");
+    let answer = b"{\"errorDetail\":{},\"error\":\"no space left\"}\n".to_vec();
+    let serving = daemon(&socket, answer);
+    t.cooper(&["push", "-q", "app", "docker-daemon:app"])
+        .fails(1)
+        .says("docker's daemon says: no space left");
+    serving.join().unwrap();
+    t.cooper(&["push", "-q", "app", "docker-daemon:app@sha256:00"])
+        .fails(2);
 }

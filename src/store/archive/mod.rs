@@ -7,6 +7,7 @@
 //! memory stays flat; an archive that is compressed, or comes through a pipe, is spooled to
 //! scratch space first, because its index stands at the end.
 
+mod bare;
 mod docker;
 mod layout;
 mod oci;
@@ -100,6 +101,41 @@ pub fn read_archive(
     let opened = File::open(file).map_err(|e| Error::io("open", file, e))?;
     let source = TarSource::of_file(store, opened, file)?;
     read(store, &source, pick, sink)
+}
+
+/// Reads images from an archive that was opened already; `name` is what errors call it.
+pub fn read_opened(
+    store: &Store,
+    opened: File,
+    name: &Path,
+    pick: Pick<'_>,
+    sink: &dyn Sink,
+) -> Result<Vec<Loaded>, Error> {
+    let _work = store.work()?;
+    let source = TarSource::of_file(store, opened, name)?;
+    read(store, &source, pick, sink)
+}
+
+/// Reads the image of a directory that skopeo's `dir:` or [`write_bare_dir`] wrote.
+pub fn read_bare_dir(store: &Store, dir: &Path, sink: &dyn Sink) -> Result<Loaded, Error> {
+    let _work = store.work()?;
+    let loaded = bare::read(store, dir, sink)?;
+    store.sync()?;
+    Ok(loaded)
+}
+
+/// Writes one image into such a directory, which is made when it is missing and else must hold
+/// nothing but an image, which goes. Layers that were never compressed are, with gzip. Returns the
+/// digest of the manifest.
+pub fn write_bare_dir(
+    store: &Store,
+    image: &Image,
+    dir: &Path,
+    sink: &dyn Sink,
+) -> Result<Digest, Error> {
+    let image = store.recompress(image, None, None, sink)?;
+    bare::write(store, &image, dir)?;
+    Ok(image.manifest.digest().clone())
 }
 
 /// Reads images from an archive that comes as a stream; `name` is what errors call it.

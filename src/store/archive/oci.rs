@@ -130,7 +130,7 @@ fn describe(entries: &[Loaded]) -> Vec<String> {
 }
 
 /// Takes a manifest or index with all below it that the layout has.
-fn take_target(
+pub(super) fn take_target(
     store: &Store,
     source: &dyn Source,
     target: &Descriptor,

@@ -164,16 +164,17 @@ fn named(bare: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
 }
 
 /// Where files of a layout go.
-trait Files {
+pub(super) trait Files {
     /// Returns whether the file is there already.
     fn has(&self, name: &str) -> bool;
     /// Writes a file of exactly `size` bytes, given by `fill`.
     fn put(&mut self, name: &str, size: u64, fill: Fill<'_>) -> Result<(), Error>;
 }
 
-type Fill<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<(), Error>;
+pub(super) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Write) -> Result<(), Error>;
 
-fn put_bytes(files: &mut dyn Files, name: &str, bytes: &[u8]) -> Result<(), Error> {
+/// Writes a small file.
+pub(super) fn put_bytes(files: &mut dyn Files, name: &str, bytes: &[u8]) -> Result<(), Error> {
     files.put(name, bytes.len() as u64, &mut |out| {
         out.write_all(bytes).map_err(stopped(name))
     })
@@ -206,7 +207,12 @@ fn put_image(files: &mut dyn Files, store: &Store, image: &Image) -> Result<(), 
     Ok(())
 }
 
-fn put_layers(files: &mut dyn Files, store: &Store, layers: &[LayerRef]) -> Result<(), Error> {
+/// Writes those layers that are not there yet.
+pub(super) fn put_layers(
+    files: &mut dyn Files,
+    store: &Store,
+    layers: &[LayerRef],
+) -> Result<(), Error> {
     for layer in layers {
         let name = path_of(&layer.descriptor.digest);
         if !files.has(&name) {
@@ -254,9 +260,7 @@ pub(super) fn layout_dir(store: &Store, entries: &[Entry], dir: &Path) -> Result
     let _work = store.work()?;
     let blobs = dir.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).map_err(|e| Error::io("make", &blobs, e))?;
-    let mut files = DirFiles {
-        dir: dir.to_owned(),
-    };
+    let mut files = DirFiles::new(dir, str::to_owned);
     let index_path = dir.join("index.json");
     let mut index = match disk::read(&index_path)? {
         None => Index::oci(Vec::new()),
@@ -298,17 +302,34 @@ pub(super) fn layout_dir(store: &Store, entries: &[Entry], dir: &Path) -> Result
     put_bytes(&mut files, "index.json", Raw::of(index).bytes())
 }
 
-struct DirFiles {
+/// Files of a directory.
+pub(super) struct DirFiles {
     dir: PathBuf,
+    /// What a file of a layout is called in it.
+    called: fn(&str) -> String,
+}
+
+impl DirFiles {
+    /// Files below `dir`, called as `called` says.
+    pub(super) fn new(dir: &Path, called: fn(&str) -> String) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            called,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join((self.called)(name))
+    }
 }
 
 impl Files for DirFiles {
     fn has(&self, name: &str) -> bool {
-        self.dir.join(name).exists()
+        self.path(name).exists()
     }
 
     fn put(&mut self, name: &str, _size: u64, fill: Fill<'_>) -> Result<(), Error> {
-        let path = self.dir.join(name);
+        let path = self.path(name);
         let mut temp = path.clone().into_os_string();
         temp.push(format!(".{}.part", std::process::id()));
         let temp = super::super::blobs::Temp(temp.into());
