@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::args::Global;
+use super::args::{Global, Power};
 use super::env;
 use super::report::Report;
 use super::ui::{self, Level, Progress, Shown};
@@ -19,7 +19,7 @@ use crate::store::{self, Store};
 #[derive(Debug)]
 pub(crate) struct Session {
     root: Option<PathBuf>,
-    isolation: Option<userns::Rung>,
+    isolation: Option<Power>,
     level: Option<Level>,
     max_store: Option<u64>,
     began: Instant,
@@ -48,16 +48,16 @@ impl Session {
     /// namespace first, so this must come before any thread exists.
     pub(crate) fn store_with_power(&self) -> Result<(Store, Rung), Report> {
         let asked = match (self.isolation, env::text("COOPER_ISOLATION")) {
-            (Some(rung), _) => Some(rung),
+            (Some(power), _) => power,
             (None, Some(text)) => {
                 let wrong = |why| Report::wrong_use(format!("COOPER_ISOLATION is `{text}`: {why}"));
-                Some(text.parse().map_err(wrong)?)
+                text.parse().map_err(wrong)?
             }
-            (None, None) => None,
+            (None, None) => Power(None),
         };
         let host = HostInfo::detect()
             .map_err(|error| Report::failed("cannot read /proc").because(&error))?;
-        let footing = userns::enter(&host, asked)?;
+        let footing = userns::enter(&host, asked.0)?;
         Ok((self.open(options(&host, &footing))?, Rung(footing)))
     }
 
@@ -79,6 +79,11 @@ impl Session {
     /// Makes the renderer of a build's progress.
     pub(crate) fn shown(&self, progress: Progress) -> Shown {
         Shown::new(progress, self.level.unwrap_or(Level::Info))
+    }
+
+    /// Makes a renderer that writes plain lines to `out` and nothing to standard error.
+    pub(crate) fn logged(&self, out: std::fs::File) -> Shown {
+        Shown::to(Box::new(out), self.level.unwrap_or(Level::Info))
     }
 
     /// Makes the renderer of all other progress: choices are only told when asked for.

@@ -73,15 +73,16 @@ impl Caps {
         Some(Self(1 << number))
     }
 
-    /// Docker's set with `add` and without `drop`. All that is added stays, also when all are
-    /// dropped; when all are added, what is dropped is missing.
-    pub fn tweaked(add: &[Self], drop: &[Self]) -> Self {
+    /// This set with `add` and without `drop`. All that is added stays, also when all are dropped;
+    /// when all are added, what is dropped is missing.
+    #[must_use]
+    pub fn tweaked(self, add: &[Self], drop: &[Self]) -> Self {
         let union = |sets: &[Self]| sets.iter().fold(0, |sum, set| sum | set.0);
-        if add.contains(&Self::ALL) {
+        if self == Self::ALL || add.contains(&Self::ALL) {
             let drop: Vec<Self> = drop.iter().copied().filter(|d| *d != Self::ALL).collect();
             return Self(Self::ALL.0 & !union(&drop));
         }
-        Self(Self::DOCKER.0 & !union(drop) | union(add))
+        Self(self.0 & !union(drop) | union(add))
     }
 
     /// Whether the capability called `name`, without `CAP_`, is in the set.
@@ -118,7 +119,7 @@ mod tests {
         let named = |names: &[&str]| -> Vec<Caps> {
             names.iter().filter_map(|name| Caps::named(name)).collect()
         };
-        let tweak = |add: &[&str], drop: &[&str]| Caps::tweaked(&named(add), &named(drop)).0;
+        let tweak = |add: &[&str], drop: &[&str]| Caps::DOCKER.tweaked(&named(add), &named(drop)).0;
         let docker = Caps::DOCKER.0;
         assert_eq!(tweak(&[], &[]), docker);
         assert_eq!(tweak(&["SYS_PTRACE"], &["CHOWN"]), docker & !1 | 1 << 19);

@@ -48,6 +48,9 @@ pub struct Limits {
     pub cpu_shares: Option<u64>,
     /// Processors that may be used, such as `0-2,5`.
     pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used, such as `0-1`.
+    #[serde(default)]
+    pub cpuset_mems: Option<String>,
     /// Processes and threads.
     pub pids: Option<u64>,
     /// Whether to go on where limits can't be kept.
@@ -145,6 +148,9 @@ impl Limits {
         }
         if let Some(cpus) = &self.cpuset_cpus {
             files.push(("cpuset.cpus", cpus.clone()));
+        }
+        if let Some(nodes) = &self.cpuset_mems {
+            files.push(("cpuset.mems", nodes.clone()));
         }
         if let Some(pids) = self.pids {
             files.push(("pids.max", pids.to_string()));
@@ -377,7 +383,7 @@ fn write(path: &Path, content: &str) -> Result<(), LimitError> {
 fn words(controllers: &[&str]) -> String {
     let word = |name: &&str| match *name {
         "cpu" => "processor time",
-        "cpuset" => "the processors",
+        "cpuset" => "the processors and memory nodes",
         "pids" => "the number of processes",
         _ => "memory",
     };
@@ -413,6 +419,7 @@ mod tests {
             cpu_quota: Some(150_000),
             cpu_shares: Some(1024),
             cpuset_cpus: Some("0-1".to_owned()),
+            cpuset_mems: Some("0".to_owned()),
             pids: Some(10),
             ..Limits::default()
         };
@@ -420,6 +427,7 @@ mod tests {
             "cpu.max=150000 100000",
             "cpu.weight=39",
             "cpuset.cpus=0-1",
+            "cpuset.mems=0",
             "pids.max=10",
         ];
         assert_eq!(files(&cpu), want);

@@ -12,6 +12,7 @@ use super::caps::Caps;
 use super::cgroup::Limits;
 use super::plan::{Access, Mount, MountKind, Plan, Rlimit, Source};
 use super::seccomp::Seccomp;
+use super::user::Groups;
 
 /// What may be changed about Docker's default confinement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Isolation {
     pub devices: Vec<Device>,
     /// Bytes that `/dev/shm` may hold; 64 MiB if not given.
     pub shm_size: Option<u64>,
+    /// Groups besides those of the user.
+    #[serde(default)]
+    pub groups: Groups,
     /// Limits of all processes together.
     pub limits: Limits,
 }
@@ -57,6 +61,7 @@ impl Default for Isolation {
             rlimits: Vec::new(),
             devices: Vec::new(),
             shm_size: None,
+            groups: Groups::default(),
             limits: Limits::default(),
         }
     }
@@ -86,6 +91,7 @@ impl Isolation {
         plan.rlimits = self.rlimits.clone();
         plan.mounts.extend(self.devices.iter().map(Device::mount));
         plan.shm_size = self.shm_size.unwrap_or(plan.shm_size);
+        plan.groups = self.groups.clone();
         plan.limits = self.limits.clone();
     }
 
@@ -173,13 +179,15 @@ mod tests {
     #[test]
     fn what_a_program_can_notice_is_in_the_text() {
         type Change = fn(&mut Isolation);
-        let changes: [Change; 6] = [
+        let changes: [Change; 8] = [
             |i| i.caps = Caps::NONE,
             |i| i.seccomp = Seccomp::Unconfined,
             |i| i.no_new_privs = true,
             |i| i.masked.push("/x".into()),
             |i| i.unmasked.push("/x".into()),
             |i| i.shm_size = Some(1),
+            |i| i.groups.extra.push("adm".into()),
+            |i| i.groups.keep = true,
         ];
         let mut texts = std::collections::BTreeSet::new();
         for change in changes {

@@ -54,4 +54,4 @@ pub use seccomp::{Profile, ProfileError, Seccomp};
 pub use signals::Signals;
 pub use spawner::{go_on_alone, inherited, respawn};
 pub use stdio::{Input, Output, Stdio};
-pub use user::{UserError, UserSpec};
+pub use user::{Groups, UserError, UserSpec};

@@ -19,7 +19,7 @@ use super::caps::Caps;
 use super::cgroup::Limits;
 use super::error::PlanError;
 use super::seccomp::Seccomp;
-use super::user::UserSpec;
+use super::user::{Groups, UserSpec};
 use super::wire;
 
 /// All that is decided about one step or container.
@@ -46,6 +46,8 @@ pub struct Plan {
     pub cwd: WorkDir,
     /// Whom the program runs as, in the image's own terms.
     pub user: UserSpec,
+    /// Its further groups.
+    pub groups: Groups,
     /// The host name inside; the caller's when `None`.
     pub hostname: Option<String>,
     /// The NIS domain name inside; the caller's when `None`.
@@ -100,6 +102,7 @@ impl Plan {
                 create: false,
             },
             user: UserSpec::default(),
+            groups: Groups::default(),
             hostname: None,
             domainname: None,
             network: Network::None,

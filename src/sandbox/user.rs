@@ -45,6 +45,16 @@ impl fmt::Display for UserSpec {
     }
 }
 
+/// Groups that a program has besides those that the image's files list for its user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// Names in the image's `/etc/group`, or numbers.
+    pub extra: Vec<String>,
+    /// Whether the program has those of the caller instead of any other: what the caller may
+    /// open by its groups, the program may, whether or not they have numbers inside.
+    pub keep: bool,
+}
+
 /// The numbers behind a [`UserSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -155,6 +165,16 @@ pub fn numeric(text: &str) -> Option<Result<u32, UserError>> {
     )
 }
 
+/// Adds groups by name or number to those that `who` has.
+pub fn join(who: &mut Identity, extra: &[String], group: &[u8]) -> Result<(), UserError> {
+    for text in extra {
+        who.groups.push(find_group(text, group)?);
+    }
+    who.groups.sort_unstable();
+    who.groups.dedup();
+    Ok(())
+}
+
 /// Finds who `spec` is. An empty user means uid 0.
 ///
 /// A user given alone brings the primary and supplementary groups that the files list for it;
@@ -253,6 +273,18 @@ mod tests {
 
     fn who(spec: &str) -> Result<(u32, u32, Vec<u32>, String), UserError> {
         resolve(&spec.into(), PASSWD, GROUP).map(|id| (id.uid, id.gid, id.groups, id.home))
+    }
+
+    #[test]
+    fn further_groups_are_names_of_the_image_or_numbers() {
+        let with = |extra: &[&str]| {
+            let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
+            let mut who = resolve(&"app".into(), PASSWD, GROUP).unwrap();
+            join(&mut who, &extra, GROUP).map(|()| who.groups)
+        };
+        assert_eq!(with(&[]), Ok(vec![4, 50]));
+        assert_eq!(with(&["wheel", "77", "adm"]), Ok(vec![4, 10, 50, 77]));
+        assert_eq!(with(&["nope"]), Err(UserError::NoGroup("nope".to_owned())));
     }
 
     #[test]

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::env;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
-use crate::sandbox::{Caps, Device, Isolation, Limits, Profile, Resource, Rlimit, Seccomp, Swap};
+use crate::sandbox::{
+    Caps, Device, Groups, Isolation, Limits, Profile, Resource, Rlimit, Seccomp, Swap,
+};
+
+/// What `--group-add` says instead of a group.
+const KEEP_GROUPS: &str = "keep-groups";
 
 /// Options of `build` and `run` about what programs may do and use.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -61,8 +66,17 @@ pub(crate) struct IsolationArgs {
     cpu_quota: Option<u64>,
 
     /// Processors that may be used, such as `0-2,5`
-    #[arg(long, value_name = "LIST", value_parser = processors)]
+    #[arg(long, value_name = "LIST", value_parser = numbers)]
     cpuset_cpus: Option<String>,
+
+    /// Memory nodes that may be used, such as `0-1`
+    #[arg(long, value_name = "LIST", value_parser = numbers)]
+    cpuset_mems: Option<String>,
+
+    /// Further group of the program, by its name in the image or its number; `keep-groups` gives
+    /// it the caller's groups instead
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    group_add: Vec<String>,
 
     /// Processes and threads that may exist at the same time; -1 is no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -101,13 +115,7 @@ impl IsolationArgs {
     /// Says what the options mean, from `base` on.
     pub(crate) fn over(&self, base: Isolation) -> Result<Isolation, Report> {
         let mut out = base;
-        if !self.cap_add.is_empty() || !self.cap_drop.is_empty() {
-            let mut add = self.cap_add.clone();
-            if out.caps == Caps::ALL {
-                add.push(Caps::ALL);
-            }
-            out.caps = Caps::tweaked(&add, &self.cap_drop);
-        }
+        out.caps = out.caps.tweaked(&self.cap_add, &self.cap_drop);
         for option in &self.security_opt {
             match option.clone() {
                 Security::Seccomp(seccomp) => out.seccomp = seccomp,
@@ -127,14 +135,36 @@ impl IsolationArgs {
         out.rlimits.extend(&self.ulimit);
         out.devices.extend(self.device.iter().cloned());
         out.shm_size = self.shm_size.or(out.shm_size);
-        out.limits = self.limits()?;
+        if !self.group_add.is_empty() {
+            out.groups = self.groups()?;
+        }
+        out.limits = self.limits(out.limits)?;
         if !out.limits.is_empty() {
             out.limits.session_bus = env::session_bus();
         }
         Ok(out)
     }
 
-    fn limits(&self) -> Result<Limits, Report> {
+    fn groups(&self) -> Result<Groups, Report> {
+        match self.group_add.as_slice() {
+            [only] if only == KEEP_GROUPS => Ok(Groups {
+                keep: true,
+                ..Groups::default()
+            }),
+            all if all.iter().any(|group| group == KEEP_GROUPS) => {
+                let text = "`--group-add keep-groups` leaves the caller's groups as they are, so \
+                    no other can be added";
+                Err(Report::wrong_use(text))
+            }
+            all => Ok(Groups {
+                extra: all.to_vec(),
+                keep: false,
+            }),
+        }
+    }
+
+    /// The limits, those of `base` where none is given.
+    fn limits(&self, base: Limits) -> Result<Limits, Report> {
         if let (Some(Swap::Total(total)), memory) = (self.memory_swap, self.memory) {
             let Some(memory) = memory else {
                 return Err(Report::wrong_use("`--memory-swap` goes with `--memory`"));
@@ -146,17 +176,21 @@ impl IsolationArgs {
             }
         }
         Ok(Limits {
-            memory: self.memory,
-            memory_swap: self.memory_swap,
-            cpu_quota: self.cpus.or(self.cpu_quota),
-            cpu_period: self.cpu_period,
-            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            pids: self
-                .pids_limit
-                .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n > 0),
-            best_effort: self.limits.as_deref() == Some("best-effort"),
+            memory: self.memory.or(base.memory),
+            memory_swap: self.memory_swap.or(base.memory_swap),
+            cpu_quota: self.cpus.or(self.cpu_quota).or(base.cpu_quota),
+            cpu_period: self.cpu_period.or(base.cpu_period),
+            cpu_shares: match self.cpu_shares {
+                Some(shares) => Some(shares).filter(|shares| *shares > 0),
+                None => base.cpu_shares,
+            },
+            cpuset_cpus: self.cpuset_cpus.clone().or(base.cpuset_cpus),
+            cpuset_mems: self.cpuset_mems.clone().or(base.cpuset_mems),
+            pids: match self.pids_limit {
+                Some(pids) => u64::try_from(pids).ok().filter(|pids| *pids > 0),
+                None => base.pids,
+            },
+            best_effort: base.best_effort || self.limits.as_deref() == Some("best-effort"),
             session_bus: None,
         })
     }
@@ -293,7 +327,7 @@ fn cpus(text: &str) -> Result<u64, String> {
     Ok((number * 100_000.0).round() as u64)
 }
 
-fn processors(text: &str) -> Result<String, String> {
+fn numbers(text: &str) -> Result<String, String> {
     let is_number = |text: &str| text.parse::<u32>().is_ok();
     let fine = text.split(',').all(|part| match part.split_once('-') {
         Some((from, to)) => is_number(from) && is_number(to),
@@ -439,9 +473,20 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_added_or_kept() {
+        let of = |words| parse(words).map(|isolation| isolation.groups);
+        let added = of("--group-add adm,50 --group-add wheel").unwrap();
+        assert_eq!(added.extra, ["adm", "50", "wheel"]);
+        assert!(!added.keep);
+        let kept = of("--group-add keep-groups").unwrap();
+        assert!(kept.keep && kept.extra.is_empty());
+        assert!(of("--group-add keep-groups,adm").is_err());
+    }
+
+    #[test]
     fn limits_are_read_as_docker_reads_them() {
         let limits = parse(
-            "-m 1g --memory-swap 2g --cpus 1.5 --cpu-shares 512 --cpuset-cpus 0-1,3 --pids-limit 100",
+            "-m 1g --memory-swap 2g --cpus 1.5 --cpu-shares 512 --cpuset-cpus 0-1,3 --cpuset-mems 0 --pids-limit 100",
         );
         let want = Limits {
             memory: Some(1 << 30),
@@ -450,6 +495,7 @@ mod tests {
             cpu_period: None,
             cpu_shares: Some(512),
             cpuset_cpus: Some("0-1,3".to_owned()),
+            cpuset_mems: Some("0".to_owned()),
             pids: Some(100),
             best_effort: false,
             session_bus: None,
@@ -466,6 +512,7 @@ mod tests {
             "--cpus 0",
             "--cpus 1 --cpu-quota 5",
             "--cpuset-cpus a",
+            "--cpuset-mems a",
             "-m much",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

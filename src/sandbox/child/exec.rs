@@ -153,7 +153,10 @@ fn become_user(plan: &Plan, who: &Identity) -> Result<(), Failure> {
         let own = (!who.groups.contains(&who.gid)).then_some(who.gid);
         let groups = own.into_iter().chain(who.groups.iter().copied());
         let groups: Vec<Gid> = groups.map(Gid::from_raw).collect();
-        rustix::thread::set_thread_groups(&groups)?;
+        // Groups without a number in this namespace can only be kept by leaving all as they are.
+        if !plan.groups.keep {
+            rustix::thread::set_thread_groups(&groups)?;
+        }
         let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
         // Leaving uid 0 would empty the permitted set, and empties the effective one.

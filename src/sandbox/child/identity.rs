@@ -8,18 +8,21 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::super::error::{Failure, Stage};
-use super::super::user::{Identity, UserSpec, resolve};
+use super::super::plan::Plan;
+use super::super::user::{Identity, join, resolve};
 use super::At;
 use super::place::open_inside;
 
 /// More than any honest database has; a longer file is refused, not read (T-DOS-4).
 const LIMIT: u64 = 16 << 20;
 
-/// Who `spec` is in the root that is `/` by now.
-pub(super) fn find(spec: &UserSpec) -> Result<Identity, Failure> {
+/// Who the plan's user is in the root that is `/` by now.
+pub(super) fn find(plan: &Plan) -> Result<Identity, Failure> {
     let passwd = read("/etc/passwd")?;
     let group = read("/etc/group")?;
-    resolve(spec, &passwd, &group).map_err(Failure::User)
+    let mut who = resolve(&plan.user, &passwd, &group).map_err(Failure::User)?;
+    join(&mut who, &plan.groups.extra, &group).map_err(Failure::User)?;
+    Ok(who)
 }
 
 /// A regular file inside the root; empty if there is none.

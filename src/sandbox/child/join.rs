@@ -55,7 +55,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     rustix::thread::move_into_thread_name_spaces(inside.as_fd(), namespaces)
         .at(Stage::Join, "the sandbox")?;
     drop(inside);
-    let who = identity::find(&plan.user)?;
+    let who = identity::find(&plan)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let tty = plan.tty.map(terminal).transpose();
     let tty = tty.at(Stage::Terminal, "/dev/pts")?;

@@ -169,7 +169,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         Walls::Namespaces => (build_root(session, &plan, &mount_fds, &mut notes)?, None),
         Walls::Chroot => (None, Some(chroot::enter(&plan, &mut notes)?)),
     };
-    let who = identity::find(&plan.user)?;
+    let who = identity::find(&plan)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let slave = ready(session, notes, tty)?;
     if plan.init
