@@ -393,3 +393,19 @@ fn t_ctx_5_bytes_that_fail_their_checksum_are_seen_by_nobody() {
         assert_eq!(web.asked(), ["/g 200"]);
     });
 }
+
+#[test]
+fn a_linked_layer_of_a_url_is_the_same_on_every_base() {
+    let web = Web::new();
+    web.page("/f", DATED, "body");
+    let t = TestEnv::new().file("f", "below");
+    let layer = |base: &str, name: &str| {
+        let add = format!("ADD --link {}/f /d/f", web.url);
+        t.write("Dockerfile", format!("FROM scratch\n{base}\n{add}\n"));
+        t.build_with(&["-q", "--no-cache", "-t", name]).ok();
+        let out = t.cooper(&["inspect", "-f", "{{json .RootFS.Layers}}", name]);
+        let layers: Vec<String> = serde_json::from_str(&out.ok().stdout()).unwrap();
+        layers.last().unwrap().clone()
+    };
+    assert_eq!(layer("", "one"), layer("COPY f /d/f", "two"));
+}

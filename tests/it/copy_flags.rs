@@ -366,6 +366,28 @@ fn a_linked_layer_is_the_same_on_every_base_and_at_any_time() {
 }
 
 #[test]
+fn a_linked_layer_of_a_pattern_is_the_same_and_leaves_out_what_is_ignored() {
+    let t = env()
+        .file(".dockerignore", "other.md\n")
+        .file("own.md", "6");
+    t.write("other.md", "7");
+    let linked = "COPY --link *.md f* /into/";
+    for (base, name) in [
+        ("FROM scratch", "one"),
+        ("FROM scratch\nCOPY f /into/own.md", "two"),
+    ] {
+        t.write("Dockerfile", format!("{base}\n{linked}\n"));
+        t.build_with(&["--no-cache", "-t", name]).ok();
+    }
+    let (one, two) = (layers(&t, "one"), layers(&t, "two"));
+    assert_eq!(one.last(), two.last());
+    assert_eq!(names(&t, linked), ["into/f", "into/own.md"]);
+    t.write("other.md", "changed");
+    t.build_with(&["-q", "--no-cache", "-t", "made"]).ok();
+    assert_eq!(layers(&t, "made"), one, "what is ignored does not count");
+}
+
+#[test]
 fn a_linked_copy_is_cached_by_its_sources_alone() {
     let t = env();
     t.write(
