@@ -114,6 +114,29 @@ fn shells_can_complete_command_lines() {
         );
     }
     t.cooper(&["completion", "tcsh"]).fails(2);
+    let script = t.cask(&["completion", "bash"]).ok().stdout();
+    assert!(script.contains("complete -F _cask") && script.contains("unpause"));
+}
+
+#[test]
+fn cask_has_the_verbs_about_images_and_the_machine_too() {
+    let t = layered();
+    let tree = |program: &str| match program {
+        "cask" => t.cask(&["tree", "two"]).ok().stdout(),
+        _ => t.cooper(&["tree", "two"]).ok().stdout(),
+    };
+    assert_eq!(tree("cask"), tree("cooper"));
+    for info in [&["info"][..], &["system", "info"]] {
+        let args = [info, &["-f", "{{.store.ImageStore.number}}"]].concat();
+        assert_eq!(t.cask(&args).ok().stdout(), "2");
+    }
+    t.cask(&["manifest", "create", "list", "one"]).ok();
+    let shown = t.cask(&["manifest", "inspect", "list"]).ok().stdout();
+    assert_eq!(json(&shown)["manifests"].as_array().unwrap().len(), 1);
+    t.cask(&["push", "-q", "two", "oci:layout:two"]).ok();
+    let digest = t.cask(&["copy", "-q", "oci:layout:two", "dir:bare"]);
+    assert_eq!(digest.ok().stdout().len(), 71);
+    assert!(t.path("bare/manifest.json").exists());
 }
 
 fn platforms(t: &TestEnv, index: &str) -> Vec<String> {

@@ -23,11 +23,12 @@ mod volume;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
 use super::verbs::{Df, Verb};
+use super::working::{completion, copy, info, manifest, tree};
 use super::{Session, finish, misuse, version_alone};
 
 /// Runs OCI images, without a daemon and without root
@@ -80,6 +81,12 @@ enum Command {
     Network(network::NetworkVerb),
     #[command(subcommand)]
     System(SystemVerb),
+    #[command(subcommand)]
+    Manifest(Box<manifest::Manifest>),
+    Copy(Box<copy::CopyImage>),
+    Tree(tree::Tree),
+    Info(info::Info),
+    Completion(completion::Completion),
     #[command(flatten)]
     Image(Box<Verb>),
 }
@@ -97,6 +104,7 @@ enum ContainerVerb {
 enum SystemVerb {
     Boot(start::Boot),
     Df(Df),
+    Info(info::Info),
     Prune(stop::PruneSystem),
     Events(events::EventsVerb),
 }
@@ -153,10 +161,16 @@ impl Command {
             Self::Network(verb) => verb.run(session),
             Self::System(verb) => match verb {
                 SystemVerb::Boot(verb) => verb.run(session),
-                SystemVerb::Df(verb) => verb.run(session).map(|()| ExitCode::SUCCESS),
+                SystemVerb::Df(verb) => done(verb.run(session)),
+                SystemVerb::Info(verb) => done(verb.run(session)),
                 SystemVerb::Prune(verb) => verb.run(session),
                 SystemVerb::Events(verb) => verb.run(session),
             },
+            Self::Manifest(verb) => verb.run(session),
+            Self::Copy(verb) => verb.run(session),
+            Self::Tree(verb) => done(verb.run(session)),
+            Self::Info(verb) => done(verb.run(session)),
+            Self::Completion(verb) => done(verb.run(&mut Cask::command(), "cask")),
             Self::Image(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
                     inspect.look_first(look::value);
@@ -165,6 +179,11 @@ impl Command {
             }
         }
     }
+}
+
+/// The exit code of a verb that has no other.
+fn done(result: Result<(), Report>) -> Result<ExitCode, Report> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// Finds the subcommand of arguments that did not parse.
@@ -186,7 +205,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
         Cask::command().debug_assert();
     }
 

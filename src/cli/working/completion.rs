@@ -1,16 +1,14 @@
 //! `completion`: what a shell needs to complete command lines.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::cooper::Cooper;
 use crate::cli::report::Report;
 use crate::cli::ui;
 
 /// Print a script that completes command lines
 ///
-/// `source <(cooper completion bash)` in `~/.bashrc`; for zsh a file `_cooper` in a directory of
-/// `$fpath`; `cooper completion fish > ~/.config/fish/completions/cooper.fish`.
+/// `source <(PROGRAM completion bash)` in `~/.bashrc`; for zsh a file `_PROGRAM` in a directory of
+/// `$fpath`; `PROGRAM completion fish > ~/.config/fish/completions/PROGRAM.fish`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completion {
     /// The shell: bash, zsh, fish, elvish or powershell
@@ -19,10 +17,10 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// Prints it.
-    pub(crate) fn run(self) -> Result<(), Report> {
+    /// Prints it for the program called `name`.
+    pub(crate) fn run(self, command: &mut clap::Command, name: &str) -> Result<(), Report> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cooper::command(), "cooper", &mut script);
+        clap_complete::generate(self.shell, command, name, &mut script);
         ui::raw_data(&script)
     }
 }

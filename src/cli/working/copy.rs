@@ -67,7 +67,7 @@ struct CopyArgs {
 /// Without DESTINATION the container's working directory is meant.
 ///
 /// With two arguments of which one begins with `docker://`, `oci:`, `oci-archive:`,
-/// `docker-archive:` or `dir:`, an image is copied from the first place to the second and the
+/// `docker-archive:`, `docker-daemon:` or `dir:`, an image is copied from the first place to the second and the
 /// store gets no name for it. Its bytes stay as they are. The digest goes to standard output.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -112,13 +112,50 @@ pub(crate) struct Add {
     args: CopyArgs,
 }
 
+/// Copy an image from one place to another
+///
+/// Places are `docker://NAME`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
+/// `docker-archive:FILE[:NAME]`, `docker-daemon:NAME` and `dir:DIR`; a text without a transport is
+/// a name in a registry. The store gets no name for the image, whose bytes stay as they are. The
+/// digest goes to standard output.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CopyImage {
+    /// Where the image is
+    #[arg(value_name = "PLACE")]
+    from: String,
+
+    /// Where it goes
+    #[arg(value_name = "PLACE")]
+    to: String,
+
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    registry: Registry,
+}
+
+impl CopyImage {
+    /// Copies it.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let (from, to) = (&self.from, &self.to);
+        self.image
+            .run(session, from, to, self.quiet, &self.registry)
+    }
+}
+
 impl Copy {
     /// Copies.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         if let [from, to] = self.words.as_slice()
             && (is_place(from) || is_place(to))
         {
-            return self.image.run(session, from, to, &self.args);
+            let (quiet, registry) = (self.args.quiet, &self.args.registry);
+            return self.image.run(session, from, to, quiet, registry);
         }
         if let Some(option) = self.image.given() {
             let text = format!(
@@ -143,7 +180,7 @@ fn is_place(text: &str) -> bool {
     text.split_once(':')
         .is_some_and(|(transport, rest)| match transport {
             "docker" => rest.starts_with("//"),
-            "oci" | "oci-archive" | "docker-archive" | "dir" => true,
+            "oci" | "oci-archive" | "docker-archive" | "docker-daemon" | "dir" => true,
             _ => false,
         })
 }
@@ -200,7 +237,8 @@ impl ImageArgs {
         session: &Session,
         from: &str,
         to: &str,
-        args: &CopyArgs,
+        quiet: bool,
+        registry: &Registry,
     ) -> Result<ExitCode, Report> {
         let place = |text: &str| {
             text.parse::<Place>()
@@ -208,7 +246,7 @@ impl ImageArgs {
         };
         let (from, to) = (place(from)?, place(to)?);
         let network = |verify: Option<bool>| -> Result<Network, Report> {
-            let mut options = args.registry.options()?;
+            let mut options = registry.options()?;
             options.tls_verify = verify.or(options.tls_verify);
             Ok(Network::new(options))
         };
@@ -235,7 +273,7 @@ impl ImageArgs {
             all: self.all,
         };
         let store = session.store()?;
-        let shown = session.modest(args.quiet);
+        let shown = session.modest(quiet);
         let digest = transfer::copy(&store, &from, &to, &options, &shown)?;
         drop(shown);
         if let Some(path) = &self.digestfile {
