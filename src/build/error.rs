@@ -355,6 +355,9 @@ pub enum StepError {
     /// Scratch space can't be made.
     #[error(transparent)]
     Build(Box<Error>),
+    /// What the source policy says against a source.
+    #[error(transparent)]
+    Policy(#[from] super::policy::PolicyError),
     /// A step asks for what only the command line can give.
     #[error("{grant} is not allowed")]
     NotAllowed {

@@ -459,6 +459,8 @@ impl Evaluator<'_, '_> {
             state.config.set_env("PATH", DEFAULT_PATH);
             state.scope.env.set("PATH", DEFAULT_PATH);
         }
+        let retouch = &self.request.retouch;
+        retouch.begin(&mut state.config, &mut state.scope.env);
         let triggers = std::mem::take(&mut state.config.on_build);
         Ok((state, triggers))
     }

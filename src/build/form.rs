@@ -26,7 +26,7 @@ pub(super) fn packed(
         true => image.clone(),
         false => Image::new(Raw::of(manifest), image.config.clone())?,
     };
-    typed(&image, form)
+    typed(&image, form.docker_types)
 }
 
 /// Returns one layer by itself in that form.
@@ -66,9 +66,11 @@ fn compressed(
     store.layer_blob(&layer.diff_id, wanted, form.level, sink)
 }
 
-/// Returns the image with docker's media types, if `form` asks for them.
-pub(super) fn typed(image: &Image, form: &Form) -> Result<Image, store::Error> {
-    if !form.docker_types {
+/// Returns the image with docker's media types, if they are asked for or the image has them
+/// already and lately got a layer that has not.
+pub(super) fn typed(image: &Image, asked: bool) -> Result<Image, store::Error> {
+    let had = image.manifest.value().media_type.as_deref() == Some(media::DOCKER_MANIFEST);
+    if !asked && !had {
         return Ok(image.clone());
     }
     let mut manifest = image.manifest.value().clone();

@@ -128,6 +128,13 @@ pub(super) fn resolve(
     need: &ImageNeed,
     sink: &dyn Sink,
 ) -> Result<BaseImage, StepError> {
+    let need = &ImageNeed {
+        reference: match need.layout {
+            None => request.policy.image(&need.reference)?,
+            Some(_) => need.reference.clone(),
+        },
+        ..need.clone()
+    };
     let (reference, platform) = (&need.reference, &need.platform);
     if let Some(layout) = &need.layout {
         let image = pull(store, request, layout, need, sink)?;

@@ -8,7 +8,10 @@
 //! | environment: ENV and declared ARGs, no proxies | RUN |
 //! | user, working directory, shell | RUN |
 //! | platform, network and security mode, devices by name, host name, extra hosts | RUN |
-//! | capabilities, filters, masks, devices, resource limits where they are not the usual ones | RUN |
+//! | name servers and how they are asked, whether `/etc/hosts` is the image's own | RUN |
+//! | places of `-v` mounts, but not what lies there | RUN |
+//! | that standard input is the caller's, which no result answers for | RUN |
+//! | capabilities, filters, masks, devices, groups, resource limits where they are not the usual ones | RUN |
 //! | contents, modes, owners and link targets of every source | COPY, ADD, bind mounts |
 //! | destination, `--chown` and `--chmod` as written; the layers below decide what they mean | COPY, ADD |
 //! | identity of cache mounts, ids of secrets | RUN |

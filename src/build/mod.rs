@@ -42,8 +42,10 @@ mod named;
 mod output;
 mod place;
 mod platforms;
+mod policy;
 mod programs;
 mod request;
+mod retouch;
 mod saved;
 mod scope;
 mod secret;
@@ -65,10 +67,12 @@ pub use exec::Cancel;
 pub use git::{Flaw, GitError, GitTools, GitUrl};
 pub use meant::Meant;
 pub use named::{NamedContext, NamedSource};
+pub use policy::{Policy, PolicyError};
 pub use request::{
     CacheExport, CacheTarget, ContextSource, DockerfileSource, Form, Grant, Network, Outcome,
     Output, Pull, Request, Snapshotter, SshAgent, Walls,
 };
+pub use retouch::Retouch;
 pub use secret::Secret;
 
 use stage::Counts;

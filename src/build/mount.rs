@@ -110,6 +110,15 @@ impl StepMount {
         }
     }
 
+    /// Makes it read the files of a stage.
+    pub(super) fn read_stage(&mut self, stage: usize) {
+        match self {
+            Self::Bind(bind) => bind.from = CopyFrom::Stage(stage),
+            Self::Cache(cache) => cache.from = Some(CopyFrom::Stage(stage)),
+            Self::Tmpfs { .. } | Self::Secret(_) | Self::Ssh(_) => {}
+        }
+    }
+
     /// Replaces an index of a stage in the file by its place in the plan.
     pub(super) fn renumber_stages(&mut self, place: &BTreeMap<usize, usize>) {
         let from = match self {

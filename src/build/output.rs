@@ -318,7 +318,7 @@ impl Finished<'_> {
         for made in self.made {
             let image = match form.force {
                 true => form::packed(self.store, &made.image, form, self.sink)?,
-                false => form::typed(&made.image, form)?,
+                false => form::typed(&made.image, form.docker_types)?,
             };
             self.store.put_image(&image.manifest, &image.config)?;
             images.push(image);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::dockerfile::{self, Dockerfile, Span, Warning};
+use crate::dockerfile::{self, Dockerfile, Span, Warning, Word};
 use crate::event::Sink;
 use crate::image::{Attestation, DiffId, Digest, Index, Platform, Raw, Reference, Shape};
 use crate::layer::{EncodeOptions, Stack, Time};
@@ -22,6 +22,7 @@ use super::epoch;
 use super::error::{Error, ScanError, StepError};
 use super::eval::{self, Input, Numbers};
 use super::exec::{self, Cancel};
+use super::form;
 use super::images::{self, BaseImage};
 use super::output;
 use super::request::{Output, Request, Snapshotter};
@@ -142,6 +143,7 @@ pub(super) fn plan<'r>(opener: &Opener<'r>, sources: &Sources) -> Result<Planned
     let mut found = Vec::new();
     let parsed = dockerfile::parse_reporting(file, &mut found);
     let linter = Linter::new(found);
+    let parsed = parsed.map(|parsed| rebased(parsed, request));
     let planned = match &parsed {
         Ok(parsed) => epoch::settle(opener, parsed, sources).and_then(|request| {
             let targets = evaluate(store, &request, parsed, sources, &linter, sink)?;
@@ -163,6 +165,14 @@ pub(super) fn plan<'r>(opener: &Opener<'r>, sources: &Sources) -> Result<Planned
             warnings,
         }),
     }
+}
+
+/// Puts what `--from` names in the place of the first FROM's base.
+fn rebased(mut parsed: Dockerfile, request: &Request) -> Dockerfile {
+    if let (Some(base), Some(first)) = (&request.first_base, parsed.stages.first_mut()) {
+        first.from.base = Word::literal(base, first.from.base.span);
+    }
+    parsed
 }
 
 fn evaluate(
@@ -313,13 +323,19 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         epoch,
         inline(request, &stages, &answers, &built),
     );
-    let own = annotations::of(
+    let config = request.retouch.finish(config);
+    let mut own = annotations::of(
         &request.annotations,
         Level::Manifest,
         Some(&target.platform),
     );
+    if let Some((key, created)) = request.retouch.annotation(config.value()) {
+        own.entry(key).or_insert(created);
+    }
     let manifest = commit::manifest(&built, &config, own);
-    let image = store.put_image(&manifest, &config)?;
+    let plain = Image::new(manifest, config)?;
+    let typed = form::typed(&plain, request.docker_types)?;
+    let image = store.put_image(&typed.manifest, &typed.config)?;
     Ok(Made {
         image,
         platform,

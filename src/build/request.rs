@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime};
 use crate::dockerfile::Warning;
 use crate::image::{Compression, Descriptor, ImageId, Platform, Reference, Shape};
 use crate::layer::Time;
-use crate::sandbox::Isolation;
 use crate::sandbox::userns::Refusal;
+use crate::sandbox::{Isolation, Mount};
 use crate::transfer::{self, CachePlace};
 
 use super::annotations::Annotation;
 use super::attest::Attest;
 use super::git::{GitTools, GitUrl};
 use super::named::NamedContext;
+use super::policy::Policy;
+use super::retouch::Retouch;
 use super::secret::Secret;
 
 /// Where the Dockerfile's text comes from.
@@ -191,8 +193,12 @@ pub enum CacheTarget {
 pub struct Request {
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
+    /// `--from`: what the first FROM names, in place of what the file says.
+    pub first_base: Option<String>,
     /// The context.
     pub context: ContextSource,
+    /// `--ignorefile`: what the context is seen through, in place of the file that belongs to it.
+    pub ignore_file: Option<PathBuf>,
     /// `--build-context`, in order.
     pub contexts: Vec<NamedContext>,
     /// `-t`, in order.
@@ -219,10 +225,16 @@ pub struct Request {
     pub stage_labels: bool,
     /// `--pull`.
     pub pull: Pull,
+    /// `--source-policy-file`.
+    pub policy: Policy,
     /// `--label`.
     pub labels: Vec<(String, String)>,
     /// `--annotation`, and those of outputs.
     pub annotations: Vec<Annotation>,
+    /// What the config has besides or against what the Dockerfile says.
+    pub retouch: Retouch,
+    /// `--format=docker`: images have docker's media types wherever they go.
+    pub docker_types: bool,
     /// `--attest`.
     pub attest: Attest,
     /// Whether what is `inline-only` is reason enough for an index (`attestation-inline`).
@@ -252,8 +264,20 @@ pub struct Request {
     pub snapshotter: Option<Snapshotter>,
     /// `--add-host`, as `(host, address)`; an address may be `host-gateway`.
     pub add_hosts: Vec<(String, String)>,
+    /// `--no-hosts`: `/etc/hosts` of RUN is the image's own.
+    pub own_hosts: bool,
     /// `--dns`; empty is the caller's.
     pub dns: Vec<IpAddr>,
+    /// `--dns-search`; empty is the caller's.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`; empty is the caller's.
+    pub dns_options: Vec<String>,
+    /// `--dns=none`: `/etc/resolv.conf` of RUN is the image's own.
+    pub own_resolv_conf: bool,
+    /// `-v`: mounted into every RUN, whose key has the places and not what lies there.
+    pub volumes: Vec<Mount>,
+    /// `--stdin`: RUN reads the caller's standard input. No earlier result answers for such a step.
+    pub stdin: bool,
     /// Proxy variables of the caller that predefined ARGs pass on to RUN.
     pub proxies: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH` of the caller's environment or `--timestamp`, in seconds since 1970:
@@ -285,7 +309,9 @@ impl Request {
     pub fn nothing(transfer: transfer::Options, git: GitTools, now: SystemTime) -> Self {
         Self {
             dockerfile: DockerfileSource::Default,
+            first_base: None,
             context: ContextSource::Empty,
+            ignore_file: None,
             contexts: Vec::new(),
             tags: Vec::new(),
             build_args: Vec::new(),
@@ -299,8 +325,11 @@ impl Request {
             save_stages: false,
             stage_labels: false,
             pull: Pull::Missing,
+            policy: Policy::default(),
             labels: Vec::new(),
             annotations: Vec::new(),
+            retouch: Retouch::default(),
+            docker_types: false,
             attest: Attest::default(),
             attest_inline: false,
             outputs: Vec::new(),
@@ -315,7 +344,13 @@ impl Request {
             walls: Walls::Namespaces,
             snapshotter: None,
             add_hosts: Vec::new(),
+            own_hosts: false,
             dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            own_resolv_conf: false,
+            volumes: Vec::new(),
+            stdin: false,
             proxies: Vec::new(),
             source_date_epoch: None,
             epoch_from_file: false,

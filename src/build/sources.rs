@@ -164,7 +164,11 @@ impl Opener<'_> {
     /// Opens the Dockerfile and the build context.
     pub(super) fn open(&self) -> Result<Sources, Error> {
         let opened = self.context(&self.request.context, NAMES[0])?;
-        let (file, ignore) = read_dockerfile(&opened.root, self.request, opened.is_own())?;
+        let (file, own) = read_dockerfile(&opened.root, self.request, opened.is_own())?;
+        let ignore = match &self.request.ignore_file {
+            Some(path) => Some(read_ignore(path)?),
+            None => own,
+        };
         Ok(Sources {
             file: Arc::new(file),
             files: self.files(opened, ignore)?,
@@ -177,14 +181,7 @@ impl Opener<'_> {
         let opened = self.context(&self.request.context, "context")?;
         let found = match ignore {
             None => (PathBuf::from(".dockerignore"), Vec::new()),
-            Some(path) => {
-                let gone = || Error::Io {
-                    doing: "read",
-                    path: path.to_owned(),
-                    source: io::ErrorKind::NotFound.into(),
-                };
-                (path.to_owned(), read_host(path)?.ok_or_else(gone)?)
-            }
+            Some(path) => read_ignore(path)?,
         };
         self.files(opened, Some(found))
     }
@@ -480,7 +477,17 @@ fn read_capped(file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads an ignore file; answers its name, for messages, and its patterns.
+/// Reads an ignore file that the caller named.
+fn read_ignore(path: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
+    let gone = || Error::Io {
+        doing: "read",
+        path: path.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    Ok((path.to_owned(), read_host(path)?.ok_or_else(gone)?))
+}
+
+/// Takes an ignore file apart; answers its name, for messages, and its patterns.
 fn parse_ignore((path, bytes): (PathBuf, Vec<u8>)) -> Result<(String, Ignore), Error> {
     let text = String::from_utf8_lossy(&bytes);
     match Ignore::parse(&text) {

@@ -254,7 +254,8 @@ impl Runner<'_> {
         let started = Instant::now();
         let inputs = self.inputs(step, below)?;
         let key = inputs.key();
-        if let Some((made, descriptor)) = self.known(&key, &inputs)? {
+        let tainted = self.world.request.stdin && matches!(step.action, Action::Run(_));
+        if let Some((made, descriptor)) = self.known(&key, &inputs)?.filter(|_| !tainted) {
             self.world.count(|counts| counts.cached += 1);
             self.world.sink.emit(Event::StepCached { step: *id, name });
             built.record_step(&step.created_by, key, made, descriptor);

@@ -1,8 +1,12 @@
 //! Argument groups and value parsers that several subcommands share.
 
 mod isolation;
+mod names;
+mod refused;
 
 pub(crate) use isolation::IsolationArgs;
+pub(crate) use names::NameArgs;
+pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,10 +18,14 @@ use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
 use crate::build::{self, GitTools, Pull};
+use crate::image::Platform;
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Rung;
 use crate::sandbox::{network, reason};
+
+/// The label by which an image says what made it.
+pub(crate) const IDENTITY: &str = "io.cooper.version";
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,10 +37,10 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
 
     /// How privileges are come by: root, subid, outer-userns, single-id or chroot (RUN for root
-    /// only);
+    /// only); buildah's `oci` and `rootless` mean the best there is;
     /// `COOPER_ISOLATION` names another default [default: the best there is]
     #[arg(long, global = true, value_name = "RUNG", hide_default_value = true)]
-    pub(crate) isolation: Option<Rung>,
+    pub(crate) isolation: Option<Power>,
 
     /// What a build or pull leaves on disk at most: beyond it, results of build steps go, least
     /// recently used first; `COOPER_MAX_STORE` names a default
@@ -87,6 +95,22 @@ pub(crate) struct Registry {
     pub(crate) retry_delay: Option<Duration>,
 }
 
+/// What `--isolation` asks for: a rung, or the best that can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Power(pub(crate) Option<Rung>);
+
+impl std::str::FromStr for Power {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            // There is one runtime, our own, and whether it needs a namespace is found out.
+            "default" | "oci" | "rootless" => Ok(Self(None)),
+            rung => rung.parse().map(|rung| Self(Some(rung))),
+        }
+    }
+}
+
 impl Registry {
     /// Resolves the options; asks for a password where one is missing.
     pub(crate) fn options(&self) -> Result<Options, Report> {
@@ -105,9 +129,18 @@ impl Registry {
             cert_dir: self.cert_dir.clone(),
             ca_files: env::path("SSL_CERT_FILE").into_iter().collect(),
             proxies: proxies(),
+            docker_socket: docker_socket().unwrap_or_else(|| usual.docker_socket.clone()),
             ..usual
         })
     }
+}
+
+/// Where docker's daemon listens, as far as `DOCKER_HOST` says. A place that is no socket of this
+/// machine is tried like one, and named by the error.
+fn docker_socket() -> Option<PathBuf> {
+    let text = env::text("DOCKER_HOST").filter(|text| !text.is_empty())?;
+    let path = text.strip_prefix("unix://").unwrap_or(&text);
+    Some(PathBuf::from(path))
 }
 
 /// Reads a time in seconds, with or without an `s`.
@@ -142,6 +175,28 @@ pub(crate) fn git_tools(ssh_agent: Option<PathBuf>) -> GitTools {
         known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
         ca_file: env::path("SSL_CERT_FILE"),
     }
+}
+
+/// Makes a platform of its parts, of which this machine's stand for those that are missing.
+pub(crate) fn platform_of(
+    os: Option<&str>,
+    arch: Option<&str>,
+    variant: Option<&str>,
+) -> Result<Option<Platform>, Report> {
+    if os.is_none() && arch.is_none() && variant.is_none() {
+        return Ok(None);
+    }
+    let host = Platform::host();
+    let os = os.unwrap_or(&host.os);
+    let arch = arch.unwrap_or(&host.architecture);
+    let mut text = format!("{os}/{arch}");
+    if let Some(variant) = variant {
+        text.push_str(&format!("/{variant}"));
+    }
+    let platform = text.parse::<Platform>();
+    platform
+        .map(Some)
+        .map_err(|error| Report::wrong_use(error.to_string()))
 }
 
 /// Parses `--pull`.
@@ -320,6 +375,15 @@ mod tests {
         ] {
             assert_eq!(host(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn isolations_have_buildahs_names_too() {
+        for text in ["default", "oci", "rootless"] {
+            assert_eq!(text.parse(), Ok(Power(None)), "{text}");
+        }
+        assert_eq!("chroot".parse(), Ok(Power(Some(Rung::Chroot))));
+        assert!("kata".parse::<Power>().is_err());
     }
 
     #[test]

@@ -34,6 +34,16 @@ pub(crate) fn path(name: &str) -> Option<PathBuf> {
     os(name).map(PathBuf::from)
 }
 
+/// Reads `KEY=VALUE`, and `KEY` for the variable of the environment; one that the environment has
+/// not is left out.
+pub(crate) fn pairs(texts: &[String]) -> Vec<(String, String)> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+        None => exact(text).map(|value| (text.clone(), value)),
+    };
+    texts.iter().filter_map(pair).collect()
+}
+
 /// Returns the variables that name proxies, in both spellings, as they are set.
 pub(crate) fn proxies() -> Vec<(String, String)> {
     let upper = [

@@ -11,6 +11,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Report> {
     write_with(path, |out| out.write_all(bytes))
 }
 
+/// Opens the file at `path` to be written on at its end; it is made where there is none.
+pub(crate) fn append(path: &Path) -> Result<File, Report> {
+    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+    opened
+        .map_err(|error| Report::failed(format!("cannot write {}", path.display())).because(&error))
+}
+
 /// Replaces the file at `path` by what `fill` writes. What is no plain file, such as
 /// `/dev/stdout` or a pipe, is written to as it is.
 pub(crate) fn write_with<E>(

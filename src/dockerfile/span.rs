@@ -209,6 +209,18 @@ impl Word {
         }
     }
 
+    /// Makes a word that stands for itself, whatever a Dockerfile would make of it.
+    pub fn literal(text: &str, span: Span) -> Self {
+        let mut escaped = String::with_capacity(text.len());
+        for c in text.chars() {
+            if matches!(c, '\\' | '$' | '"' | '\'') {
+                escaped.push('\\');
+            }
+            escaped.push(c);
+        }
+        Self::new(escaped, span)
+    }
+
     /// Returns the part of the word in `range` (byte offsets into its text).
     ///
     /// The part's span is exact where the text stands in the file as it is, and the whole

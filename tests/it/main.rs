@@ -10,6 +10,8 @@ mod support;
 mod add_sources;
 mod attestations;
 mod build_cli;
+mod buildah_behaviours;
+mod buildah_options;
 mod cache_services;
 mod caches;
 mod caching;

@@ -763,3 +763,151 @@ fn verbs_on_one_container_wait_for_each_other() {
     });
     assert_eq!(sh(&t, C, "cat /n"), "4");
 }
+
+#[test]
+fn what_from_was_told_of_programs_holds_until_run_says_otherwise() {
+    let t = env()
+        .file("host/f", "of the host\n")
+        .var("http_proxy", "http://p:1");
+    let volume = format!("{}:/mnt:ro", t.path("host").display());
+    t.cooper(&[
+        "from",
+        "--name=c",
+        "--cap-drop=CHOWN,KILL",
+        "--add-host=db:10.1.2.3",
+        "--dns=10.9.9.9",
+        "--dns-search=x.example",
+        "--network=none",
+        "--ulimit=nofile=100",
+        "--shm-size=2m",
+        "--group-add=77",
+        "--http-proxy=false",
+        "-v",
+        &volume,
+        "busybox",
+    ])
+    .ok();
+    let shown = "cat /mnt/f; grep -o 10.1.2.3 /etc/hosts; ulimit -n; id -G; ls /sys/class/net
+        echo \"<$http_proxy>\"; df -k /dev/shm | tail -n 1 | awk '{ print $2 }'
+        chown 1 /tmp 2>/dev/null || echo shut";
+    assert_eq!(
+        sh(&t, "c", shown),
+        "of the host\n10.1.2.3\n100\n0 77\nlo\n<>\n2048\nshut"
+    );
+    let run = |options: &[&str], script: &str| {
+        let args = [&["run"], options, &["c", "sh", "-c", script]].concat();
+        t.cooper(&args).ok().stdout()
+    };
+    assert_eq!(
+        run(&["--cap-add=CHOWN"], "chown 1 /tmp && echo open"),
+        "open"
+    );
+    let resolv = run(&["--network=host"], "cat /etc/resolv.conf");
+    assert!(
+        resolv.contains("nameserver 10.9.9.9") && resolv.contains("search x.example"),
+        "{resolv}"
+    );
+    let resolv = run(
+        &["--network=host", "--dns=10.8.8.8"],
+        "cat /etc/resolv.conf",
+    );
+    assert!(!resolv.contains("10.9.9.9"), "{resolv}");
+    // None of it is in the image.
+    t.cooper(&["commit", "-q", "--rm", "c", "made"]).ok();
+    t.cask(&["run", "--rm", "made", "ls", "/mnt"]).fails(1);
+    t.cooper(&["from", "--network=bogus", "busybox"]).fails(2);
+    t.cooper(&["from", "--pid=host", "busybox"]).fails(2);
+}
+
+#[test]
+fn mounts_show_files_of_other_containers() {
+    let t = started().file("context/f", "of the context\n");
+    for name in ["one", "two"] {
+        t.cooper(&["from", "--name", name, "busybox"]).ok();
+        sh(&t, name, &format!("mkdir /d; echo {name} > /d/f"));
+    }
+    let out = t.cooper(&[
+        "run",
+        "--mount=type=bind,from=one,src=/d,dst=/one",
+        "--mount=type=bind,from=busybox,dst=/image",
+        "--mount=type=bind,from=two,src=/d,dst=/two,rw",
+        C,
+        "sh",
+        "-c",
+        "cat /one/f /two/f; ls /image/bin/sh; echo gone > /two/f; touch /one/f || echo read-only",
+    ]);
+    assert_eq!(out.ok().stdout(), "one\ntwo\n/image/bin/sh\nread-only");
+    assert_eq!(sh(&t, "two", "cat /d/f"), "two", "writes are thrown away");
+    let context = format!("--contextdir={}", t.path("context").display());
+    let out = t.cooper(&[
+        "run",
+        &context,
+        "--mount=type=bind,src=f,dst=/f",
+        C,
+        "cat",
+        "/f",
+    ]);
+    assert_eq!(out.ok().stdout(), "of the context");
+}
+
+#[test]
+fn a_commit_takes_files_and_a_config_that_the_container_has_not() {
+    let t = started()
+        .file("extra", "more\n")
+        .file(
+            "config",
+            r#"{"Cmd":["cat","/in/extra"],"Env":["A=file"],"User":"5"}"#,
+        )
+        .file("bad", r#"{"Cmd":5}"#);
+    t.chmod("extra", 0o640);
+    t.cooper(&["config", "--env=A=own", "--label=l=own", C])
+        .ok();
+    t.cooper(&[
+        "commit",
+        "-q",
+        "--add-file=extra:/in/extra",
+        "--add-file=extra:bin/extra",
+        "--config=config",
+        "--identity-label",
+        "--created-annotation",
+        "--timestamp=1000",
+        "--manifest=list",
+        "-D",
+        C,
+        "made",
+    ])
+    .ok();
+    let shown = field(
+        &t,
+        "made",
+        "{{json .Config.Cmd}} {{.Config.Env}} {{.Config.User}}",
+    );
+    assert_eq!(shown, r#"["cat","/in/extra"] [A=file] 5"#);
+    let labels = field(&t, "made", "{{json .Config.Labels}}");
+    assert!(labels.contains(r#""l":"own""#) && labels.contains(env!("CARGO_PKG_VERSION")));
+    let annotations = field(&t, "made", "{{json .Annotations}}");
+    assert!(
+        annotations.contains("1970-01-01T00:16:40Z"),
+        "{annotations}"
+    );
+    let out = t.cask(&[
+        "run",
+        "--rm",
+        "--user=0",
+        "made",
+        "/bin/sh",
+        "-c",
+        "cat /in/extra /bin/extra; stat -c %a:%u /in/extra; ls /bin/sh",
+    ]);
+    assert_eq!(out.ok().stdout(), "more\nmore\n640:0\n/bin/sh");
+    t.cooper(&["manifest", "inspect", "list"]).ok();
+    t.cooper(&["run", C, "ls", "/in"]).fails(1);
+    t.cooper(&["commit", "--config=bad", C]).fails(1);
+    t.cooper(&["commit", "--add-file=none:/x", C]).fails(1);
+    t.cooper(&["commit", "--encryption-key=k", C])
+        .fails(2)
+        .says("encrypted layers");
+    t.cooper(&["commit", "--sbom-output=f", C])
+        .fails(2)
+        .says("generator image");
+}

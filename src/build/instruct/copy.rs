@@ -175,12 +175,19 @@ impl Evaluator<'_, '_> {
         match item {
             Item::Path(word) => {
                 let text = self.expand(state, word)?;
-                let source = match source_kind(&text) {
-                    SourceKind::Url if add => CopySource::Url {
-                        url: text.clone(),
-                        checksum: None,
-                    },
-                    SourceKind::Git if add => CopySource::Git(Box::new(git_url(&text)?)),
+                let kind = source_kind(&text);
+                let source = match kind {
+                    SourceKind::Url | SourceKind::Git if add => {
+                        let used = self.request.policy.judge(&text)?;
+                        let url = used.identifier;
+                        match kind {
+                            SourceKind::Url if source_kind(&url) == SourceKind::Url => {
+                                let checksum = used.checksum;
+                                CopySource::Url { url, checksum }
+                            }
+                            _ => CopySource::Git(Box::new(git_url(&url)?)),
+                        }
+                    }
                     _ => CopySource::Path(text.clone()),
                 };
                 Ok((source, text))
@@ -244,7 +251,8 @@ fn remote_options(
 ) -> Result<(), StepError> {
     match source {
         CopySource::Url { checksum: want, .. } => {
-            *want = checksum.map(digest).transpose()?;
+            // What the source policy says goes before what the file says.
+            *want = want.take().or(checksum.map(digest).transpose()?);
         }
         CopySource::Git(url) => {
             let shown = url.shown().to_owned();

@@ -90,7 +90,7 @@ pub(super) fn layers_of<'a>(runner: &'a Runner<'_>, from: &CopyFrom) -> &'a [Lay
 }
 
 /// The files that `--from` reads, where it is no context.
-fn files_of(runner: &Runner<'_>, from: &CopyFrom) -> Result<Stack, StepError> {
+pub(super) fn files_of(runner: &Runner<'_>, from: &CopyFrom) -> Result<Stack, StepError> {
     match from {
         CopyFrom::Stage(stage) => files(runner.world, &runner.done[stage]),
         from => stack(runner.world, layers_of(runner, from)),

@@ -35,11 +35,11 @@ use super::super::key::Inputs;
 use super::super::mount::{BindMount, CacheMount, Owned, SecretMount, SshMount, StepMount};
 use super::super::request::{Snapshotter, Walls};
 use super::super::select::{self, Pick, Shape};
-use super::super::stage::{Runner, stack};
+use super::super::stage::Runner;
 use super::super::step::{CopyFrom, RunStep};
 use super::super::{cache, cdi};
 use super::agent::Agent;
-use super::copy::{from_label, hash, layers_of};
+use super::copy::{files_of, from_label, hash, layers_of};
 use super::cover::Cover;
 use super::ground::snapshotter;
 use super::run::{lowers, take_over_root};
@@ -124,8 +124,8 @@ fn pick(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Pick,
             source_path: source.to_string(),
         });
     }
-    let stack = stack(world, layers_of(runner, from))?;
-    select::pick(&stack, source)?.ok_or_else(|| StepError::NoSourceFrom {
+    let files = files_of(runner, from)?;
+    select::pick(&files, source)?.ok_or_else(|| StepError::NoSourceFrom {
         source_path: source.to_string(),
         from: from_label(runner, from),
     })
@@ -290,7 +290,10 @@ impl Mounted {
 
     fn bind_layers(&mut self, runner: &Runner<'_>, bind: &BindMount) -> Result<(), StepError> {
         let world = runner.world;
-        if snapshotter(world)? == Snapshotter::Copy {
+        // What was written on top of a working container's layers is no layer that could be shown.
+        let written = |stage: &usize| runner.done[stage].top.is_some();
+        let unfinished = matches!(&bind.from, CopyFrom::Stage(stage) if written(stage));
+        if unfinished || snapshotter(world)? == Snapshotter::Copy {
             let scratch = world.store.scratch()?;
             let form = TreeForm::Overlay(world.store.marks());
             let fd = materialise(&pick(runner, &bind.from, &bind.source)?, &scratch, form)?;

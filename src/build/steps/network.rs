@@ -18,18 +18,64 @@ pub(super) fn inputs(request: &Request, inputs: &mut Inputs) {
     if !request.dns.is_empty() {
         inputs.add_list("dns", request.dns.iter().map(IpAddr::to_string));
     }
-}
-
-/// Which name servers a step asks; without a network it asks none.
-pub(super) fn resolv_conf(network: Network, callers: Vec<u8>, dns: &[IpAddr]) -> Option<Vec<u8>> {
-    match network {
-        Network::None => None,
-        Network::Host if dns.is_empty() => Some(callers),
-        Network::Host | Network::Private => {
-            let callers = String::from_utf8_lossy(&callers);
-            Some(addresses::resolv_conf(&callers, dns).into_bytes())
+    for (name, words) in [
+        ("dns-search", &request.dns_search),
+        ("dns-options", &request.dns_options),
+    ] {
+        if !words.is_empty() {
+            inputs.add_list(name, words);
         }
     }
+    for (name, own) in [
+        ("own-hosts", request.own_hosts),
+        ("own-resolv-conf", request.own_resolv_conf),
+    ] {
+        if own {
+            inputs.add(name, "");
+        }
+    }
+}
+
+/// `/etc/resolv.conf` of a step: which name servers it asks, and how. Without a network it asks
+/// none, and has the image's own.
+pub(super) fn resolv_conf(network: Network, callers: &[u8], request: &Request) -> Option<Vec<u8>> {
+    if request.own_resolv_conf || network == Network::None {
+        return None;
+    }
+    let said = !(request.dns_search.is_empty() && request.dns_options.is_empty());
+    if network == Network::Host && request.dns.is_empty() && !said {
+        return Some(callers.to_vec());
+    }
+    let callers = String::from_utf8_lossy(callers);
+    let mut text = match network == Network::Host && request.dns.is_empty() {
+        true => callers.into_owned(),
+        false => addresses::resolv_conf(&callers, &request.dns),
+    };
+    let lists: [(&[&str], &[String]); 2] = [
+        (&["search", "domain"], &request.dns_search),
+        (&["options"], &request.dns_options),
+    ];
+    for (words, own) in lists {
+        if !own.is_empty() {
+            text = replaced(&text, words, own);
+        }
+    }
+    Some(text.into_bytes())
+}
+
+/// A resolv.conf(5) whose lines of these words give way to one with the caller's own values.
+fn replaced(text: &str, words: &[&str], own: &[String]) -> String {
+    let stays = |line: &&str| {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        !words.contains(&word)
+    };
+    let mut out: String = text
+        .lines()
+        .filter(stays)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    out.push_str(&format!("{} {}\n", words[0], own.join(" ")));
+    out
 }
 
 /// `/etc/hosts` of a step.

@@ -12,8 +12,8 @@ use crate::image::ContainerConfig;
 use crate::layer::{Meta, Stack, Tree, TreePath, dress};
 use crate::sandbox::network::Lease;
 use crate::sandbox::{
-    self, Access, Child, Content, Exit, Isolation, Mount, MountKind, Output, Plan, Rootfs, Stdio,
-    UserSpec, WorkDir,
+    self, Access, Child, Content, Exit, Input, Isolation, Mount, MountKind, Output, Plan, Rootfs,
+    Stdio, UserSpec, WorkDir,
 };
 
 use super::super::cache::Made;
@@ -21,7 +21,7 @@ use super::super::commit::{Built, Layer};
 use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::StepMount;
-use super::super::request::{Network, Walls};
+use super::super::request::{Network, Request, Walls};
 use super::super::stage::{Runner, World, trees};
 use super::super::step::RunStep;
 use super::super::working::Streams;
@@ -58,6 +58,13 @@ pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inp
         inputs.add("script", &script.path).add("text", &script.text);
     }
     inputs.add("hostname", &run.hostname);
+    if !request.volumes.is_empty() {
+        let shown = request.volumes.iter().map(|mount| format!("{mount:?}"));
+        inputs.add_list("volumes", shown);
+    }
+    if request.stdin {
+        inputs.add("stdin", "the caller's");
+    }
     if run.insecure {
         inputs.add("security", "insecure");
     }
@@ -115,10 +122,12 @@ fn plan(world: &World<'_>, run: &RunStep, rootfs: Rootfs, mounted: &Mounted) -> 
 /// The files that every step finds.
 fn files(world: &World<'_>, run: &RunStep) -> Vec<Mount> {
     let request = world.request;
-    let hosts = network::hosts(&run.hostname, &request.add_hosts, run.network);
-    let mut files = vec![file("/etc/hosts", hosts, 0o644)];
-    let callers = world.resolv_conf.to_vec();
-    if let Some(text) = network::resolv_conf(run.network, callers, &request.dns) {
+    let mut files = Vec::new();
+    if !request.own_hosts {
+        let hosts = network::hosts(&run.hostname, &request.add_hosts, run.network);
+        files.push(file("/etc/hosts", hosts, 0o644));
+    }
+    if let Some(text) = network::resolv_conf(run.network, world.resolv_conf, request) {
         files.push(file("/etc/resolv.conf", text, 0o644));
     }
     if let Some(script) = &run.script {
@@ -169,7 +178,8 @@ pub(in crate::build) fn attend(
     mounted.mounts.splice(..0, files(world, run));
     let mut plan = plan(world, run, attended.rootfs, &mounted);
     isolation(run, &world.request.isolation).apply(&mut plan);
-    plan.mounts.extend(attended.mounts.iter().cloned());
+    let lasting = world.request.volumes.iter();
+    plan.mounts.extend(lasting.chain(attended.mounts).cloned());
     plan.domainname = attended.domainname;
     plan.tty = attended.streams.window();
     let failed = |source| StepError::Sandbox {
@@ -200,7 +210,7 @@ pub(in crate::build) fn make(
     built: &Built,
 ) -> Result<Made, StepError> {
     let world = runner.world;
-    let by_chroot = by_chroot(run, &world.request.walls)?;
+    let by_chroot = by_chroot(run, world.request)?;
     let mut mounted = mounts::make(runner, run)?;
     let mut covers = std::mem::take(&mut mounted.covers);
     let files = files(world, run);
@@ -212,6 +222,7 @@ pub(in crate::build) fn make(
     let ground = Ground::lay(world, &built.layers, covers)?;
     let mut plan = plan(world, run, ground.rootfs(world), &mounted);
     isolation(run, &world.request.isolation).apply(&mut plan);
+    plan.mounts.extend(world.request.volumes.iter().cloned());
     if by_chroot {
         plan.by_chroot();
     }
@@ -220,9 +231,13 @@ pub(in crate::build) fn make(
 }
 
 /// Whether the step is shut in by a changed root alone; an error where that is not enough.
-fn by_chroot(run: &RunStep, walls: &Walls) -> Result<bool, StepError> {
-    match walls {
+fn by_chroot(run: &RunStep, request: &Request) -> Result<bool, StepError> {
+    match &request.walls {
         Walls::Namespaces => Ok(false),
+        Walls::Chroot(why) if !request.volumes.is_empty() => Err(StepError::NoMounts {
+            kind: "bind",
+            source: why.clone(),
+        }),
         Walls::Chroot(_) if run.network == Network::Host => Ok(true),
         Walls::Chroot(why) => Err(StepError::NoNetworks {
             source: why.clone(),
@@ -327,7 +342,12 @@ fn execute(
         command: run.shown.clone(),
         source,
     };
+    let stdin = match world.request.stdin {
+        true => Input::Fd(callers_stdin().map_err(failed)?),
+        false => Input::default(),
+    };
     let stdio = Stdio {
+        stdin,
         stdout: Output::Pipe,
         stderr: Output::Pipe,
         ..Stdio::default()
@@ -353,6 +373,15 @@ fn execute(
             exit,
         }),
     }
+}
+
+fn callers_stdin() -> Result<OwnedFd, sandbox::Error> {
+    let stdin = std::io::stdin();
+    let copy = stdin.as_fd().try_clone_to_owned();
+    copy.map_err(|source| sandbox::Error::Parent {
+        doing: "hand standard input over",
+        source,
+    })
 }
 
 /// Passes bytes on until the last writer is gone. A read error ends it: the program's end says

@@ -1,7 +1,7 @@
 //! `commit`: what was written in a working container as a layer, and its config, as an image.
 
 use crate::event::Sink;
-use crate::image::{DiffId, History};
+use crate::image::{ContainerConfig, DiffId, History};
 use crate::layer::{Changes, EncodeOptions, Time, diff, encode, flatten};
 use crate::store::{Image, Store};
 
@@ -9,10 +9,10 @@ use super::super::cache::Made;
 use super::super::commit::{self, Built, Layer, rfc3339};
 use super::super::error::{Error, StepError};
 use super::super::form;
-use super::super::request::{Form, Request};
+use super::super::request::Request;
 use super::config::{self, Change};
 use super::container::{Config, Container};
-use super::desk;
+use super::{copy, desk};
 
 /// `created_by` of a layer that nobody says anything about.
 const CREATED_BY: &str = "/bin/sh";
@@ -30,6 +30,30 @@ pub struct Commit {
     pub changes: Vec<Change>,
     /// Instructions of a Dockerfile that change the config, after those.
     pub instructions: Vec<String>,
+    /// Fields of the config that take the place of the container's, before those.
+    pub fields: Fields,
+    /// Files of the machine that the image has besides, and where: from the root of both.
+    pub files: Vec<(String, String)>,
+}
+
+/// Fields of a config, as docker and OCI write them.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl Fields {
+    /// Reads a JSON object; each field must be what a config has there.
+    pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice::<ContainerConfig>(json)?;
+        serde_json::from_slice(json).map(Self)
+    }
+
+    fn apply(&self, config: &mut ContainerConfig) {
+        let mut value = serde_json::to_value(&*config).expect("a config is JSON");
+        if let Some(fields) = value.as_object_mut() {
+            fields.extend(self.0.clone());
+        }
+        *config = serde_json::from_value(value).expect("each field was read before");
+    }
 }
 
 /// Makes an image of a container, which stays as it is. Times are those of the request.
@@ -43,6 +67,7 @@ pub fn commit(
     let _work = store.work()?;
     let _lock = container.claim()?;
     let mut config = container.config.clone();
+    how.fields.apply(&mut config.config.config);
     for change in &how.changes {
         config::apply(&mut config, change.clone());
     }
@@ -55,7 +80,7 @@ pub fn commit(
     };
     let mut built = container.built()?;
     built.base = Some(config.config.clone());
-    let changes = match how.squash {
+    let mut changes = match how.squash {
         true => {
             let files = flatten(&container.files(&built, sink)?)?;
             if let Some(base) = &mut built.base {
@@ -66,6 +91,12 @@ pub fn commit(
         }
         false => container.written(&built, sink)?,
     };
+    let mut held = Vec::new();
+    for (file, dest) in &how.files {
+        let copied = copy::added(container, file, dest, request, sink)?;
+        changes.entries.extend(copied.changes.entries.clone());
+        held.push(copied);
+    }
     let made = match changes.is_empty() {
         true => None,
         false => Some(keep(store, &changes, &options, request)?),
@@ -86,13 +117,12 @@ pub fn commit(
         value.history.clear();
         document = crate::image::Raw::of(value);
     }
+    if let Some((key, created)) = request.retouch.annotation(document.value()) {
+        config.annotations.entry(key).or_insert(created);
+    }
     let manifest = commit::manifest(&built, &document, config.annotations);
     let image = store.put_image(&manifest, &document)?;
-    let form = Form {
-        docker_types: how.docker_types,
-        ..Form::default()
-    };
-    let typed = form::typed(&image, &form)?;
+    let typed = form::typed(&image, how.docker_types)?;
     Ok(store.put_image(&typed.manifest, &typed.config)?)
 }
 

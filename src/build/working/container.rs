@@ -26,6 +26,7 @@ use super::super::images;
 use super::super::request::{Pull, Request};
 use super::super::step::ImageNeed;
 use super::super::steps::run::take_over_root;
+use super::habits::Habits;
 
 /// What the names of containers end in.
 const SUFFIX: &str = "working-container";
@@ -57,6 +58,9 @@ pub struct Config {
     pub comment: Option<String>,
     /// When it was made, as RFC 3339.
     pub created: String,
+    /// How programs run in it.
+    #[serde(default)]
+    pub habits: Habits,
 }
 
 /// A working container.
@@ -79,6 +83,8 @@ pub struct New<'a> {
     pub name: Option<&'a str>,
     /// The image's platform, if not the host's.
     pub platform: Option<Platform>,
+    /// How programs run in it.
+    pub habits: Habits,
 }
 
 /// Makes a container from an image, which is pulled as `request` says.
@@ -129,6 +135,7 @@ pub fn create(
         created_by: None,
         comment: None,
         created: rfc3339(request.created()),
+        habits: new.habits.clone(),
     };
     let mut container = Container {
         id,

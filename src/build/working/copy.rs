@@ -8,12 +8,14 @@ use crate::event::Sink;
 use crate::image::{Digest, Hasher, History};
 use crate::layer::{EncodeOptions, encode};
 
+use super::super::commit::Built;
 use super::super::error::{Error, StepError};
 use super::super::exec::Cancel;
 use super::super::request::Request;
 use super::super::sources::Opener;
+use super::super::stage::Runner;
 use super::super::step::{Action, CopyFrom};
-use super::super::steps;
+use super::super::steps::{self, copy::Copied};
 use super::container::{Container, find};
 use super::desk::{Desk, verbatim, word};
 
@@ -78,19 +80,13 @@ pub fn copy(
         container,
         request,
         context: &files.context,
-        from,
+        from: from.into_iter().collect(),
         sink,
         cancel,
     };
     let failed = container.failed("copy into");
     let digest = desk.carry_out(instruction(copy, image), |runner, action| {
-        let Action::Copy(mut step) = action else {
-            unreachable!("COPY and ADD copy");
-        };
-        if desk.from.is_some() {
-            step.from = CopyFrom::Stage(0);
-        }
-        let copied = steps::copy::changes(runner, &step, &built).map_err(&failed)?;
+        let copied = desk.copied(runner, action, &built).map_err(&failed)?;
         let below = container.below(sink)?;
         let root = container.root(&below, sink)?;
         let whole = super::super::stage::files(runner.world, &built).map_err(&failed)?;
@@ -107,6 +103,62 @@ pub fn copy(
         container.change(|config| config.history.push(note(text)))?;
     }
     Ok(digest)
+}
+
+/// What copying a file of the machine would change in a container, which stays as it is. The
+/// caller holds the lock.
+pub(super) fn added(
+    container: &Container,
+    file: &str,
+    dest: &str,
+    request: &Request,
+    sink: &dyn Sink,
+) -> Result<Copied, Error> {
+    let cancel = &Cancel::default();
+    let opener = Opener {
+        store: &container.store,
+        request,
+        sink,
+        cancel,
+    };
+    let files = opener.plain_context(None)?;
+    let desk = Desk {
+        config: container.config.config.config.clone(),
+        container,
+        request,
+        context: &files.context,
+        from: Vec::new(),
+        sink,
+        cancel,
+    };
+    let copy = Copy {
+        sources: vec![file.to_owned()],
+        dest: dest.to_owned(),
+        ..Copy::default()
+    };
+    let built = container.built()?;
+    desk.carry_out(instruction(&copy, None), |runner, action| {
+        let copied = desk.copied(runner, action, &built);
+        copied.map_err(container.failed("add a file to"))
+    })
+}
+
+impl Desk<'_> {
+    /// What a COPY or ADD changes.
+    fn copied(
+        &self,
+        runner: &Runner<'_>,
+        action: Action,
+        built: &Built,
+    ) -> Result<Copied, StepError> {
+        let Action::Copy(mut step) = action else {
+            unreachable!("COPY and ADD copy");
+        };
+        if !self.from.is_empty() {
+            step.from = CopyFrom::Stage(0);
+        }
+        steps::copy::changes(runner, &step, built)
+    }
 }
 
 /// An entry of the history that made no layer.

@@ -36,8 +36,8 @@ pub(super) struct Desk<'a> {
     pub(super) request: &'a Request,
     /// The caller's files.
     pub(super) context: &'a Context,
-    /// Another container that files are copied from.
-    pub(super) from: Option<(String, Built)>,
+    /// Other containers whose files are read, each as the stage of its place here.
+    pub(super) from: Vec<(String, Built)>,
     pub(super) sink: &'a dyn Sink,
     pub(super) cancel: &'a Cancel,
 }
@@ -81,7 +81,7 @@ impl Desk<'_> {
         };
         let mut done = BTreeMap::new();
         let mut stages = Vec::new();
-        if let Some((name, built)) = &self.from {
+        for (name, built) in &self.from {
             done.insert(stages.len(), Arc::new(built.clone()));
             stages.push(stage(name, &platform, StageState::default()));
         }
@@ -224,16 +224,9 @@ fn stage(label: &str, platform: &Platform, state: StageState) -> StagePlan {
     }
 }
 
-/// A word that stands for itself, whatever a Dockerfile would make of it.
+/// A word of the command line, which stands for itself.
 pub(super) fn word(text: &str) -> Word {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '\\' | '$' | '"' | '\'') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    Word::new(escaped, Span::default())
+    Word::literal(text, Span::default())
 }
 
 /// A value that a Dockerfile does not expand.

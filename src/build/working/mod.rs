@@ -18,13 +18,15 @@ mod config;
 mod container;
 mod copy;
 mod desk;
+mod habits;
 mod mount;
 mod run;
 mod streams;
 
-pub use commit::{Commit, commit};
+pub use commit::{Commit, Fields, commit};
 pub use config::{Change, Health};
 pub use container::{Config, Container, New, create, find, list};
 pub use copy::{Copy, copy};
+pub use habits::Habits;
 pub use run::{Run, run};
 pub use streams::Streams;

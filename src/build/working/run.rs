@@ -3,17 +3,22 @@
 use crate::dockerfile::{self, Command, Kind};
 use crate::event::Sink;
 use crate::sandbox::{Exit, Mount};
+use crate::store::Store;
 
+use super::super::commit::Built;
 use super::super::error::Error;
 use super::super::exec::Cancel;
 use super::super::request::Request;
 use super::super::sources::Opener;
 use super::super::step::Action;
 use super::super::steps::run::{Attended, attend};
-use super::container::Container;
+use super::container::{Container, find};
 use super::copy::note;
 use super::desk::{Desk, mount};
 use super::streams::Streams;
+
+/// What a mount shows of a working container: its name and its files.
+type Other = Option<(String, Built)>;
 
 /// A program and how it is run. What is not said here is as the container's config says, or as
 /// the request does.
@@ -64,7 +69,8 @@ pub fn run(
     config.user = run.user.clone().unwrap_or(config.user);
     config.working_dir = run.workdir.clone().unwrap_or(config.working_dir);
     let failed = container.failed("run a program in");
-    let mounts: Result<_, _> = run.mounts.iter().map(|text| mount(text)).collect();
+    let (texts, from) = others(&store, &run.mounts)?;
+    let mounts: Result<_, _> = texts.iter().map(|text| mount(text)).collect();
     let kind = Kind::Run(dockerfile::Run {
         command: Command::Exec(run.argv.clone()),
         heredocs: Vec::new(),
@@ -85,7 +91,7 @@ pub fn run(
         config,
         request,
         context: &files.context,
-        from: None,
+        from: from.iter().flatten().cloned().collect(),
         sink,
         cancel,
     };
@@ -93,6 +99,11 @@ pub fn run(
         let Action::Run(mut step) = action else {
             unreachable!("RUN runs");
         };
+        let read = step.mounts.iter_mut().zip(&from);
+        let read = read.filter(|(_, from)| from.is_some());
+        for (stage, (mount, _)) in read.enumerate() {
+            mount.read_stage(stage);
+        }
         let hostname = run.hostname.clone().or_else(|| own("Hostname"));
         step.hostname = hostname.unwrap_or_else(|| container.id[..12].to_owned());
         let attended = Attended {
@@ -109,4 +120,24 @@ pub fn run(
         container.change(|config| config.history.push(note(text)))?;
     }
     Ok(exit)
+}
+
+/// Finds the working containers among what mounts are `from`. Returns the mounts without these
+/// words, and for each the container whose files it shows.
+fn others(store: &Store, mounts: &[String]) -> Result<(Vec<String>, Vec<Other>), Error> {
+    let (mut texts, mut from) = (Vec::new(), Vec::new());
+    for text in mounts {
+        let name = text
+            .split(',')
+            .find_map(|field| field.strip_prefix("from="));
+        let other = match name.map(|name| (name, find(store, name))) {
+            None | Some((_, Err(Error::NoContainer { .. }))) => None,
+            Some((name, other)) => Some((name.to_owned(), other?.built()?)),
+        };
+        let stays = |field: &&str| other.is_none() || !field.starts_with("from=");
+        let fields: Vec<&str> = text.split(',').filter(stays).collect();
+        texts.push(fields.join(","));
+        from.push(other);
+    }
+    Ok((texts, from))
 }

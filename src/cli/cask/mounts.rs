@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::report::Report;
 use crate::runner::{VolumeMount, VolumeSource};
 
 /// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
@@ -22,6 +23,21 @@ pub(in crate::cli) fn volume(text: &str) -> Result<VolumeMount, String> {
         flag(&mut mount, option)?;
     }
     Ok(mount)
+}
+
+/// Refuses volumes, which are for containers that are kept.
+pub(in crate::cli) fn only_paths(mounts: &[VolumeMount]) -> Result<(), Report> {
+    let kept = |mount: &&VolumeMount| {
+        matches!(
+            mount.source,
+            VolumeSource::Named(_) | VolumeSource::Anonymous
+        )
+    };
+    mounts.iter().find(kept).map_or(Ok(()), |mount| {
+        let target = mount.target.display();
+        let text = format!("the mount at {target} needs a path of the machine");
+        Err(Report::wrong_use(text).hint("`-v /HOST:/INSIDE`"))
+    })
 }
 
 fn place(source: &str) -> Result<VolumeSource, String> {

@@ -84,6 +84,13 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Writes plain lines to `out`.
+    pub(crate) fn to(out: Box<dyn Write + Send>, level: Level) -> Self {
+        Self(Box::new(plain::Plain::new(out, level)))
+    }
+}
+
 impl Sink for Shown {
     fn emit(&self, event: crate::event::Event<'_>) {
         self.0.emit(event);

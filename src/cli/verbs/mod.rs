@@ -5,6 +5,7 @@ mod check;
 mod df;
 mod doctor;
 mod fsck;
+mod goal;
 mod history;
 mod images;
 mod import;
@@ -23,8 +24,9 @@ mod version;
 
 pub(crate) use build::secrets;
 pub(crate) use df::Df;
+pub(crate) use goal::Goal;
 pub(crate) use prune::Prune;
-pub(crate) use push::compression;
+pub(crate) use push::{compression, send};
 pub(crate) use tag::tagged;
 
 use std::process::ExitCode;
@@ -34,11 +36,27 @@ use clap::Subcommand;
 use super::Session;
 use super::report::Report;
 
+/// Whose media types a manifest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Oci,
+    Docker,
+}
+
+/// Parses `--format` of what makes an image.
+pub(crate) fn form(text: &str) -> Result<Form, String> {
+    match text {
+        "oci" | "OCI" => Ok(Form::Oci),
+        "docker" | "v2s2" => Ok(Form::Docker),
+        _ => Err("expected oci or docker".to_owned()),
+    }
+}
+
 /// A verb and its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     #[command(visible_alias = "bud", alias = "build-using-dockerfile")]
-    Build(Box<build::Build>),
+    Build(Box<build::BuildVerb>),
     Check(Box<check::Check>),
     Images(images::Images),
     Rmi(rmi::Rmi),

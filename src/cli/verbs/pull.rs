@@ -9,7 +9,7 @@ use crate::transfer::{self, Network, Options, Source};
 /// Bring images into the store
 ///
 /// SOURCE is a name in a registry, also as `docker://NAME`, or `oci:DIR[:TAG]`,
-/// `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`. The image's id goes to standard output.
+/// `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`, `docker-daemon:NAME`, `dir:DIR`. The image's id goes to standard output.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pull {
     /// What to pull

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::args::Registry;
 use crate::cli::report::Report;
 use crate::cli::{Session, files, ui};
+use crate::event::Sink;
 use crate::image::{Compression, Digest, Document, Index, Platform, Raw};
 use crate::store::Store;
 use crate::transfer::{self, Network, Options, PushOptions, Target};
@@ -12,8 +13,8 @@ use crate::transfer::{self, Network, Options, PushOptions, Target};
 /// Send an image somewhere
 ///
 /// DESTINATION is a name in a registry, also as `docker://NAME`, or `oci:DIR[:TAG]`,
-/// `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`; without one the image's own name says
-/// where to. The digest of the manifest goes to standard output.
+/// `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`, `docker-daemon:NAME`, `dir:DIR`;
+/// without one the image's own name says where to. The digest of the manifest goes to standard output.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Push {
     /// Name or id of the image
@@ -91,11 +92,6 @@ impl Push {
                 );
             }
         };
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let index = match self.platform {
-            None => whole_index(&store, &target.descriptor.digest)?,
-            Some(_) => None,
-        };
         let (compression, level) = match self.compression {
             Some((compression, level)) => (Some(compression), level),
             None => (None, None),
@@ -114,23 +110,38 @@ impl Push {
             by_digest: false,
         };
         let shown = session.modest(self.quiet);
-        let digest = match (&index, &to) {
-            (Some(index), Target::Registry(name)) => {
-                transfer::push_index(&store, index, name, &options, &shown)?
-            }
-            _ => {
-                let digest = &target.descriptor.digest;
-                let image = store.image(digest, &platform)?;
-                let stated = store.attestations(digest, image.manifest.digest())?;
-                transfer::push_attested(&store, &image, &stated, &to, &options, &shown)?
-            }
-        };
+        let digest = send(&store, &target.descriptor.digest, &to, &options, &shown)?;
         drop(shown);
         if let Some(path) = &self.digestfile {
             files::write(path, digest.as_str().as_bytes())?;
         }
         ui::data(&digest)
     }
+}
+
+/// Sends what `digest` leads to, and returns the digest of what is there now: of an index all
+/// images, where they are here, none is asked for by its platform, and the place can hold them.
+pub(crate) fn send(
+    store: &Store,
+    digest: &Digest,
+    to: &Target,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Report> {
+    let wanted = &options.transfer.platform;
+    let index = match wanted {
+        None => whole_index(store, digest)?,
+        Some(_) => None,
+    };
+    if let (Some(index), Target::Registry(name)) = (&index, to) {
+        return Ok(transfer::push_index(store, index, name, options, sink)?);
+    }
+    let platform = wanted.clone().unwrap_or_else(Platform::host);
+    let image = store.image(digest, &platform)?;
+    let stated = store.attestations(digest, image.manifest.digest())?;
+    Ok(transfer::push_attested(
+        store, &image, &stated, to, options, sink,
+    )?)
 }
 
 /// Returns the index that the name means, if all its images are in the store.

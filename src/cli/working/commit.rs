@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 
-use crate::build::working::{self, Change};
-use crate::cli::args::Registry;
+use crate::build::ContextSource;
+use crate::build::working::{self, Change, Fields};
+use crate::cli::args::{IDENTITY, RefusedArgs, Registry, ScanArgs};
 use crate::cli::report::Report;
-use crate::cli::verbs::compression;
+use crate::cli::verbs::{Form, Goal, compression, form};
 use crate::cli::{Session, env, files, ui};
 use crate::image::{Compression, Reference};
 use crate::store::{Image, Store};
@@ -29,7 +30,7 @@ pub(crate) struct Commit {
 
     /// Name of the image, or where it goes
     #[arg(value_name = "NAME")]
-    to: Option<String>,
+    to: Option<Goal>,
 
     /// Further name in the store; may be given several times
     #[arg(short, long = "tag", value_name = "NAME", value_parser = crate::cli::verbs::tagged)]
@@ -126,6 +127,52 @@ pub(crate) struct Commit {
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
 
+    /// Fields of the config in place of the container's: a JSON file such as `{"Cmd":["sh"]}`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// File of the machine that the image has besides; the container does not get it
+    #[arg(long, value_name = "FILE[:INSIDE]", value_parser = added)]
+    add_file: Vec<(String, String)>,
+
+    /// Index in the store that the image is added to; made where there is none
+    #[arg(long, value_name = "INDEX", value_parser = crate::cli::verbs::tagged)]
+    manifest: Option<Reference>,
+
+    /// Annotate the manifest with the time at which the image was made
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    created_annotation: Option<bool>,
+
+    /// Label the image with what made it, as `io.cooper.version`
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    identity_label: Option<bool>,
+
+    // Layers are compressed when they leave the store.
+    #[arg(short = 'D', long, hide = true, num_args = 0..=1, require_equals = true)]
+    disable_compression: Option<Option<bool>>,
+
+    #[command(flatten)]
+    refused: RefusedArgs,
+
+    #[command(flatten)]
+    scans: ScanArgs,
+
     /// How layers are compressed on the way: gzip, zstd or none, with `:LEVEL`
     #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
     compression: Option<(Compression, Option<i32>)>,
@@ -138,28 +185,31 @@ pub(crate) struct Commit {
     registry: Registry,
 }
 
-/// Whose media types a manifest has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Oci,
-    Docker,
-}
-
-fn form(text: &str) -> Result<Form, String> {
-    match text {
-        "oci" | "OCI" => Ok(Form::Oci),
-        "docker" | "v2s2" => Ok(Form::Docker),
-        _ => Err("expected oci or docker".to_owned()),
+/// Reads `FILE[:INSIDE]`: both from the root.
+fn added(text: &str) -> Result<(String, String), String> {
+    let (file, inside) = text.split_once(':').unwrap_or((text, ""));
+    if file.is_empty() {
+        return Err("expected `FILE` or `FILE:INSIDE`".to_owned());
+    }
+    let path = std::path::absolute(file).map_err(|error| error.to_string())?;
+    let path = path.to_string_lossy().into_owned();
+    match inside {
+        "" => Ok((path.clone(), path)),
+        inside if inside.starts_with('/') => Ok((path, inside.to_owned())),
+        inside => Ok((path, format!("/{inside}"))),
     }
 }
 
 impl Commit {
     /// Commits it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
+        self.refused.check()?;
+        self.scans.check()?;
         let mut request = super::request(&self.registry)?;
+        request.context = ContextSource::Dir("/".into());
+        request.retouch.created_annotation = self.created_annotation == Some(true);
         request.source_date_epoch = self.epoch()?;
         request.rewrite_timestamp = self.rewrite_timestamp;
-        let target = self.to.as_deref().map(Goal::parse).transpose()?;
         let store = session.store()?;
         let mut container = working::find(&store, &self.container)?;
         let how = working::Commit {
@@ -168,13 +218,18 @@ impl Commit {
             omit_history: self.omit_history,
             changes: self.own_changes(),
             instructions: self.changes.clone(),
+            fields: self.fields()?,
+            files: self.add_file.clone(),
         };
         let shown = session.modest(self.quiet);
         let image = working::commit(&mut container, &how, &request, &shown)?;
         for name in &self.tags {
             store.tag(name, &image.descriptor())?;
         }
-        match &target {
+        if let Some(list) = &self.manifest {
+            super::manifest::include(&store, list, image.manifest.digest())?;
+        }
+        match &self.to {
             None => {}
             Some(Goal::Name(name)) => store.tag(name, &image.descriptor())?,
             Some(Goal::Place(place)) => {
@@ -216,6 +271,18 @@ impl Commit {
         Ok(())
     }
 
+    fn fields(&self) -> Result<Fields, Report> {
+        let Some(path) = &self.config else {
+            return Ok(Fields::default());
+        };
+        let shown = path.display();
+        let bytes = std::fs::read(path)
+            .map_err(|error| Report::failed(format!("cannot read {shown}")).because(&error))?;
+        Fields::parse(&bytes).map_err(|error| {
+            Report::failed(format!("{shown} is no config of an image")).because(&error)
+        })
+    }
+
     fn own_changes(&self) -> Vec<Change> {
         let mut out = Vec::new();
         for (key, value) in &self.annotations {
@@ -226,6 +293,9 @@ impl Commit {
         let unset = |key: &String| Change::Env(key.clone(), None);
         out.extend(self.unsetenv.iter().map(unset));
         out.extend(self.created_by.clone().map(Change::CreatedBy));
+        if self.identity_label == Some(true) {
+            out.push(identity());
+        }
         out
     }
 
@@ -241,29 +311,8 @@ impl Commit {
     }
 }
 
-/// Where an image goes.
-#[derive(Debug)]
-enum Goal {
-    /// A name in the store.
-    Name(Reference),
-    /// Somewhere else.
-    Place(Target),
-}
-
-impl Goal {
-    /// A text without a transport is a name in the store, as with buildah.
-    fn parse(text: &str) -> Result<Self, Report> {
-        let name = |text| {
-            let name = crate::cli::verbs::tagged(text);
-            name.map(Self::Name).map_err(Report::wrong_use)
-        };
-        if let Some(rest) = text.strip_prefix("containers-storage:") {
-            return name(rest);
-        }
-        match text.parse::<Target>() {
-            Ok(Target::Registry(_)) if !text.starts_with("docker://") => name(text),
-            Ok(place) => Ok(Self::Place(place)),
-            Err(error) => Err(Report::wrong_use(error.to_string())),
-        }
-    }
+/// The label that says what made an image.
+fn identity() -> Change {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Change::Label(IDENTITY.to_owned(), Some(version))
 }

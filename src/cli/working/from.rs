@@ -2,17 +2,22 @@
 
 use std::path::PathBuf;
 
-use crate::build::Pull;
-use crate::build::working::{self, New};
-use crate::cli::args::{self, Registry};
+use clap::builder::BoolishValueParser;
+
+use crate::build::working::{self, Habits, New};
+use crate::build::{Pull, Request};
+use crate::cli::args::{self, IsolationArgs, NameArgs, NamespaceArgs, RefusedArgs, Registry};
+use crate::cli::cask::mounts;
 use crate::cli::report::Report;
 use crate::cli::{Session, files, ui};
 use crate::image::Platform;
+use crate::runner::{self, VolumeMount};
 
 /// Make a working container from an image
 ///
 /// IMAGE is a name or id, `scratch`, or a place such as `docker://NAME`, `oci:DIR[:TAG]`,
 /// `oci-archive:FILE` or `docker-archive:FILE`. The container's name goes to standard output.
+/// Options about programs hold for every `run` that does not say otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct From {
     /// What to make it from
@@ -72,8 +77,45 @@ pub(crate) struct From {
     #[arg(short, long, value_name = "FORMAT", hide = true)]
     format: Option<String>,
 
+    /// Network of programs: `private`, `host`, `none` or `default`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = network)]
+    network: Option<String>,
+
+    /// Path of the machine that programs find mounted
+    #[arg(short, long = "volume", value_name = "HOST:INSIDE[:OPTIONS]", value_parser = mounts::volume)]
+    volumes: Vec<VolumeMount>,
+
+    /// `false` keeps the proxies of the environment from programs
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    http_proxy: Option<bool>,
+
+    #[command(flatten)]
+    names: NameArgs,
+
+    #[command(flatten)]
+    isolation: IsolationArgs,
+
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+
+    #[command(flatten)]
+    refused: RefusedArgs,
+
     #[command(flatten)]
     registry: Registry,
+}
+
+/// Checks a network, whose name is kept until a program runs.
+fn network(text: &str) -> Result<String, String> {
+    args::network(text).map(|_| text.to_owned())
 }
 
 impl From {
@@ -85,6 +127,7 @@ impl From {
             (_, true) => Pull::Never,
             _ => self.pull,
         };
+        let habits = self.habits(&mut request)?;
         let platform = self.platform()?;
         let store = session.store()?;
         let shown = session.modest(self.quiet);
@@ -92,6 +135,7 @@ impl From {
             image: &self.image,
             name: self.name.as_deref(),
             platform,
+            habits,
         };
         let container = working::create(&store, &new, &request, &shown)?;
         drop(shown);
@@ -102,21 +146,24 @@ impl From {
         ui::data(&container.config.name)
     }
 
+    /// How programs are to run.
+    fn habits(&self, request: &mut Request) -> Result<Habits, Report> {
+        self.namespaces.check()?;
+        self.refused.check()?;
+        mounts::only_paths(&self.volumes)?;
+        let nowhere = PathBuf::new();
+        let mounted = |mount| runner::mounted(mount, &nowhere);
+        request.volumes = self.volumes.iter().map(mounted).collect();
+        request.isolation = self.isolation.resolve()?;
+        self.names.apply(request);
+        let no_proxies = self.http_proxy == Some(false);
+        Ok(Habits::of(request, self.network.clone(), no_proxies))
+    }
+
     /// The platform that was asked for, in one piece or in parts.
     fn platform(&self) -> Result<Option<Platform>, Report> {
-        if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
-            return Ok(self.platform.clone());
-        }
-        let host = Platform::host();
-        let os = self.os.as_ref().unwrap_or(&host.os);
-        let arch = self.arch.as_ref().unwrap_or(&host.architecture);
-        let mut text = format!("{os}/{arch}");
-        if let Some(variant) = &self.variant {
-            text.push_str(&format!("/{variant}"));
-        }
-        let platform = text.parse::<Platform>();
-        platform
-            .map(Some)
-            .map_err(|error| Report::wrong_use(error.to_string()))
+        let [os, arch, variant] = [&self.os, &self.arch, &self.variant].map(Option::as_deref);
+        let parts = args::platform_of(os, arch, variant)?;
+        Ok(parts.or_else(|| self.platform.clone()))
     }
 }

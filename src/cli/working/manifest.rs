@@ -394,6 +394,33 @@ fn write(store: &Store, name: &Reference, index: Index) -> Result<Digest, Report
     Ok(document.digest)
 }
 
+/// Adds an image, or all of an index, to the index called `name`, which is made where there is
+/// none. An image of the same platform stays: it may be wanted under its digest.
+pub(crate) fn include(store: &Store, name: &Reference, digest: &Digest) -> Result<(), Report> {
+    let _work = store.work()?;
+    let mut index = match store.reference(name)? {
+        Some(_) => read(store, &name.full())?.1,
+        None => Index::oci(Vec::new()),
+    };
+    let children = match store.document(digest)? {
+        Document::Index(made) => made.value().manifests.clone(),
+        Document::Manifest(_) => vec![child(store, digest)?],
+    };
+    for child in children {
+        put(&mut index, child);
+    }
+    write(store, name, index)?;
+    Ok(())
+}
+
+/// How an index names one image.
+fn child(store: &Store, digest: &Digest) -> Result<Descriptor, Report> {
+    let image = store.image(digest, &Platform::host())?;
+    let mut child = image.descriptor();
+    child.platform = Some(image.config.value().platform());
+    Ok(child)
+}
+
 /// Adds an image; one with the same digest gives way.
 fn put(index: &mut Index, child: Descriptor) {
     index.manifests.retain(|old| old.digest != child.digest);
@@ -438,12 +465,7 @@ fn children(
             }
             Ok(children.clone())
         }
-        _ => {
-            let image = store.image(digest, &Platform::host())?;
-            let mut child = image.descriptor();
-            child.platform = Some(image.config.value().platform());
-            Ok(vec![child])
-        }
+        _ => Ok(vec![child(store, digest)?]),
     }
 }
 

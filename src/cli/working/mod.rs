@@ -1,29 +1,31 @@
 //! The verbs of `cooper`: those about images, which it shares, and those about working
 //! containers, as buildah has them.
 
+mod absent;
 mod commit;
-mod completion;
+pub(crate) mod completion;
 mod config;
 mod containers;
-mod copy;
+pub(crate) mod copy;
 mod diff;
 mod from;
-mod info;
-mod manifest;
+pub(crate) mod info;
+pub(crate) mod manifest;
 mod mount;
 mod remove;
 mod run;
-mod tree;
+pub(crate) mod tree;
 mod words;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::Subcommand;
+use clap::{CommandFactory, Subcommand};
 use serde_json::Value;
 
 use super::Session;
 use super::args::{self, Registry};
+use super::cooper::Cooper;
 use super::report::Report;
 use super::verbs::Verb;
 use crate::build::{self, Request};
@@ -54,6 +56,10 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Info(info::Info),
     Completion(completion::Completion),
+    #[command(hide = true)]
+    Source(absent::Absent),
+    #[command(hide = true)]
+    Mkcw(absent::Absent),
     #[command(flatten)]
     Image(Box<Verb>),
 }
@@ -62,6 +68,8 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         match self {
+            Self::Source(_) => return Err(absent::source()),
+            Self::Mkcw(_) => return Err(absent::mkcw()),
             Self::Run(verb) => return verb.run(session),
             Self::Copy(verb) => return verb.run(session),
             Self::Add(verb) => return verb.run(session),
@@ -84,7 +92,7 @@ impl Command {
             Self::Tree(verb) => verb.run(session),
             Self::Diff(verb) => verb.run(session),
             Self::Info(verb) => verb.run(session),
-            Self::Completion(verb) => verb.run(),
+            Self::Completion(verb) => verb.run(&mut Cooper::command(), "cooper"),
         }?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,20 +1,20 @@
 //! `run`: a program in a working container.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 
-use crate::build::working::{self, Streams};
-use crate::build::{self, Cancel, ContextSource, StepError};
-use crate::cli::args::{self, IsolationArgs};
+use crate::build::working::{self, Habits, Streams};
+use crate::build::{self, Cancel, ContextSource, Request, StepError};
+use crate::cli::args::{self, IsolationArgs, NameArgs, NamespaceArgs, RefusedArgs};
 use crate::cli::cask::mounts;
 use crate::cli::report::Report;
 use crate::cli::verbs::secrets;
 use crate::cli::{Session, env, signals};
-use crate::runner::{self, VolumeMount, VolumeSource};
+use crate::runner::{self, VolumeMount};
 use crate::sandbox::Exit;
 
 /// Run a program in a working container
@@ -82,23 +82,21 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
 
-    /// Network: `private`, `host`, `none` or `default`
+    /// Network: `private`, `host`, `none` or `default` [default: what `from` was told, or host]
     #[arg(
         long,
         visible_alias = "net",
         value_name = "NETWORK",
-        default_value = "host",
         value_parser = args::network
     )]
-    network: args::Network,
+    network: Option<args::Network>,
 
-    /// Line for `/etc/hosts`; `host-gateway` as the address is the machine
-    #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
-    add_hosts: Vec<(String, String)>,
+    #[command(flatten)]
+    names: NameArgs,
 
-    /// Name server in place of the machine's
-    #[arg(long, value_name = "IP")]
-    dns: Vec<IpAddr>,
+    /// Directory that `--mount type=bind` without a source elsewhere takes its paths from
+    #[arg(long, value_name = "DIR")]
+    contextdir: Option<PathBuf>,
 
     /// Tell of it in the image's history
     #[arg(long)]
@@ -114,19 +112,19 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     isolation: IsolationArgs,
+
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+
+    #[command(flatten)]
+    refused: RefusedArgs,
 }
 
 impl Run {
     /// Runs it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
-        let mut request = super::request(&args::Registry::default())?;
-        request.context = ContextSource::Dir("/".into());
-        request.isolation = self.isolation.resolve()?;
-        request.secrets = secrets::secrets(&self.secrets)?;
-        request.ssh = secrets::agents(&self.ssh)?;
-        request.add_hosts.clone_from(&self.add_hosts);
-        request.dns.clone_from(&self.dns);
-        request.proxies = env::proxies();
+        self.namespaces.check()?;
+        self.refused.check()?;
         let (name, argv) = self.words.split_first().expect("clap asks for two");
         // A `--` after the name is buildah's way to begin the program.
         let argv = match argv.first().map(String::as_str) {
@@ -137,21 +135,27 @@ impl Run {
             return Err(Report::wrong_use("PROGRAM is missing"));
         }
         let (binds, mounts) = self.mounts()?;
+        let secrets = secrets::secrets(&self.secrets)?;
+        let agents = secrets::agents(&self.ssh)?;
         let (store, rung) = session.store_with_power()?;
+        let mut container = working::find(&store, name)?;
+        let mut request = self.request(&container.config.habits)?;
+        request.secrets = secrets;
+        request.ssh = agents;
         request.walls = rung.walls();
+        let network = self.network(&container.config.habits)?;
         let (network, note) = match request.walls {
-            build::Walls::Namespaces => self.network.settle(false)?,
-            _ => (self.network.shared(), None),
+            build::Walls::Namespaces => network.settle(false)?,
+            _ => (network.shared(), None),
         };
         request.network = network.of_steps();
         request.network_note = note;
-        let mut container = working::find(&store, name)?;
         let volumes = store.root().join("volumes");
         let run = working::Run {
             argv: argv.to_vec(),
             user: self.user.clone(),
             workdir: self.workingdir.clone(),
-            env: self.env(),
+            env: env::pairs(&self.env),
             hostname: self.hostname.clone(),
             mounts,
             binds: binds
@@ -175,6 +179,24 @@ impl Run {
         }
     }
 
+    /// What is asked of the library, on top of what the container was made with.
+    fn request(&self, habits: &Habits) -> Result<Request, Report> {
+        let mut request = super::request(&args::Registry::default())?;
+        let context = self.contextdir.clone().unwrap_or_else(|| "/".into());
+        request.context = ContextSource::Dir(context);
+        request.proxies = env::proxies();
+        habits.apply(&mut request);
+        request.isolation = self.isolation.over(request.isolation)?;
+        self.names.apply(&mut request);
+        Ok(request)
+    }
+
+    fn network(&self, habits: &Habits) -> Result<args::Network, Report> {
+        let told = habits.network.as_deref().map(args::network).transpose();
+        let told = told.map_err(Report::failed)?;
+        Ok(self.network.or(told).unwrap_or(args::Network::Host))
+    }
+
     fn streams(&self) -> Result<Streams, Report> {
         let copy = |fd: std::os::fd::BorrowedFd<'_>| {
             fd.try_clone_to_owned()
@@ -188,15 +210,6 @@ impl Run {
         ))
     }
 
-    /// The variables; one that the environment has not is left out.
-    fn env(&self) -> Vec<(String, String)> {
-        let pair = |text: &String| match text.split_once('=') {
-            Some((key, value)) => Some((key.to_owned(), value.to_owned())),
-            None => env::exact(text).map(|value| (text.clone(), value)),
-        };
-        self.env.iter().filter_map(pair).collect()
-    }
-
     /// What is mounted of the machine's own, and what is mounted as RUN does it.
     fn mounts(&self) -> Result<(Vec<VolumeMount>, Vec<String>), Report> {
         let mut binds = self.volumes.clone();
@@ -205,7 +218,8 @@ impl Run {
         for text in &self.mounts {
             let has = |wanted: &str| text.split(',').any(|field| field == wanted);
             let names = |key: &str| text.split(',').any(|field| field.starts_with(key));
-            if (has("type=bind") || !names("type=")) && !names("from=") {
+            let of_context = self.contextdir.is_some() || names("from=");
+            if (has("type=bind") || !names("type=")) && !of_context {
                 let text = match names("type=") {
                     true => text.clone(),
                     false => format!("type=bind,{text}"),
@@ -216,16 +230,7 @@ impl Run {
                 others.push(text.clone());
             }
         }
-        for mount in &binds {
-            if matches!(
-                mount.source,
-                VolumeSource::Named(_) | VolumeSource::Anonymous
-            ) {
-                let target = mount.target.display();
-                let text = format!("the mount at {target} needs a path of the machine");
-                return Err(Report::wrong_use(text).hint("`-v /HOST:/INSIDE`"));
-            }
-        }
+        mounts::only_paths(&binds)?;
         Ok((binds, others))
     }
 }

@@ -102,7 +102,23 @@ fn provenance(text: &str) -> Result<One, String> {
     parse(&long("provenance", text))
 }
 
+/// Scanners that buildah has by name.
+const PRESETS: [&str; 6] = [
+    "syft",
+    "syft-cyclonedx",
+    "syft-spdx",
+    "trivy",
+    "trivy-cyclonedx",
+    "trivy-spdx",
+];
+
 fn sbom(text: &str) -> Result<One, String> {
+    if PRESETS.contains(&text) {
+        return Err(format!(
+            "`{text}` is a preset of buildah's, whose scanners run on commands; a generator image \
+             does that by itself: `--sbom=true` or `--sbom=generator=IMAGE`"
+        ));
+    }
     parse(&long("sbom", text))
 }
 

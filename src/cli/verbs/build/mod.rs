@@ -4,6 +4,7 @@
 mod annotation;
 mod attest;
 mod build_args;
+mod buildah;
 mod cache;
 mod context;
 mod fields;
@@ -13,7 +14,6 @@ mod output;
 pub(crate) mod secrets;
 
 use std::io::IsTerminal;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
@@ -22,15 +22,18 @@ use clap::builder::BoolishValueParser;
 use serde_json::json;
 
 use crate::build::{self, Cancel, NamedContext, Outcome, Pull, Request};
-use crate::cli::args::{self, IsolationArgs, Registry};
+use crate::cli::args::{self, IsolationArgs, NameArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
-use crate::cli::ui::{Progress, human};
-use crate::cli::verbs::check;
+use crate::cli::ui::{Progress, Shown, human};
+use crate::cli::verbs::{self, Form, Goal, check, form};
+use crate::cli::working::manifest;
 use crate::cli::{Session, env, files, signals, ui};
 use crate::dockerfile::Warning;
+use crate::event::Sink;
 use crate::image::{Platform, Reference};
-use crate::transfer::{self, Network};
+use crate::store::Store;
+use crate::transfer::{self, Network, PushOptions};
 
 /// The variable of reproducible-builds.org, in seconds since 1970.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -41,6 +44,26 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// input. The result goes to the store, unless `-o` says otherwise.
 ///
 /// RUN steps use the network of the machine unless `--network` says otherwise.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildVerb {
+    #[command(flatten)]
+    build: Build,
+
+    // `check`, which takes all else that `build` takes, has another `--format`.
+    /// Whose media types the image has: oci or docker
+    #[arg(long, value_name = "FORMAT", value_parser = form)]
+    format: Option<Form>,
+}
+
+impl BuildVerb {
+    /// Builds, and tells what came of it.
+    pub(crate) fn run(mut self, session: &Session) -> Result<ExitCode, Report> {
+        self.build.form = self.format;
+        self.build.run(session)
+    }
+}
+
+/// All that `build` and `check` have in common.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
     /// Directory, tar or `-` with the files that COPY and ADD may take
@@ -56,9 +79,10 @@ pub(crate) struct Build {
     #[arg(long = "build-context", value_name = "NAME=SOURCE", value_parser = named::parse)]
     contexts: Vec<NamedContext>,
 
-    /// Name for the result; may be given several times
+    /// Name for the result, or a place that it goes to as with `push`: `oci:DIR[:TAG]`,
+    /// `docker://NAME` and so on; may be given several times
     #[arg(short, long = "tag", value_name = "NAME")]
-    tags: Vec<Reference>,
+    tags: Vec<Goal>,
 
     #[command(flatten)]
     args: build_args::BuildArgArgs,
@@ -110,14 +134,8 @@ pub(crate) struct Build {
     )]
     network: args::Network,
 
-    /// Line for `/etc/hosts` of RUN steps; `host-gateway` as the address is the machine, with
-    /// what listens on its loopback addresses
-    #[arg(long = "add-host", value_name = "HOST:IP", value_parser = args::host_address)]
-    add_hosts: Vec<(String, String)>,
-
-    /// Name server for RUN steps in place of the machine's
-    #[arg(long, value_name = "IP")]
-    dns: Vec<IpAddr>,
+    #[command(flatten)]
+    names: NameArgs,
 
     /// How RUN gets at what it changed: `overlay`, or `copy` where that can't be mounted;
     /// `COOPER_SNAPSHOTTER` names another default [default: the better one that works]
@@ -173,6 +191,12 @@ pub(crate) struct Build {
     isolation: IsolationArgs,
 
     #[command(flatten)]
+    buildah: buildah::BuildahArgs,
+
+    #[arg(skip)]
+    form: Option<Form>,
+
+    #[command(flatten)]
     results: ResultArgs,
 
     #[command(flatten)]
@@ -180,7 +204,7 @@ pub(crate) struct Build {
 }
 
 /// What scripts for docker and buildah say, and what is so anyway: no containers are left behind,
-/// and no signature is asked for.
+/// no signature is asked for, and layers are compressed when they leave the store.
 #[derive(Debug, clap::Args)]
 struct IdleArgs {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
@@ -189,6 +213,10 @@ struct IdleArgs {
     force_rm: Option<Option<bool>>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     disable_content_trust: Option<Option<bool>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    compress: Option<Option<bool>>,
+    #[arg(short = 'D', long, hide = true, num_args = 0..=1, require_equals = true)]
+    disable_compression: Option<Option<bool>>,
 }
 
 /// One value of `--annotation`, which may name several levels.
@@ -233,6 +261,10 @@ struct ResultArgs {
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
 
+    /// Write the image id without `sha256:` to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile_raw: Option<PathBuf>,
+
     /// Write ids, digests and names to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -246,9 +278,29 @@ struct ResultArgs {
     )]
     progress: Progress,
 
+    /// Write progress as plain lines to the end of this file, and none to standard error
+    #[arg(long, value_name = "FILE")]
+    logfile: Option<PathBuf>,
+
     /// Print the image id and nothing else
     #[arg(short, long)]
     quiet: bool,
+}
+
+impl ResultArgs {
+    /// Whether something is written that there is of one image only.
+    fn names_one(&self) -> bool {
+        self.iidfile.is_some() || self.iidfile_raw.is_some()
+    }
+
+    /// Makes what shows the progress.
+    fn shown(&self, session: &Session) -> Result<Shown, Report> {
+        match &self.logfile {
+            Some(path) => Ok(session.logged(files::append(path)?)),
+            None if self.quiet => Ok(session.shown(Progress::Quiet)),
+            None => Ok(session.shown(self.progress)),
+        }
+    }
 }
 
 impl Build {
@@ -281,20 +333,20 @@ impl Build {
             move || cancel.cancel()
         })?;
         let quiet = self.quiet();
-        let shown = session.shown(if self.results.quiet {
-            Progress::Quiet
-        } else {
-            self.results.progress
-        });
+        let shown = self.results.shown(session)?;
         let sink = Announcing { rung, to: &shown };
         let built = build::build(&store, &request, &sink, &mut std::io::stdout(), &cancel);
-        drop(shown);
         drop(spool);
         let outcome = match built {
             Err(build::Error::Cancelled) => return Ok(stop.exit_code()),
             other => other?,
         };
+        self.send(&store, &outcome, &request, &shown)?;
+        drop(shown);
         self.write_files(&outcome)?;
+        if let Some(list) = &self.buildah.manifest {
+            manifest::include(&store, list, &outcome.descriptor.digest)?;
+        }
         if !quiet {
             self.summary(session, &outcome, began);
         } else if !self.uses_stdout() {
@@ -355,7 +407,8 @@ impl Build {
             return Err(Report::wrong_use("an archive is not written to a terminal")
                 .hint("`-o type=…,dest=FILE`, or a pipe behind the command"));
         }
-        if self.platforms.len() > 1 && self.results.iidfile.is_some() {
+        self.buildah.check(self.reads_stdin())?;
+        if self.platforms.len() > 1 && self.results.names_one() {
             let text = "`--iidfile` holds the id of one image, and several platforms give several";
             return Err(Report::wrong_use(text).hint("`--metadata-file` has the index's digest"));
         }
@@ -374,11 +427,13 @@ impl Build {
         // Of one name the last counts.
         let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
         let ssh_agent = ssh_agent.map(|agent| agent.socket.clone());
-        Ok(Request {
-            dockerfile: build::DockerfileSource::Default,
-            context: build::ContextSource::Empty,
+        let transfer = transfer::Options {
+            network: network.clone(),
+            ..transfer::Options::default()
+        };
+        let mut request = Request {
             contexts: self.contexts.clone(),
-            tags: self.tags.clone(),
+            tags: Goal::names(&self.tags).cloned().collect(),
             build_args,
             target: self.target.clone(),
             platforms: self.platforms.clone(),
@@ -392,36 +447,29 @@ impl Build {
             pull: self.pull,
             labels: self.labels.clone(),
             annotations: annotations.chain(more).cloned().collect(),
+            docker_types: self.form == Some(Form::Docker),
             attest: self.attest.resolve()?,
             attest_inline: outputs.iter().any(|output| output.attest_inline),
             rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
             epoch_from_file: epoch.is_none() && own_epoch.is_none(),
             epoch_name,
             outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
-            // What it is here is known when rights are.
-            network: build::Network::None,
-            network_note: None,
             allow: self.grants.allow.clone(),
             secrets: self.secrets.secrets()?,
             secret_guard: self.secrets.guard(),
             ssh: agents,
             isolation: self.isolation.resolve()?,
-            rung: String::new(),
-            walls: build::Walls::Namespaces,
             snapshotter: self.snapshotter()?,
-            add_hosts: self.add_hosts.clone(),
-            dns: self.dns.clone(),
             proxies: env::proxies(),
             source_date_epoch: epoch,
-            now: SystemTime::now(),
             jobs: self.jobs.filter(|&jobs| jobs > 0),
             squash: self.squash || !self.cache.layers,
-            transfer: transfer::Options {
-                network,
-                ..transfer::Options::default()
-            },
-            git: args::git_tools(ssh_agent),
-        })
+            // The network is known when rights are, the context when there is a store.
+            ..Request::nothing(transfer, args::git_tools(ssh_agent), SystemTime::now())
+        };
+        self.names.apply(&mut request);
+        self.buildah.apply(&mut request)?;
+        Ok(request)
     }
 
     /// Finds the time to build with: that of an output, `--timestamp`, or the build argument,
@@ -448,9 +496,30 @@ impl Build {
         }
     }
 
+    /// Sends the result to the places among its names.
+    fn send(
+        &self,
+        store: &Store,
+        outcome: &Outcome,
+        request: &Request,
+        sink: &dyn Sink,
+    ) -> Result<(), Report> {
+        let options = PushOptions {
+            transfer: request.transfer.clone(),
+            ..PushOptions::default()
+        };
+        for place in Goal::places(&self.tags) {
+            verbs::send(store, &outcome.descriptor.digest, place, &options, sink)?;
+        }
+        Ok(())
+    }
+
     fn write_files(&self, outcome: &Outcome) -> Result<(), Report> {
         if let (Some(path), Some(image)) = (&self.results.iidfile, &outcome.image) {
             files::write(path, image.to_string().as_bytes())?;
+        }
+        if let (Some(path), Some(image)) = (&self.results.iidfile_raw, &outcome.image) {
+            files::write(path, image.digest().hex().as_bytes())?;
         }
         if let Some(path) = &self.results.metadata_file {
             let names = self.names().join(",");
@@ -463,7 +532,10 @@ impl Build {
     fn names(&self) -> Vec<String> {
         let outputs = &self.output.outputs;
         let more = outputs.iter().flat_map(|parsed| parsed.output.names());
-        self.tags.iter().chain(more).map(Reference::full).collect()
+        Goal::names(&self.tags)
+            .chain(more)
+            .map(Reference::full)
+            .collect()
     }
 
     fn summary(&self, session: &Session, outcome: &Outcome, began: Instant) {
