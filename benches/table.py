@@ -173,14 +173,9 @@ class Cooper(Program):
         super().reset()
         self.environment = {"COOPER_ROOT": self.storage}
 
-<<<<<<< Updated upstream
-    def run(self, *words):
-        os.sync()
-        return timed([os.environ["CASK"], "run", "--rm", *words], self.environment)
-=======
     def verb(self, *words):
+        os.sync()
         return timed([os.environ["CASK"], *words], self.environment)
->>>>>>> Stashed changes
 
     def cask(self, *words):
         return subprocess.check_output([os.environ["CASK"], *words], env={**os.environ, **self.environment}, text=True).strip()
@@ -372,8 +367,11 @@ def measure(program, note, tree, scratch, rootfs):
                     note(f"run {network}", program.run(*option, "busybox", "true")[0])
             except Broken as reason:
                 print(f"{program.name} has no {network} network: {reason}", file=sys.stderr)
-        if program.runs:
-            program.containers(note)
+        try:
+            if program.runs:
+                program.containers(note)
+        except Broken as reason:
+            print(f"{program.name} does not keep containers: {reason}", file=sys.stderr)
         if isinstance(program, Cooper):
             program.networks(note, scratch)
         program.weigh = program.memory
