@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::support::{Server, TestEnv};
-use super::{COOPER, long};
+use super::{COOPER, long, tell};
 
 /// An ext4 in a file, mounted; unmounted when the test ends.
 struct Disk {
@@ -22,7 +22,9 @@ struct Disk {
 
 fn must(program: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) {
     let mut command = Command::new(program);
-    args.iter().for_each(|arg| drop(command.arg(arg)));
+    for arg in args {
+        command.arg(arg);
+    }
     let status = command.stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "`{program}` needs root and loop devices");
 }
@@ -121,7 +123,7 @@ fn run_for(t: &TestEnv, words: &[&str], limit: Option<Duration>) {
 #[test]
 fn a_power_cut_at_any_moment_leaves_a_store_that_serves_nothing_damaged() {
     if !Path::new("/dev/loop-control").exists() {
-        println!("not tried: this machine has no loop devices");
+        tell("no power cuts: this machine has no loop devices");
         return;
     }
     let registry = Server::http();
@@ -168,5 +170,5 @@ fn a_power_cut_at_any_moment_leaves_a_store_that_serves_nothing_damaged() {
             .ok();
         must("sync", &[&"-f", &disk.at]);
     }
-    println!("{rounds} power cuts");
+    tell(&format!("{rounds} power cuts"));
 }
