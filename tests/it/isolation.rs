@@ -179,6 +179,21 @@ fn doctor_tries_each_gate_and_names_the_way_that_is_taken() {
         "{out}"
     );
     assert!(out.contains("fix: usermod --add-subuids"), "{out}");
+    let args = ["doctor", "--format", "json"];
+    let json = TestEnv::as_user("nosub").cooper(&args).ok().stdout();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["Rung"], "single-id");
+    let gates = json["Gates"].as_array().unwrap();
+    assert_eq!(gates.len(), 10, "{json}");
+    for gate in gates {
+        let open = gate["Open"].as_bool().unwrap();
+        assert!(gate["Name"].is_string(), "{gate}");
+        assert_eq!(
+            (gate["Cause"].is_null(), gate["Fix"].is_null()),
+            (open, open),
+            "{gate}"
+        );
+    }
 }
 
 #[test]
