@@ -60,7 +60,9 @@ Anonymous:             0 kB
 4000-5000 r--p 00000000 00:00 0                          [vvar]
 Anonymous:             0 kB
 ";
-        assert_eq!(unchanged(smaps), [0x1000..0x2000]);
+        let found = unchanged(smaps);
+        let ends: Vec<_> = found.iter().map(|range| (range.start, range.end)).collect();
+        assert_eq!(ends, [(0x1000, 0x2000)]);
     }
 
     #[test]
