@@ -152,7 +152,7 @@ impl Evaluator<'_, '_> {
         }
         let written = word.text.clone();
         let platform: Platform = text.parse().map_err(|_| {
-            let known = self.globals.pairs().iter().map(|(key, _)| key.as_str());
+            let known = self.globals.names();
             let slip = names.unset.iter().next();
             let meant = slip.and_then(|slip| crate::dockerfile::suggest::nearest(slip, known));
             let error = match text.is_empty() {
@@ -184,7 +184,7 @@ impl Evaluator<'_, '_> {
         let declared = self.dockerfile.args.iter().flat_map(|g| &g.arg.pairs);
         let known: Vec<&str> = declared
             .map(|pair| pair.name.text.as_str())
-            .chain(self.globals.pairs().iter().map(|(key, _)| key.as_str()))
+            .chain(self.globals.names())
             .collect();
         for name in names.unset.iter().filter(|n| !known.contains(&n.as_str())) {
             let text = rules::undeclared(name, known.iter().copied());

@@ -8,6 +8,7 @@
 //! the history nor the key. Declared, they are ARGs like any other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::image::Platform;
 
@@ -69,9 +70,16 @@ pub(super) fn is_proxy(name: &str) -> bool {
             || name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()))
 }
 
+/// A variable and its value, which the steps of a stage share.
+pub(super) type Variable = (Arc<str>, Arc<str>);
+
 /// Variables in the order they were first set; a set one keeps its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Env(Vec<(String, String)>);
+pub(super) struct Env {
+    pairs: Vec<Variable>,
+    /// Where each name stands in `pairs`.
+    places: HashMap<Arc<str>, usize>,
+}
 
 impl Env {
     /// Reads `KEY=value` pairs; a pair without `=` has an empty value.
@@ -86,23 +94,29 @@ impl Env {
 
     /// Returns the value of `name`.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.places.get(name).map(|place| &*self.pairs[*place].1)
     }
 
     /// Sets `name`.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(key, _)| key == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        match self.places.get(name) {
+            Some(place) => self.pairs[*place].1 = value.into(),
+            None => {
+                let key: Arc<str> = name.into();
+                self.places.insert(Arc::clone(&key), self.pairs.len());
+                self.pairs.push((key, value.into()));
+            }
         }
     }
 
     /// Returns the pairs in order.
-    pub(super) fn pairs(&self) -> &[(String, String)] {
-        &self.0
+    pub(super) fn pairs(&self) -> &[Variable] {
+        &self.pairs
+    }
+
+    /// Returns the names in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(key, _)| &**key)
     }
 }
 
@@ -142,14 +156,19 @@ impl Scope {
         }
     }
 
-    /// Returns `name=value` of every declared ARG, as the history names them: the value that the
-    /// instruction sees, which a later ENV may have set, and nothing where there is none.
-    pub(super) fn arg_texts(&self) -> Vec<String> {
-        let pair = |arg: &DeclaredArg| {
-            let own = arg.value.as_deref().unwrap_or("");
-            format!("{}={}", arg.name, self.env.get(&arg.name).unwrap_or(own))
-        };
-        self.args.iter().map(pair).collect()
+    /// Returns how many ARGs are declared, and `name=value` of each, as the history names them: the
+    /// value that the instruction sees, which a later ENV may have set, and nothing where there is
+    /// none.
+    pub(super) fn arg_text(&self) -> Option<String> {
+        if self.args.is_empty() {
+            return None;
+        }
+        let mut text = format!("|{}", self.args.len());
+        for DeclaredArg { name, value } in &self.args {
+            let own = value.as_deref().unwrap_or("");
+            text.extend([" ", name, "=", self.env.get(name).unwrap_or(own)]);
+        }
+        Some(text)
     }
 }
 
@@ -183,7 +202,7 @@ mod tests {
         assert_eq!(scope.env.get("V"), Some("arg"));
         scope.env.set("V", "later");
         assert_eq!(scope.env.get("V"), Some("later"));
-        assert_eq!(scope.arg_texts(), ["V=later"]);
+        assert_eq!(scope.arg_text().as_deref(), Some("|1 V=later"));
     }
 
     #[test]
@@ -191,8 +210,9 @@ mod tests {
         let mut scope = Scope::default();
         scope.declare("X", None);
         scope.declare("Y", Some(""));
-        assert_eq!(scope.env.pairs(), [("Y".to_owned(), String::new())]);
-        assert_eq!(scope.arg_texts(), ["X=", "Y="]);
+        assert_eq!(scope.env.pairs(), [("Y".into(), "".into())]);
+        assert_eq!(scope.arg_text().as_deref(), Some("|2 X= Y="));
+        assert_eq!(Scope::default().arg_text(), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::git::GitUrl;
 use super::mount::StepMount;
 use super::place::Destination;
 use super::request::Network;
+use super::scope::Variable;
 
 /// All stages that a build needs, each after those it needs itself.
 #[derive(Debug)]
@@ -165,7 +166,7 @@ pub(super) struct RunStep {
     /// A file that the program reads or is, at a path in the image.
     pub(super) script: Option<Script>,
     /// ENV and ARGs.
-    pub(super) env: Vec<(String, String)>,
+    pub(super) env: Vec<Variable>,
     /// Proxies, which no key and no history sees.
     pub(super) proxies: Vec<(String, String)>,
     /// What is mounted, in order.

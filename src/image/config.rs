@@ -238,10 +238,11 @@ impl ContainerConfig {
     /// Sets the variable `name`; one that is there keeps its place.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");
-        let place = self
-            .env
-            .iter_mut()
-            .find(|old| old.split('=').next() == Some(name));
+        let names = |old: &&mut String| {
+            let rest = old.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        let place = self.env.iter_mut().find(names);
         match place {
             Some(old) => *old = pair,
             None => self.env.push(pair),

@@ -18,7 +18,7 @@ use super::super::error::{Error, ScanError};
 use super::super::images::BaseImage;
 use super::super::mount::{BindMount, StepMount};
 use super::super::request::Request;
-use super::super::scope::BuildArgs;
+use super::super::scope::{BuildArgs, Env};
 use super::super::step::{Action, Base, CopyFrom, Plan, RunStep, StagePlan, Step, WorkdirStep};
 use super::{Predicate, Sbom};
 
@@ -135,10 +135,8 @@ fn scan(
     if argv.is_empty() {
         return None;
     }
-    let mut env = pairs(&config.env);
-    let mut set = |name: &str, value: &str| {
-        env.push((format!("BUILDKIT_SCAN_{name}"), value.to_owned()));
-    };
+    let mut env = Env::from_pairs(&config.env);
+    let mut set = |name: &str, value: &str| env.set(&format!("BUILDKIT_SCAN_{name}"), value);
     set("DESTINATION", OUT);
     set("SOURCE", CORE);
     if !extras.is_empty() {
@@ -161,7 +159,7 @@ fn scan(
         shown: argv.join(" "),
         argv,
         script: None,
-        env,
+        env: env.pairs().to_vec(),
         proxies: BuildArgs::new(&request.build_args).proxies(&request.proxies),
         mounts,
         user: config.user.clone(),
@@ -198,14 +196,6 @@ fn bind(target: &str, from: CopyFrom) -> StepMount {
 
 fn path(text: &str) -> TreePath {
     TreePath::clean(text.as_bytes()).unwrap_or_default()
-}
-
-fn pairs(env: &[String]) -> Vec<(String, String)> {
-    let split = |pair: &String| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    env.iter().map(split).collect()
 }
 
 /// Reads what the generator wrote; `files` is its file system after the scan.

@@ -42,8 +42,7 @@ pub(in super::super) fn undefined(name: &str, scope: &Scope) -> Option<String> {
     if NO_VARIABLES.contains(&name) || scope.args.iter().any(|arg| arg.name == name) {
         return None;
     }
-    let known = scope.env.pairs().iter().map(|(key, _)| key.as_str());
-    let near = suggest::nearest(name, known);
+    let near = suggest::nearest(name, scope.env.names());
     let may_be_the_bases = scope.base_unknown && !name.chars().any(char::is_lowercase);
     match near {
         None if may_be_the_bases => None,

@@ -78,16 +78,10 @@ impl Evaluator<'_, '_> {
                 (argv, Some(Script { path, text }))
             }
         };
-        let args = state.scope.arg_texts();
         let command = argv.join(" ");
-        let created_by = if args.is_empty() {
-            format!("RUN {command} # buildkit")
-        } else {
-            format!(
-                "RUN |{} {} {command} # buildkit",
-                args.len(),
-                args.join(" ")
-            )
+        let created_by = match state.scope.arg_text() {
+            None => format!("RUN {command} # buildkit"),
+            Some(args) => format!("RUN {args} {command} # buildkit"),
         };
         let declared = |name: &str| state.scope.args.iter().any(|arg| arg.name == name);
         let proxies = self.build_args.proxies(&self.request.proxies);

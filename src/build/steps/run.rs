@@ -22,6 +22,7 @@ use super::super::error::StepError;
 use super::super::key::Inputs;
 use super::super::mount::StepMount;
 use super::super::request::{Network, Request, Walls};
+use super::super::scope::Variable;
 use super::super::stage::{Runner, World, trees};
 use super::super::step::RunStep;
 use super::super::working::Streams;
@@ -34,19 +35,15 @@ use super::network;
 pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inputs, StepError> {
     let request = runner.world.request;
     let mut inputs = Inputs::new("run", 1);
-    let pairs = |pairs: &[(String, String)]| -> Vec<String> {
-        pairs
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect()
-    };
+    let variable = |(key, value): &Variable| format!("{key}={value}");
+    let host = |(name, address): &(String, String)| format!("{name}={address}");
     inputs
         .add_list("argv", &run.argv)
-        .add_list("env", pairs(&run.env))
+        .add_list("env", run.env.iter().map(variable))
         .add("user", &run.user)
         .add("workdir", &run.workdir)
         .add("network", format!("{:?}", run.network))
-        .add_list("hosts", pairs(&request.add_hosts));
+        .add_list("hosts", request.add_hosts.iter().map(host));
     if matches!(request.walls, Walls::Chroot(_)) {
         inputs.add("walls", "chroot");
     }
@@ -87,10 +84,10 @@ fn plan(world: &World<'_>, run: &RunStep, rootfs: Rootfs, mounted: &Mounted) -> 
     plan.env = run
         .env
         .iter()
-        .map(|(key, value)| (key.into(), value.into()))
+        .map(|(key, value)| ((**key).into(), (**value).into()))
         .collect();
     for (key, value) in &run.proxies {
-        if !run.env.iter().any(|(known, _)| known == key) {
+        if !run.env.iter().any(|(known, _)| **known == **key) {
             plan.env.push((key.into(), value.into()));
         }
     }
