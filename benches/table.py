@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from peers import Peers, start_docker
 
 FILES, BYTES = 16_660, 308_000_000
+MANY = 100_000
 BUSYBOX = "FROM scratch\nADD rootfs.tar /\nCMD [\"sh\"]\n"
 STEPS = "FROM busybox\n" + "".join(f"RUN echo {i} > /step-{i}\n" for i in range(10))
 COPY = "FROM busybox\nCOPY . /data\n"
@@ -52,6 +53,9 @@ ROWS = {  # key: (what is shown, target in seconds or MiB)
     "members": ("1 GB between two containers on a network of their own, TCP", 4.0),
     "port send": ("1 GB out of a published port, on loopback", 1.6),
     "port take": ("1 GB into a published port, on loopback", 1.6),
+    "parse": ("a Dockerfile of 2,000 lines, parsed, beyond the start of the binary", 0.005),
+    "check": ("the same file, checked by all rules", 0.020),
+    "ignore": (f"what 200 patterns of `.dockerignore` add to a cold walk over {MANY:,} files", 0.150),
     "start": ("start of the binary (`--version`)", 0.003),
     "copy memory": ("peak memory of COPY, cold", 64),
     "push memory": ("peak memory of push", 64),
@@ -107,6 +111,41 @@ def make_tree(tree):
         del pending[:size]
     (tree / "complete").touch()
     return tree / "files"
+
+
+def long_dockerfile(lines=2000):
+    """Variables, mounts, heredocs and continuations, and an ENV or ARG in every fourth line."""
+    text = ["FROM scratch", "ARG V=1"]
+    for number in range(lines):
+        text += [
+            f'ENV NAME_{number}="value $V {number}" OTHER_{number}=${{V:-x}}',
+            f"RUN --mount=type=cache,target=/c{number} echo {number} \\\n  && echo more {number}",
+            f"COPY --chmod=644 a{number} b{number} /dir{number}/",
+            f'LABEL label{number}="text $V"',
+            f"WORKDIR /w{number}/$V",
+            f"# argument {number}\nARG ARG_{number}=${{V}}",
+            f"COPY <<EOF /h{number}\nline $V {number}\nEOF",
+            f"EXPOSE {1000 + number % 60_000}/tcp",
+        ]
+    return "\n".join("\n".join(text).split("\n")[:lines]) + "\n"
+
+
+def make_many(tree):
+    """Fills `tree` with empty files, all of which the first pattern of `patterns` hides."""
+    if not (tree / "complete").exists():
+        shutil.rmtree(tree, ignore_errors=True)
+        for number in range(MANY):
+            if number % 100 == 0:
+                directory = tree / "files" / f"{number // 10_000}" / f"{number // 100:04}"
+                directory.mkdir(parents=True)
+            (directory / f"{number % 100:02}.dat").touch()
+        (tree / "complete").touch()
+    return tree / "files"
+
+
+def patterns(count):
+    kinds = ["dir{}/*.log", "**/target{}", "docs/**/build{}/*.html", "name{}.txt", "!**/keep{}.dat"]
+    return "".join(line + "\n" for line in ["**/*.dat", *(kinds[n % 5].format(n) for n in range(count - 1))])
 
 
 class Program:
@@ -179,6 +218,26 @@ class Cooper(Program):
 
     def cask(self, *words):
         return subprocess.check_output([os.environ["CASK"], *words], env={**os.environ, **self.environment}, text=True).strip()
+
+    def texts(self, note, scratch, many):
+        """What a long Dockerfile costs and, beside one pattern, many in an ignore file."""
+        context = scratch / "long"
+        context.mkdir(exist_ok=True)
+        (context / "Dockerfile").write_text(long_dockerfile())
+        timings = collections.defaultdict(list)
+        for _ in range(7):
+            timings["start"].append(self.version()[0])
+            timings["parse"].append(self("build", "--call=targets", context)[0])
+            timings["check"].append(self("check", context)[0])
+        start, parse, check = (statistics.median(timings[key]) for key in ("start", "parse", "check"))
+        note("parse", parse - start), note("check", check - start)
+        file = scratch / "ignored.Dockerfile"
+        file.write_text("FROM scratch\nCOPY . /data\n")
+        for _ in range(5):
+            for count in (1, 200):
+                Path(f"{file}.dockerignore").write_text(patterns(count))
+                timings[count].append(self.build("ignored", file, many, "--no-cache")[0])
+        note("ignore", statistics.median(timings[200]) - statistics.median(timings[1]))
 
     def networks(self, note, scratch):
         """What a network of its own costs a step, and what goes through it."""
@@ -315,13 +374,17 @@ class Raw:
         command = [sys.executable, Path(__file__).with_name("step.py"), self.scratch / "root", work, count]
         return [float(line) for line in subprocess.check_output(list(map(str, command)), text=True).split()]
 
-    def measure(self, note, tree):
+    def measure(self, note, tree, many):
         for key in ("step", "run host", "run private"):
             for took in self.steps(10):
                 note(key, took)
         took = timed(["true"])[0]
         note("start", took), note("exec", took)
         note("fifty", sum(self.steps(50)))
+        (self.scratch / "Dockerfile").write_text(long_dockerfile())
+        note("parse", self.shell("cat Dockerfile > /dev/null"))
+        note("check", self.shell("cat Dockerfile > /dev/null"))
+        note("ignore", self.shell(f"find {many} > list"))
         for what in ("send", "take"):
             took = stream([], "127.0.0.1", [], 0, what)
             note(what, took), note(f"port {what}", took)
@@ -338,7 +401,7 @@ class Raw:
         pass
 
 
-def measure(program, note, tree, scratch, rootfs):
+def measure(program, note, tree, many, scratch, rootfs):
     """One round of one program, from an empty store to the last row."""
     files = {"busybox": BUSYBOX, "steps": STEPS, "copy": COPY, "base": "FROM busybox\n"}
     for name, text in files.items():
@@ -374,6 +437,7 @@ def measure(program, note, tree, scratch, rootfs):
             print(f"{program.name} does not keep containers: {reason}", file=sys.stderr)
         if isinstance(program, Cooper):
             program.networks(note, scratch)
+            program.texts(note, scratch, many)
         program.weigh = program.memory
         took, memory = program.build(image, file["copy"], tree)
         note("copy", took), note("copy memory", memory)
@@ -449,7 +513,7 @@ def main():
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     rootfs = arguments.cache / "bases/busybox/rootfs.tar"
-    tree = make_tree(arguments.cache / "bench-tree")
+    tree, many = make_tree(arguments.cache / "bench-tree"), make_many(arguments.cache / "bench-many")
     scratch = Path(tempfile.mkdtemp(prefix="cooper-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     programs, stop, samples = [], [], collections.defaultdict(list)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -467,9 +531,9 @@ def main():
 
                 try:
                     if program.name == "raw":
-                        program.measure(note, tree)
+                        program.measure(note, tree, many)
                     else:
-                        measure(program, note, tree, scratch, rootfs)
+                        measure(program, note, tree, many, scratch, rootfs)
                 except Broken as reason:
                     print(f"{program.name} did not finish: {reason}", file=sys.stderr)
         print_table(programs, samples)
