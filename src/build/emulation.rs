@@ -1,8 +1,10 @@
 //! Which platforms' programs this machine runs: its own, and those that a binfmt_misc handler
 //! of the kernel runs (Documentation/admin-guide/binfmt-misc.rst).
 //!
-//! A handler counts when it is enabled, has the flag `F`, which makes it work inside another root
-//! file system, and matches the header of an ELF program of the architecture.
+//! A handler counts when it is enabled and matches the header of an ELF program of the
+//! architecture. Without the flag `F` the kernel would look for its interpreter inside the image,
+//! so such a one is told and not used. Handlers are the user namespace's or, where it has none of
+//! its own, those of the one around it; a step sees what its caller sees.
 
 use std::fs;
 use std::path::Path;
@@ -25,35 +27,57 @@ const MACHINES: [(&str, u8, u8, u16); 9] = [
     ("mips64le", 2, 1, 8),
 ];
 
-/// Returns whether programs of `platform` run here.
-pub(super) fn runs(platform: &Platform) -> bool {
+/// What this machine does with a platform's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// They run.
+    Runs,
+    /// The handler of this name would run them, had it the flag `F`.
+    Unfixed(String),
+    /// Nothing runs them.
+    Nothing,
+}
+
+/// Returns what becomes of programs of `platform` here.
+pub(super) fn ask(platform: &Platform) -> Answer {
     let platform = platform.normalised();
     let host = Platform::host();
     if platform.os != host.os {
-        return false;
+        return Answer::Nothing;
     }
     // A processor of 64 bits runs the programs of its 32-bit ancestor.
     match (host.architecture.as_str(), platform.architecture.as_str()) {
-        (own, wanted) if own == wanted => true,
-        ("amd64", "386") => true,
+        (own, wanted) if own == wanted => Answer::Runs,
+        ("amd64", "386") => Answer::Runs,
         (_, wanted) => handled(wanted, Path::new(HANDLERS)),
     }
 }
 
-/// Whether one of the handlers below `dir` runs programs of `architecture`. Handlers that can't be
-/// read are as good as none.
-fn handled(architecture: &str, dir: &Path) -> bool {
+/// What the handlers below `dir` do with programs of `architecture`. Handlers that can't be read
+/// are as good as none.
+fn handled(architecture: &str, dir: &Path) -> Answer {
     let Some(header) = header(architecture) else {
-        return false;
+        return Answer::Nothing;
     };
     let Ok(handlers) = fs::read_dir(dir) else {
-        return false;
+        return Answer::Nothing;
     };
-    handlers
-        .filter_map(Result::ok)
-        .filter(|entry| !matches!(entry.file_name().to_str(), Some("register" | "status")))
-        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-        .any(|text| takes(&text, &header))
+    let mut answer = Answer::Nothing;
+    for entry in handlers.filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if matches!(name.as_str(), "register" | "status") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path()) else {
+            continue;
+        };
+        match takes(&text, &header) {
+            Some(true) => return Answer::Runs,
+            Some(false) => answer = Answer::Unfixed(name),
+            None => {}
+        }
+    }
+    answer
 }
 
 /// The first bytes of an ELF program.
@@ -71,26 +95,26 @@ fn header(architecture: &str) -> Option<[u8; 20]> {
     Some(header)
 }
 
-/// Whether the handler that the kernel describes as `text` takes a file that begins so.
-fn takes(text: &str, header: &[u8]) -> bool {
+/// Whether the handler that the kernel describes as `text` has the flag `F`, if it takes a file
+/// that begins so.
+fn takes(text: &str, header: &[u8]) -> Option<bool> {
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name))
             .map(str::trim)
     };
-    let fixed = field("flags:").is_some_and(|flags| flags.contains('F'));
-    if text.lines().next() != Some("enabled") || !fixed || field("offset") != Some("0") {
-        return false;
+    if text.lines().next() != Some("enabled") || field("offset") != Some("0") {
+        return None;
     }
-    let Some(magic) = field("magic").and_then(bytes) else {
-        return false;
-    };
+    let magic = field("magic").and_then(bytes)?;
     let mask = field("mask").and_then(bytes);
     let mask = mask.unwrap_or_else(|| vec![0xff; magic.len()]);
-    magic.len() <= header.len()
+    let matches = magic.len() <= header.len()
         && magic.len() == mask.len()
         && (magic.iter().zip(&mask).zip(header))
-            .all(|((magic, mask), byte)| byte & mask == magic & mask)
+            .all(|((magic, mask), byte)| byte & mask == magic & mask);
+    let fixed = field("flags:").is_some_and(|flags| flags.contains('F'));
+    matches.then_some(fixed)
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
@@ -108,26 +132,28 @@ mod tests {
 
     #[test]
     fn a_handler_takes_programs_of_its_machine_only() {
-        assert!(takes(ARM64, &header("arm64").unwrap()));
-        assert!(!takes(ARM64, &header("riscv64").unwrap()));
-        assert!(!takes(ARM64, &header("s390x").unwrap()));
+        let takes = |architecture| takes(ARM64, &header(architecture).unwrap());
+        assert_eq!(takes("arm64"), Some(true));
+        assert_eq!(takes("riscv64"), None);
+        assert_eq!(takes("s390x"), None);
     }
 
     #[test]
     fn a_handler_must_be_enabled_and_fixed() {
         let header = header("arm64").unwrap();
-        assert!(!takes(&ARM64.replace("enabled", "disabled"), &header));
-        assert!(!takes(&ARM64.replace("OCF", "OC"), &header));
-        assert!(!takes(
-            "enabled\ninterpreter /x\nflags: F\nextension .py\n",
-            &header
-        ));
+        let disabled = ARM64.replace("enabled", "disabled");
+        assert_eq!(takes(&disabled, &header), None);
+        let unfixed = ARM64.replace("OCF", "OC");
+        assert_eq!(takes(&unfixed, &header), Some(false));
+        let by_name = "enabled\ninterpreter /x\nflags: F\nextension .py\n";
+        assert_eq!(takes(by_name, &header), None);
     }
 
     #[test]
     fn a_machine_runs_its_own_programs_and_nothing_of_another_system() {
-        assert!(runs(&Platform::host()));
-        assert!(!runs(&"windows/amd64".parse().unwrap()));
-        assert!(!handled("arm64", Path::new("/nonexistent")));
+        assert_eq!(ask(&Platform::host()), Answer::Runs);
+        assert_eq!(ask(&"windows/amd64".parse().unwrap()), Answer::Nothing);
+        let nowhere = Path::new("/nonexistent");
+        assert_eq!(handled("arm64", nowhere), Answer::Nothing);
     }
 }

@@ -614,6 +614,20 @@ pub enum StepError {
     /// The store's side.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A program for another platform would have to run, and its interpreter would be looked for
+    /// inside the image.
+    #[error(
+        "stage `{stage}` runs programs of {platform}, and this machine's handler for them, \
+         `{handler}`, lacks the flag F: the kernel would look for its interpreter inside the image"
+    )]
+    UnfixedHandler {
+        /// The stage.
+        stage: String,
+        /// Their platform.
+        platform: Box<Platform>,
+        /// The name of the handler.
+        handler: String,
+    },
     /// A tree or layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),

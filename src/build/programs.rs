@@ -5,7 +5,7 @@
 
 use crate::dockerfile::Kind;
 
-use super::emulation;
+use super::emulation::{self, Answer};
 use super::error::{Error, StepError};
 use super::eval::Evaluator;
 
@@ -19,14 +19,23 @@ impl Evaluator<'_, '_> {
             let mut runs = instructions
                 .iter()
                 .filter(|instruction| matches!(instruction.kind, Kind::Run(_)));
-            if let Some(run) = runs.next()
-                && !emulation::runs(&platform)
-            {
-                let platform = Box::new(platform);
-                let stage = self.stage_label(index);
-                let error = StepError::NoEmulation { stage, platform };
-                return Err(self.at(&run.origin.original, run.origin.span, error));
-            }
+            let Some(run) = runs.next() else {
+                continue;
+            };
+            let stage = self.stage_label(index);
+            let error = match emulation::ask(&platform) {
+                Answer::Runs => continue,
+                Answer::Unfixed(handler) => StepError::UnfixedHandler {
+                    stage,
+                    platform: Box::new(platform),
+                    handler,
+                },
+                Answer::Nothing => StepError::NoEmulation {
+                    stage,
+                    platform: Box::new(platform),
+                },
+            };
+            return Err(self.at(&run.origin.original, run.origin.span, error));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cooper::image::Platform;
 use serde_json::Value;
 
 use crate::support::{Server, TestEnv};
@@ -238,6 +239,82 @@ fn programs_of_another_machine_are_refused_before_any_work() {
         .ok()
         .stdout();
     assert_eq!(platform, foreign());
+}
+
+/// How programs of the foreign architecture begin (elf(5)).
+fn foreign_header() -> [u8; 20] {
+    let mut header = *b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x16";
+    if foreign() == "linux/ppc64le" {
+        header[5] = 1;
+        header[16..].copy_from_slice(b"\x02\0\x15\0");
+    }
+    header
+}
+
+/// Builds for this machine's platform and the foreign one, where the kernel hands programs of the
+/// latter to a shell: one takes the header for a mistake, and goes on with the lines behind it.
+///
+/// The handler is that of a user namespace of its own (Linux 6.7), and the machine's stay as they are.
+fn build_with_handler(t: &TestEnv, flags: &str) -> std::process::Output {
+    let shell = t.beside("sh");
+    fs::copy("/bin/busybox", &shell).expect("busybox-static is installed");
+    let header = foreign_header();
+    let magic: String = header.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let rule = format!(":foreign:M::{magic}::{}:{flags}", shell.display());
+    let program = [&header[..], b"\necho a foreign program > /made\nexit 0\n"].concat();
+    t.write("foreign", program);
+    t.chmod("foreign", 0o755);
+    let prepare = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+        printf %s \"$1\" > /proc/sys/fs/binfmt_misc/register
+        shift; exec \"$@\"";
+    let platforms = format!("{},{}", Platform::host(), foreign());
+    t.command("unshare")
+        .args(["--user", "--map-root-user", "--map-auto", "--mount"])
+        .args(["sh", "-ec", prepare, "sh", &rule])
+        .args([env!("CARGO_BIN_EXE_cooper"), "build", "--network=host"])
+        .args(["--platform", &platforms, "-o", "out", "."])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_run_for_another_platform_goes_through_the_kernels_handler() {
+    let t = TestEnv::as_user("sub");
+    fs::copy("/bin/busybox", t.path("busybox")).expect("busybox-static is installed");
+    let own = Platform::host();
+    let (arch, own_arch) = (foreign().split('/').nth(1).unwrap(), &own.architecture);
+    t.write(
+        "Dockerfile",
+        format!(
+            "ARG TARGETARCH\nFROM scratch AS {own_arch}\nCOPY busybox /bin/sh\nRUN echo our own > /made\n\
+             FROM scratch AS {arch}\nCOPY foreign /\nRUN [\"/foreign\"]\nFROM $TARGETARCH\n"
+        ),
+    );
+    let out = build_with_handler(&t, "F");
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{told}");
+    let made = |dir: &str| fs::read_to_string(t.path(&format!("out/{dir}/made"))).unwrap();
+    assert_eq!(made(&own.to_string().replace('/', "_")), "our own\n");
+    assert_eq!(made(&foreign().replace('/', "_")), "a foreign program\n");
+}
+
+#[test]
+fn a_handler_that_would_look_inside_the_image_is_told_and_not_used() {
+    let t = TestEnv::as_user("sub");
+    t.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY foreign /\nRUN [\"/foreign\"]\n",
+    );
+    let out = build_with_handler(&t, "C");
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{told}");
+    for part in [
+        "this machine's handler for them, `foreign`, lacks the flag F",
+        "Dockerfile:3",
+        "register it again with flag F",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }
 
 #[test]

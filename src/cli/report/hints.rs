@@ -325,6 +325,10 @@ fn of_step(error: &StepError) -> Option<String> {
         StepError::NoAgent { id } if id == "default" => "`--ssh default`".to_owned(),
         StepError::NoAgent { id } => format!("`--ssh {id}=SOCKET`"),
         StepError::SecretInLayer { .. } => {
+        StepError::UnfixedHandler { handler, .. } => format!(
+            "`echo -1 > /proc/sys/fs/binfmt_misc/{handler}` as root removes it; register it again with flag F, \
+             as qemu-user-static does"
+        ),
             "`--secret-guard=off` builds it all the same, with the secret for all to read"
                 .to_owned()
         }
