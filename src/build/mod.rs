@@ -149,7 +149,7 @@ pub fn build(
         sink,
     };
     exporter.give()?;
-    let counts = *counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome {
         image: match made.as_slice() {
             [made] if !platforms::wants_index(request, 1) => Some(made.image.id()),
@@ -157,8 +157,8 @@ pub fn build(
         },
         descriptor,
         tags: request.tags.clone(),
-        ran: counts.ran,
-        cached: counts.cached,
+        ran: counts.ran(),
+        cached: counts.cached(),
         warnings: planned.warnings,
     })
 }

@@ -351,8 +351,6 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
 /// the layers that can't be had; what was done by then is the store's, and done.
 fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>>, Error> {
     loop {
-        let mut before = Counts::default();
-        world.count(|counts| before = *counts);
         let stages = exec::run(plan, world).and_then(|stages| {
             let wanted =
                 |at: usize| at == plan.target || Some(at) == plan.scan || world.request.save_stages;
@@ -365,9 +363,7 @@ fn run_plan(plan: &Plan, world: &World<'_>) -> Result<BTreeMap<usize, Arc<Built>
             Err(Error::Absent { .. }) if world.cancel.is_cancelled() => {
                 return Err(Error::Cancelled);
             }
-            Err(Error::Absent { layers }) if world.imports.refuse(&layers) => {
-                world.count(|counts| *counts = before);
-            }
+            Err(Error::Absent { layers }) if world.imports.refuse(&layers) => {}
             other => return other,
         }
     }

@@ -424,9 +424,9 @@ pub struct Outcome {
     /// The names it got.
     pub tags: Vec<Reference>,
     /// Steps that ran.
-    pub ran: u32,
+    pub ran: usize,
     /// Steps an earlier result answered for.
-    pub cached: u32,
+    pub cached: usize,
     /// What the linter found.
     pub warnings: Vec<Warning>,
 }

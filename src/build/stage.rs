@@ -64,8 +64,22 @@ pub(super) struct World<'a> {
 /// How many steps ran and how many did not need to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
-    pub(super) ran: u32,
-    pub(super) cached: u32,
+    /// Whether it ran.
+    steps: BTreeMap<StepId, bool>,
+    /// Those that the caller has heard of.
+    told: BTreeSet<StepId>,
+}
+
+impl Counts {
+    /// How many steps ran.
+    pub(super) fn ran(&self) -> usize {
+        self.steps.values().filter(|ran| **ran).count()
+    }
+
+    /// How many did not need to.
+    pub(super) fn cached(&self) -> usize {
+        self.steps.len() - self.ran()
+    }
 }
 
 impl World<'_> {
@@ -91,13 +105,16 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(
-            &mut self
-                .counts
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+    fn count<T>(&self, change: impl FnOnce(&mut Counts) -> T) -> T {
+        let counts = self.counts.lock();
+        change(&mut counts.unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Says that a step need not run, unless it was told before what became of it.
+    fn tell_cached(&self, step: StepId, name: &str) {
+        if self.count(|counts| counts.told.insert(step)) {
+            self.sink.emit(Event::StepCached { step, name });
+        }
     }
 }
 
@@ -154,7 +171,7 @@ pub(super) fn run(
     let stage = &plan.stages[index];
     let mut built = base(stage, done, world);
     if let Some((step, name)) = &stage.from {
-        world.sink.emit(Event::StepCached { step: *step, name });
+        world.tell_cached(*step, name);
     }
     let mut chain = Chain::default();
     for (at, step) in stage.steps.iter().enumerate() {
@@ -256,8 +273,9 @@ impl Runner<'_> {
         let key = inputs.key();
         let tainted = self.world.request.stdin && matches!(step.action, Action::Run(_));
         if let Some((made, descriptor)) = self.known(&key, &inputs)?.filter(|_| !tainted) {
-            self.world.count(|counts| counts.cached += 1);
-            self.world.sink.emit(Event::StepCached { step: *id, name });
+            self.world
+                .count(|counts| *counts.steps.entry(*id).or_default());
+            self.world.tell_cached(*id, name);
             built.record_step(&step.created_by, key, made, descriptor);
             return Ok(());
         }
@@ -272,7 +290,8 @@ impl Runner<'_> {
             &made,
             self.world.request.now,
         )?;
-        self.world.count(|counts| counts.ran += 1);
+        self.world.count(|counts| counts.told.insert(*id));
+        self.world.count(|counts| counts.steps.insert(*id, true));
         self.world.sink.emit(Event::StepDone {
             step: *id,
             took: started.elapsed(),
