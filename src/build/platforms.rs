@@ -146,7 +146,12 @@ pub(super) fn plan<'r>(opener: &Opener<'r>, sources: &Sources) -> Result<Planned
     let parsed = parsed.map(|parsed| rebased(parsed, request));
     let planned = match &parsed {
         Ok(parsed) => epoch::settle(opener, parsed, sources).and_then(|request| {
-            let targets = evaluate(store, &request, parsed, sources, &linter, sink)?;
+            let mut targets = evaluate(store, &request, parsed, sources, &linter, sink)?;
+            // A value that is given as an ARG, too, is still a secret.
+            let guard = Guard::new(&request.secrets, false);
+            for target in &mut targets {
+                target.plan.mask(&guard);
+            }
             Ok((request, targets))
         }),
         Err(error) => Err(Error::Dockerfile {

@@ -19,6 +19,7 @@ use super::mount::StepMount;
 use super::place::Destination;
 use super::request::Network;
 use super::scope::Variable;
+use super::secret::Guard;
 
 /// All stages that a build needs, each after those it needs itself.
 #[derive(Debug)]
@@ -142,6 +143,17 @@ impl Plan {
     pub(super) fn step_count(&self) -> u32 {
         let shown = self.stages.iter().map(StagePlan::shown);
         u32::try_from(shown.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes the values of secrets out of the names of steps.
+    pub(super) fn mask(&mut self, guard: &Guard) {
+        for stage in &mut self.stages {
+            let steps = stage.steps.iter_mut();
+            let shown = steps.filter_map(|step| step.shown.as_mut());
+            for (_, name) in shown.chain(&mut stage.from) {
+                *name = guard.masked(name);
+            }
+        }
     }
 }
 

@@ -128,6 +128,23 @@ fn t_mnt_8_a_secret_is_nowhere_but_in_its_step() {
 }
 
 #[test]
+fn a_secret_that_is_an_argument_too_is_masked_in_the_names_of_steps() {
+    let t = env("FROM busybox\nARG T\nRUN : $T\nCOPY --chmod=644 value* /$T/\n");
+    let secret = format!("id=k,src={}", t.beside("value").display());
+    let argument = format!("T={VALUE}");
+    let options = [
+        "--secret-guard=off",
+        "--secret",
+        &secret,
+        "--build-arg",
+        &argument,
+    ];
+    let told = t.build_with(&options).ok();
+    assert!(!told.stderr().contains(VALUE), "{}", told.stderr());
+    told.says("RUN : ****").says("value* /****/");
+}
+
+#[test]
 fn a_changed_secret_does_not_run_the_step_again() {
     let t = env("FROM busybox\nRUN --mount=type=secret,id=k true\n");
     let secret = format!("id=k,src={}", t.beside("value").display());
