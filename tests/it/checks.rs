@@ -65,6 +65,10 @@ fn rules_that_need_values_have_buildkits_texts() {
         ),
         ("FROM scratch\nARG D\nENV C=$D\nRUN echo $no", &[]),
         (
+            "FROM scratch\nARG foo=1\nCOPY <<A <<'B' <<C /d/\n${fooo}\nA\n$fooo\nB\n'$foo' \\$fooo\nC",
+            &["3 UndefinedVar: Usage of undefined variable '$fooo' (did you mean $foo?)"],
+        ),
+        (
             "ARG B\nFROM scratch AS x\nFROM x:$B",
             &[
                 "3 InvalidDefaultArgInFrom: Default value for ARG x:$B results in empty or invalid base image name",

@@ -196,14 +196,14 @@ impl Evaluator<'_, '_> {
                 let body = heredoc.content();
                 let look_up = |name: &str| state.scope.env.get(name).map(str::to_owned);
                 let text = if heredoc.expand {
-                    crate::dockerfile::Expander::new('\\', &look_up)
-                        .heredoc(&body)
-                        .map_err(|error| {
-                            let word = Word::new(heredoc.name.clone(), heredoc.span);
-                            StepError::Text(crate::dockerfile::Error::expanding(
-                                self.file, &word, error,
-                            ))
-                        })?
+                    let mut expander = crate::dockerfile::Expander::new('\\', &look_up);
+                    let text = expander.heredoc(&body).map_err(|error| {
+                        let word = Word::new(heredoc.name.clone(), heredoc.span);
+                        let error = crate::dockerfile::Error::expanding(self.file, &word, error);
+                        StepError::Text(error)
+                    })?;
+                    self.check_variables(expander.names(), &state.scope);
+                    text
                 } else {
                     body.into_owned()
                 };
