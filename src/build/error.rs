@@ -217,6 +217,9 @@ pub enum ScanError {
     /// The generator's image says nothing about what to run.
     #[error("the image has neither entrypoint nor command")]
     NoProgram,
+    /// The generator did not get to its end.
+    #[error(transparent)]
+    Failed(Box<StepError>),
     /// A scan that found nothing at all says so in a file, too.
     #[error("the generator wrote no `*.spdx.json` into `$BUILDKIT_SCAN_DESTINATION`")]
     Nothing,
@@ -611,9 +614,6 @@ pub enum StepError {
         /// Their platform.
         platform: Box<Platform>,
     },
-    /// The store's side.
-    #[error(transparent)]
-    Store(#[from] store::Error),
     /// A program for another platform would have to run, and its interpreter would be looked for
     /// inside the image.
     #[error(
@@ -628,6 +628,9 @@ pub enum StepError {
         /// The name of the handler.
         handler: String,
     },
+    /// The store's side.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// A tree or layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),

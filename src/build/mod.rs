@@ -160,5 +160,9 @@ pub fn build(
         ran: counts.ran(),
         cached: counts.cached(),
         warnings: planned.warnings,
+        provenance: made
+            .iter()
+            .filter_map(platforms::Made::provenance)
+            .collect(),
     })
 }

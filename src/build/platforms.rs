@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use serde_json::Value;
+
 use crate::dockerfile::{self, Dockerfile, Span, Warning, Word};
 use crate::event::Sink;
 use crate::image::{Attestation, DiffId, Digest, Index, Platform, Raw, Reference, Shape};
@@ -101,7 +103,13 @@ impl Made {
 
     /// Returns its file system.
     pub(super) fn files(&self, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
-        files(&self.built, store, sink)
+        files(self.last_stage(), store, sink)
+    }
+
+    /// Returns its provenance, if one was asked for.
+    pub(super) fn provenance(&self) -> Option<(Platform, Value)> {
+        let mut stated = self.predicates.iter().filter_map(Predicate::provenance);
+        Some((self.platform.clone(), stated.next()?.clone()))
     }
 
     /// States what there is to state of `image`, a form of it that is called `names`.

@@ -430,3 +430,5 @@ pub struct Outcome {
     /// What the linter found.
     pub warnings: Vec<Warning>,
 }
+    /// The provenance of the image for each platform, where one was asked for.
+    pub provenance: Vec<(Platform, serde_json::Value)>,

@@ -18,7 +18,7 @@ use crate::sandbox::network::PrivateNetwork;
 use super::cache::{self, Imports, Made};
 use super::commit::{Built, Layer, rfc3339};
 use super::context::Context;
-use super::error::{Error, StepError};
+use super::error::{Error, ScanError, StepError};
 use super::exec::Cancel;
 use super::images::BaseImage;
 use super::key::{Inputs, StepKey};
@@ -192,6 +192,7 @@ pub(super) fn run(
             .map_err(|error| match error {
                 StepError::Cancelled => Error::Cancelled,
                 StepError::Build(error) if matches!(*error, Error::Absent { .. }) => *error,
+                error if Some(index) == plan.scan => scan_failed(world, error),
                 error => Error::Step {
                     name: step
                         .shown
@@ -208,6 +209,15 @@ pub(super) fn run(
 }
 
 fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>) -> Built {
+/// A scan stands in no file, so its error has no place in one.
+fn scan_failed(world: &World<'_>, error: StepError) -> Error {
+    let asked = world.request.attest.sbom.as_ref();
+    Error::Scan {
+        generator: asked.map_or_else(String::new, |sbom| sbom.generator.familiar()),
+        error: ScanError::Failed(Box::new(error)),
+    }
+}
+
     match &stage.base {
         Base::Scratch | Base::Files(_) => Built::scratch(),
         Base::Image(image) => world.images[*image].built(),

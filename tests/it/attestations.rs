@@ -167,6 +167,26 @@ fn an_index_names_the_attestation_beside_its_image() {
 }
 
 #[test]
+fn the_metadata_file_has_the_provenance_of_each_platform() {
+    let t = hello();
+    let meta = |options: &[&str]| {
+        let fixed = ["--metadata-file", "../meta"];
+        t.build_with(&[&fixed, options].concat()).ok();
+        json(&t.beside("meta"))
+    };
+    let one = meta(&["--provenance=mode=min"]);
+    let what = &one["buildx.build.provenance"]["buildDefinition"]["externalParameters"];
+    assert_eq!(what["configSource"]["path"], "Dockerfile");
+    let two = meta(&["--provenance", "--platform=linux/amd64,linux/arm64"]);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let stated = &two[format!("buildx.build.provenance/{platform}")];
+        assert!(stated["runDetails"].is_object(), "{platform}: {two}");
+    }
+    let none = meta(&[]);
+    assert!(none.get("buildx.build.provenance").is_none());
+}
+
+#[test]
 fn an_attestation_looks_like_an_image_when_it_is_to_be_no_artifact() {
     let t = hello();
     let layout = Layout::of(&t, ",oci-artifact=false", &["--provenance=mode=min"]);
@@ -664,7 +684,8 @@ fn what_a_generator_must_not_do_is_said() {
     let t = hello();
     t.build_with(&["--sbom=generator=localhost/none"])
         .fails(1)
-        .says("cannot scan the result with `localhost/none:latest`");
+        .says("cannot scan the result with `localhost/none:latest`")
+        .says("hint: `--sbom generator=IMAGE` names another program that scans");
     for (script, why) in [
         ("true", "wrote no `*.spdx.json`"),
         (
@@ -683,7 +704,10 @@ fn what_a_generator_must_not_do_is_said() {
         ("exit 3", "exit code: 3"),
     ] {
         generator(&t, script);
-        t.build_with(&[SBOM, "-t", "never"]).fails(1).says(why);
+        let told = t.build_with(&[SBOM, "-t", "never"]).fails(1).says(why);
+        let told = told.says("cannot scan the result with `localhost/generator:latest`");
+        let err = told.stderr();
+        assert!(!err.contains("Dockerfile:1"), "no line asks for it: {err}");
         t.cooper(&["inspect", "never"]).fails(1);
     }
 }

@@ -88,6 +88,12 @@ pub(super) struct Predicate {
 }
 
 impl Predicate {
+    /// Returns what it states, if that is where the image came from.
+    pub(super) fn provenance(&self) -> Option<&Value> {
+        let states = self.kind.starts_with(provenance::KIND);
+        states.then_some(&self.value)
+    }
+
     /// Whether it makes a lone image one of an index.
     pub(super) fn needs_index(&self, inline: bool) -> bool {
         inline || !self.inline_only

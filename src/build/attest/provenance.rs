@@ -30,6 +30,8 @@ use super::super::steps::remote::Fetches;
 use super::definition::{self, Definition};
 use super::{Predicate, Provenance, SlsaVersion, purl};
 
+/// How the types of predicates begin that state provenance.
+pub(super) const KIND: &str = "https://slsa.dev/provenance/";
 /// What the fields mean: BuildKit's page about them.
 const BUILD_TYPE: &str =
     "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";

@@ -243,7 +243,7 @@ fn read(file: String, bytes: &[u8]) -> Result<Predicate, ScanError> {
         serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
     let kind = value.get("predicateType").and_then(Value::as_str);
     let (kind, value) = match (kind, value.get("spdxVersion"), value.get("bomFormat")) {
-        (Some(kind), ..) if kind.starts_with("https://slsa.dev/provenance/") => {
+        (Some(kind), ..) if kind.starts_with(super::provenance::KIND) => {
             return Err(wrong("a generator states no provenance".to_owned()));
         }
         (Some(kind), ..) => (kind.to_owned(), value["predicate"].take()),

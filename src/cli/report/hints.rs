@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 
 use super::{Excerpt, Report};
-use crate::build::{self, GitError, StepError};
+use crate::build::{self, GitError, ScanError, StepError};
 use crate::dockerfile::{Source, Span};
 use crate::registry;
 use crate::runner;
@@ -107,6 +107,9 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<Box<GitError>>() {
         return of_git(error);
+    }
+    if let Some(ScanError::Image(_)) = error.downcast_ref() {
+        return Some("`--sbom generator=IMAGE` names another program that scans".to_owned());
     }
     if let Some(error) = error.downcast_ref::<StepError>() {
         return of_step(error);
@@ -322,13 +325,13 @@ fn of_step(error: &StepError) -> Option<String> {
             format!("`--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")
         }
         StepError::NoEmulation { .. } => CROSS.to_owned(),
-        StepError::NoAgent { id } if id == "default" => "`--ssh default`".to_owned(),
-        StepError::NoAgent { id } => format!("`--ssh {id}=SOCKET`"),
-        StepError::SecretInLayer { .. } => {
         StepError::UnfixedHandler { handler, .. } => format!(
             "`echo -1 > /proc/sys/fs/binfmt_misc/{handler}` as root removes it; register it again with flag F, \
              as qemu-user-static does"
         ),
+        StepError::NoAgent { id } if id == "default" => "`--ssh default`".to_owned(),
+        StepError::NoAgent { id } => format!("`--ssh {id}=SOCKET`"),
+        StepError::SecretInLayer { .. } => {
             "`--secret-guard=off` builds it all the same, with the secret for all to read"
                 .to_owned()
         }

@@ -586,6 +586,13 @@ fn metadata(outcome: &Outcome, names: &str) -> String {
     if !names.is_empty() {
         add("image.name", json!(names));
     }
+    for (platform, provenance) in &outcome.provenance {
+        let key = "buildx.build.provenance";
+        match outcome.provenance.len() {
+            1 => add(key, provenance.clone()),
+            _ => add(&format!("{key}/{platform}"), provenance.clone()),
+        };
+    }
     let value = serde_json::Value::Object(fields);
     format!("{value:#}\n")
 }
