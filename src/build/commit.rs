@@ -14,9 +14,10 @@ use crate::image::{
     Config, ContainerConfig, Descriptor, DiffId, History, Manifest, Platform, Raw, media,
 };
 use crate::layer::Time;
-use crate::store::LayerRef;
+use crate::store::{LayerRef, Store};
 
 use super::cache::{INLINE, Made};
+use super::error::Error;
 use super::key::StepKey;
 
 /// `comment` of the history entries a Dockerfile makes.
@@ -37,9 +38,14 @@ pub(super) struct Layer {
 impl Layer {
     /// Returns a layer that exists as a plain tar or can be made one.
     pub(super) fn plain(made: &Made) -> Self {
-        let descriptor = Descriptor::new(media::LAYER, made.diff_id.0.clone(), made.size);
+        Self::of(made.diff_id.clone(), made.size)
+    }
+
+    /// Returns the layer whose plain tar of `size` bytes has this digest.
+    fn of(diff_id: DiffId, size: u64) -> Self {
+        let descriptor = Descriptor::new(media::LAYER, diff_id.0.clone(), size);
         Self {
-            diff_id: made.diff_id.clone(),
+            diff_id,
             descriptor,
         }
     }
@@ -87,6 +93,19 @@ impl Built {
     /// Returns the layers above the base's.
     pub(super) fn own_layers(&self) -> impl Iterator<Item = LayerRef> + '_ {
         self.layers[self.base_layers..].iter().map(Layer::to_ref)
+    }
+
+    /// Returns it with no time in its own layers later than `latest`, in seconds since 1970. Caches
+    /// hold the layers as the steps made them, so that they serve whatever the epoch is.
+    pub(super) fn retimed(&self, store: &Store, latest: i64) -> Result<Self, Error> {
+        let mut retimed = self.clone();
+        for layer in &mut retimed.layers[self.base_layers..] {
+            let (diff_id, size) = store.retimed(&layer.to_ref(), latest)?;
+            if diff_id != layer.diff_id {
+                *layer = Layer::of(diff_id, size);
+            }
+        }
+        Ok(retimed)
     }
 
     /// Adds what a step made. `descriptor` is the form in which its layer came, if it came.

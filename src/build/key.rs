@@ -15,7 +15,7 @@
 //! | contents, modes, owners and link targets of every source | COPY, ADD, bind mounts |
 //! | destination, `--chown` and `--chmod` as written; the layers below decide what they mean | COPY, ADD |
 //! | identity of cache mounts, ids of secrets | RUN |
-//! | the epoch that clamps file times | every step that makes a layer |
+//! | the epoch, where layers keep the times that steps give | every step that makes a layer |
 //!
 //! Left out on purpose: mtimes, metadata instructions above the step, comments, proxies, secrets'
 //! values, the ids outside the image and limits of memory and processors. The network and the clock inside RUN are not covered;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use serde_json::Value;
 
 use crate::dockerfile::{self, Dockerfile, Span, Warning, Word};
-use crate::event::Sink;
+use crate::event::{Event, Sink};
 use crate::image::{Attestation, DiffId, Digest, Index, Platform, Raw, Reference, Shape};
 use crate::layer::{EncodeOptions, Stack, Time};
 use crate::sandbox::network::PrivateNetwork;
@@ -74,7 +74,6 @@ pub(super) struct Shared<'a> {
 pub(super) struct Made {
     pub(super) image: Image,
     pub(super) platform: Platform,
-    built: Arc<Built>,
     /// What every stage gave, by its place in the plan.
     stages: BTreeMap<usize, Arc<Built>>,
     /// Which of them is the result.
@@ -314,14 +313,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         .clone();
     let mut labels = saved::save(&target.plan, &stages, &world)?;
     labels.extend_from_slice(&request.labels);
-    let mut built = Arc::clone(&stages[&target.plan.target]);
-    if request.squash {
-        let options = EncodeOptions {
-            clamp: world.clamp(),
-        };
-        let created = commit::rfc3339(request.created());
-        built = Arc::new(squash(store, &built, &options, &created, sink)?);
-    }
+    let built = finished(&stages[&target.plan.target], &world)?;
     let stage = &target.plan.stages[target.plan.target];
     // A stage that says its platform makes an image for that one, whatever was asked for.
     let platform = stage.platform.clone();
@@ -334,7 +326,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         &platform,
         &labels,
         epoch,
-        inline(request, &stages, &answers, &built),
+        inline(&target.plan, &world, &stages, &answers, &built),
     );
     let config = request.retouch.finish(config);
     let mut own = annotations::of(
@@ -352,7 +344,6 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
     Ok(Made {
         image,
         platform,
-        built,
         predicates: predicates(target, shared, &stages)?,
         stages,
         target: target.plan.target,
@@ -391,20 +382,48 @@ fn complete(world: &World<'_>, layers: &[LayerRef]) -> Result<(), Error> {
     world.imports.check(world.store, layers, world.sink)
 }
 
-/// The cache that the image's config carries, if it is to carry one.
+/// The result as the image holds it: in one layer or with other times, where that was asked for.
+fn finished(built: &Built, world: &World<'_>) -> Result<Built, Error> {
+    let World {
+        store,
+        request,
+        sink,
+        ..
+    } = *world;
+    let latest = request.latest();
+    if request.squash {
+        let clamp = latest.map(Time::from_secs);
+        let created = commit::rfc3339(request.created());
+        return squash(store, built, &EncodeOptions { clamp }, &created, sink);
+    }
+    match latest {
+        Some(latest) => built.retimed(store, latest),
+        None => Ok(built.clone()),
+    }
+}
+
+/// The cache that the image's config carries, if it is to carry one. It can name only layers that
+/// are as the steps made them.
 fn inline(
-    request: &Request,
+    plan: &Plan,
+    world: &World<'_>,
     stages: &BTreeMap<usize, Arc<Built>>,
     answers: &BTreeMap<Digest, Digest>,
     built: &Built,
 ) -> Option<serde_json::Value> {
-    if !cache::wants_inline(request) {
+    if !cache::wants_inline(world.request) {
         return None;
     }
+    let done = &stages[&plan.target].layers;
     let stages = stages.values().map(|stage| &**stage);
     let contents = cache::contents(stages, answers.clone());
     let diff_ids: Vec<DiffId> = built.layers.iter().map(|l| l.diff_id.clone()).collect();
-    contents.inline(&diff_ids)
+    let carried = contents.inline(&diff_ids);
+    if carried.is_none() && built.layers != *done {
+        let text = "the image carries no cache, since its layers are not as the steps made them";
+        world.sink.emit(Event::Warning { text });
+    }
+    carried
 }
 
 /// Finds all that is to be stated about the image of one platform.

@@ -368,17 +368,31 @@ impl Request {
     pub fn created(&self) -> Time {
         match self.source_date_epoch {
             Some(secs) => Time::from_secs(secs),
-            None => {
-                let since = self
-                    .now
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap_or_default();
-                Time {
-                    secs: since.as_secs().cast_signed(),
-                    nanos: since.subsec_nanos(),
-                }
-            }
+            None => self.begun(),
         }
+    }
+
+    /// Returns when the build began.
+    pub(super) fn begun(&self) -> Time {
+        let since = self.now.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        Time {
+            secs: since.as_secs().cast_signed(),
+            nanos: since.subsec_nanos(),
+        }
+    }
+
+    /// Returns the latest time that the layers of the result may hold, in seconds since 1970.
+    pub(super) fn latest(&self) -> Option<i64> {
+        self.source_date_epoch
+            .filter(|_| self.rewrite_timestamp != Some(false))
+    }
+
+    /// Returns the epoch where layers stay as the steps make them, which then date what they make
+    /// themselves.
+    pub(super) fn epoch_of_steps(&self) -> Option<i64> {
+        self.source_date_epoch
+            .filter(|_| self.rewrite_timestamp == Some(false))
     }
 }
 
@@ -429,6 +443,6 @@ pub struct Outcome {
     pub cached: usize,
     /// What the linter found.
     pub warnings: Vec<Warning>,
-}
     /// The provenance of the image for each platform, where one was asked for.
     pub provenance: Vec<(Platform, serde_json::Value)>,
+}

@@ -43,6 +43,11 @@ fn store_image(
 ) -> Result<ImageId, Error> {
     let epoch = world.request.source_date_epoch.map(Time::from_secs);
     let author = stage.author.as_deref();
+    let retimed = match world.request.latest() {
+        Some(latest) => Some(built.retimed(world.store, latest)?),
+        None => None,
+    };
+    let built = retimed.as_ref().unwrap_or(built);
     let config = commit::config(
         built,
         &stage.config,

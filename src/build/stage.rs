@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::dockerfile::Source;
 use crate::event::{Event, Sink, StepId};
 use crate::image::{ChainId, Descriptor, DiffId, Digest};
-use crate::layer::{Changes, EncodeOptions, Stack, Time, clamp_times, encode_behind};
+use crate::layer::{Changes, EncodeOptions, Stack, Time, encode_behind};
 use crate::store::{LayerRef, Scratch, Store, Tree};
 
 use crate::sandbox::network::PrivateNetwork;
@@ -61,8 +61,8 @@ pub(super) struct World<'a> {
     pub(super) answers: &'a Mutex<BTreeMap<Digest, Digest>>,
 }
 
-/// How many steps ran and how many did not need to.
-#[derive(Debug, Clone, Copy, Default)]
+/// What became of the steps so far, of each once however often the plan was run.
+#[derive(Debug, Default)]
 pub(super) struct Counts {
     /// Whether it ran.
     steps: BTreeMap<StepId, bool>,
@@ -83,10 +83,11 @@ impl Counts {
 }
 
 impl World<'_> {
-    /// Times later than this become it, if the caller asked for that.
-    pub(super) fn clamp(&self) -> Option<Time> {
-        let epoch = self.request.source_date_epoch.map(Time::from_secs);
-        epoch.filter(|_| self.request.rewrite_timestamp != Some(false))
+    /// The time of what steps make themselves. That of the build is no later than any epoch allows,
+    /// once the layers are rewritten.
+    pub(super) fn file_time(&self) -> Time {
+        let epoch = self.request.epoch_of_steps().map(Time::from_secs);
+        epoch.unwrap_or_else(|| self.request.begun())
     }
 
     /// Whether this build uses the cache of this key for the first time.
@@ -208,7 +209,6 @@ pub(super) fn run(
     Ok(built)
 }
 
-fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>) -> Built {
 /// A scan stands in no file, so its error has no place in one.
 fn scan_failed(world: &World<'_>, error: StepError) -> Error {
     let asked = world.request.attest.sbom.as_ref();
@@ -218,6 +218,7 @@ fn scan_failed(world: &World<'_>, error: StepError) -> Error {
     }
 }
 
+fn base(stage: &StagePlan, done: &BTreeMap<usize, Arc<Built>>, world: &World<'_>) -> Built {
     match &stage.base {
         Base::Scratch | Base::Files(_) => Built::scratch(),
         Base::Image(image) => world.images[*image].built(),
@@ -289,6 +290,7 @@ impl Runner<'_> {
             built.record_step(&step.created_by, key, made, descriptor);
             return Ok(());
         }
+        self.world.count(|counts| counts.told.insert(*id));
         self.world.sink.emit(Event::StepStarted { step: *id, name });
         let made = self.make(step, *id, built).inspect_err(|_| {
             self.world.sink.emit(Event::StepFailed { step: *id });
@@ -300,7 +302,6 @@ impl Runner<'_> {
             &made,
             self.world.request.now,
         )?;
-        self.world.count(|counts| counts.told.insert(*id));
         self.world.count(|counts| counts.steps.insert(*id, true));
         self.world.sink.emit(Event::StepDone {
             step: *id,
@@ -351,9 +352,8 @@ impl Runner<'_> {
                 .add("below", below.map_or("", |chain| chain.0.as_str()))
                 .add("platform", self.stage.platform.to_string());
         }
-        if let Some(epoch) = self.world.request.source_date_epoch {
+        if let Some(epoch) = self.world.request.epoch_of_steps() {
             inputs.add("epoch", epoch.to_le_bytes());
-            inputs.add("clamp", [u8::from(self.world.clamp().is_some())]);
         }
         Ok(inputs)
     }
@@ -375,26 +375,19 @@ impl Runner<'_> {
 
     /// Stores computed changes as a layer: as a tree if something reads it later, else as its tar.
     pub(super) fn keep(&self, changes: &Changes, below: &[Layer]) -> Result<Made, StepError> {
-        let options = EncodeOptions {
-            clamp: self.world.clamp(),
-        };
         if self.read_later {
             let scratch = self.world.store.scratch()?;
             let below = stack(self.world, below)?;
             let tree = scratch.dir("tree")?;
             self.world.store.write_tree(changes, tree.as_fd(), &below)?;
-            if let Some(clamp) = options.clamp {
-                // As in `keep_upper`.
-                clamp_times(tree.as_fd(), changes, clamp)?;
-            }
-            let made = self.digest_of(changes, &options)?;
+            let made = self.digest_of(changes)?;
             self.world
                 .store
                 .adopt_tree(&scratch, "tree", &made.diff_id, made.size)?;
             return Ok(made);
         }
         let mut blob = self.world.store.blob_writer()?;
-        self.encode(changes, &options, &mut blob)?;
+        self.encode(changes, &mut blob)?;
         let blob = blob.finish()?;
         Ok(self.made(DiffId(blob.digest().clone()), blob.size()))
     }
@@ -404,38 +397,25 @@ impl Runner<'_> {
         &self,
         scratch: &Scratch,
         name: &str,
-        upper: &OwnedFd,
         changes: Changes,
     ) -> Result<Made, StepError> {
-        let options = EncodeOptions {
-            clamp: self.world.clamp(),
-        };
-        if let Some(clamp) = options.clamp {
-            // The tree must say what the tar says, or encoding it again gives other bytes.
-            clamp_times(upper.as_fd(), &changes, clamp)?;
-        }
-        let made = self.digest_of(&changes, &options)?;
+        let made = self.digest_of(&changes)?;
         self.world
             .store
             .adopt_upper(scratch, name, &made.diff_id, made.size, &changes)?;
         Ok(made)
     }
 
-    fn digest_of(&self, changes: &Changes, options: &EncodeOptions) -> Result<Made, StepError> {
+    fn digest_of(&self, changes: &Changes) -> Result<Made, StepError> {
         let mut hasher = crate::image::Hasher::new();
-        let size = self.encode(changes, options, &mut hasher)?;
+        let size = self.encode(changes, &mut hasher)?;
         Ok(self.made(DiffId(hasher.finish()), size))
     }
 
     /// Writes the layer's tar to `out`, watched for secrets.
-    fn encode(
-        &self,
-        changes: &Changes,
-        options: &EncodeOptions,
-        out: &mut (dyn Write + Send),
-    ) -> Result<u64, StepError> {
+    fn encode(&self, changes: &Changes, out: &mut (dyn Write + Send)) -> Result<u64, StepError> {
         let mut watch = self.world.guard.watch(out);
-        let size = encode_behind(changes, options, &mut watch)?;
+        let size = encode_behind(changes, &EncodeOptions::default(), &mut watch)?;
         watch.finish(changes)?;
         Ok(size)
     }
@@ -444,7 +424,7 @@ impl Runner<'_> {
         Made {
             diff_id,
             size,
-            created: rfc3339(self.world.request.created()),
+            created: rfc3339(self.world.request.begun()),
         }
     }
 }

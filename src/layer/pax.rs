@@ -127,7 +127,7 @@ pub(super) fn check_global(bytes: &[u8]) -> Result<(), TarFlaw> {
 }
 
 /// Calls `each` with every record.
-fn records(
+pub(super) fn records(
     mut bytes: &[u8],
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), TarFlaw>,
 ) -> Result<(), TarFlaw> {

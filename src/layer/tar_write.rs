@@ -140,7 +140,9 @@ impl Encoder<'_> {
 
     /// Writes the empty file whose name means a removal.
     fn mark(&mut self, path: &TreePath) -> Result<(), Error> {
-        Head::new(path, &Meta::default(), None).write(&mut self.out)
+        let meta = Meta::default();
+        let head = Head::new(path, &meta, self.options.clamp);
+        head.write(&mut self.out)
     }
 
     fn contents(
@@ -234,17 +236,7 @@ impl<'a> Head<'a> {
         let split = split_name(&self.name);
         let records = self.records(split.is_none());
         if !records.is_empty() {
-            let base = self.name.strip_suffix(b"/").unwrap_or(&self.name);
-            let base = base.rsplit(|&b| b == b'/').next().unwrap_or_default();
-            let mut name = b"PaxHeaders.0/".to_vec();
-            name.extend_from_slice(&base[..base.len().min(80)]);
-            let mut block = Block::new(b'x', &name, b"");
-            block.octal(100..108, 0o644);
-            block.octal(124..136, records.len() as u64);
-            out.push(&block.finish())?;
-            out.push(&records)?;
-            let over = records.len() % BLOCK;
-            out.push(&[0; BLOCK][..(BLOCK - over) % BLOCK])?;
+            out.push(&extended(&self.name, &records))?;
         }
         let (prefix, name) = split.unwrap_or((b"", &self.name));
         let mut block = Block::new(self.flag, name, prefix);
@@ -302,7 +294,30 @@ impl<'a> Head<'a> {
     }
 }
 
-fn octal_time(secs: i64) -> Option<u64> {
+/// Returns the extended header with these records, for the entry `name`.
+pub(super) fn extended(name: &[u8], records: &[u8]) -> Vec<u8> {
+    let base = name.strip_suffix(b"/").unwrap_or(name);
+    let base = base.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let mut name = b"PaxHeaders.0/".to_vec();
+    name.extend_from_slice(&base[..base.len().min(80)]);
+    let mut block = Block::new(b'x', &name, b"");
+    block.octal(100..108, 0o644);
+    block.octal(124..136, records.len() as u64);
+    let mut out = block.finish().to_vec();
+    out.extend_from_slice(records);
+    out.resize(out.len().next_multiple_of(BLOCK), 0);
+    out
+}
+
+/// Returns the header `block` with another time: 0 for one that a record has to say.
+pub(super) fn with_time(block: [u8; BLOCK], secs: i64) -> [u8; BLOCK] {
+    let mut block = Block(block);
+    block.octal(136..148, octal_time(secs).unwrap_or(0));
+    block.finish()
+}
+
+/// Returns a time in seconds since 1970 if a header has room for it.
+pub(super) fn octal_time(secs: i64) -> Option<u64> {
     u64::try_from(secs).ok().filter(|&secs| secs <= MAX_OCTAL)
 }
 

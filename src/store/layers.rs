@@ -34,6 +34,8 @@ use crate::layer;
 pub(super) const KIND: &str = "layer";
 /// Kind of the records of compressed forms.
 pub(super) const PACKED: &str = "packed";
+/// Records that name a layer by another one and the latest time in it.
+const RETIMED: &str = "retimed";
 /// An event is worth as many bytes.
 const STRIDE: u64 = 1 << 20;
 
@@ -226,6 +228,30 @@ impl Store {
             diff_id: diff_id.clone(),
             descriptor: facts.origin.clone().unwrap_or_else(plain),
         })
+    }
+
+    /// Returns the layer with no time later than `latest`, in seconds since 1970: its diff id and
+    /// the size of its plain tar. It is made once and remembered.
+    pub fn retimed(&self, layer: &LayerRef, latest: i64) -> Result<(DiffId, u64), Error> {
+        let _work = self.work()?;
+        let key = format!("{} {latest}", layer.diff_id);
+        if let Some(value) = self.records(RETIMED).get(key.as_str())?
+            && let Ok((diff_id, size)) = serde_json::from_slice::<(DiffId, u64)>(&value)
+            && self.has_layer(&diff_id)?
+        {
+            return Ok((diff_id, size));
+        }
+        let mut out = layer::Retimer::new(self.blob_writer()?, latest);
+        self.copy_plain(layer, &mut out)?;
+        let digest = layer.diff_id.digest();
+        let failed = |source| Error::from_io("retime", &self.blob_path(digest), source);
+        let blob = out.finish().map_err(failed)?.finish()?;
+        let made = (DiffId(blob.digest().clone()), blob.size());
+        let value = serde_json::to_vec(&made).expect("a digest and a number are JSON");
+        let keeps = std::slice::from_ref(&made.0.0);
+        self.records(RETIMED)
+            .put_keeping(key.as_str(), &value, keeps)?;
+        Ok(made)
     }
 
     /// Returns the layer as a blob compressed in this way, made when it is missing. The same

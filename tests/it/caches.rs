@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -657,26 +658,38 @@ fn nothing_of_values_is_in_a_cache() {
 }
 
 #[test]
-fn results_of_another_epoch_do_not_serve() {
-    let one = store("FROM busybox\nRUN echo x > /x\n");
-    let epoch = ["--timestamp", "1700000000"];
+fn rewritten_times_never_reach_a_cache_so_it_serves_whatever_the_epoch_is() {
+    const STEP: &str =
+        "FROM scratch\nCOPY . /c\nFROM busybox\nRUN echo x > /x\nCOPY --from=0 /c /c\n";
+    let one = store(STEP);
+    let epoch = ["--timestamp", "1600000000"];
     let to = to_dir(&one, "");
     one.build_with(&[epoch[0], epoch[1], "--cache-to", &to])
         .ok();
     let from = from_dir(&one, "");
+    // The time of `/x`, and the id of the image.
     let again = |options: &[&str]| {
-        let t = store("FROM busybox\nRUN echo x > /x\n");
-        let mut all = vec!["--cache-from", from.as_str()];
+        let t = store(STEP);
+        let mut all = vec![
+            "--cache-from",
+            from.as_str(),
+            "--iidfile",
+            "../id",
+            "-o",
+            "out",
+        ];
         all.extend(options);
-        ran(&t.build_with(&all).ok()).len()
+        assert_nothing_ran(&t.build_with(&all).ok());
+        let time = fs::metadata(t.path("out/x")).unwrap().mtime();
+        (time, fs::read_to_string(t.beside("id")).unwrap())
     };
-    assert_eq!(again(&epoch), 0);
-    assert_eq!(
-        again(&[]),
-        1,
-        "a layer with clamped times is for that epoch alone"
-    );
-    assert_eq!(again(&["--timestamp", "1"]), 1);
+    assert!(again(&[]).0 > 1_600_000_000);
+    assert_eq!(again(&epoch).0, 1_600_000_000);
+    let cold = store(STEP);
+    cold.build_with(&["--timestamp", "7", "--iidfile", "../id"])
+        .ok();
+    let id = fs::read_to_string(cold.beside("id")).unwrap();
+    assert_eq!(again(&["--timestamp", "7"]), (7, id));
 }
 
 #[test]

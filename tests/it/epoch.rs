@@ -171,6 +171,19 @@ fn without_rewriting_layers_keep_their_times() {
     assert_ne!(kept["rootfs"]["diff_ids"], clamped["rootfs"]["diff_ids"]);
 }
 
+#[test]
+fn an_image_with_rewritten_layers_says_that_it_carries_no_cache() {
+    let t = context().var("SOURCE_DATE_EPOCH", EPOCH);
+    let inline = ["-t", "x", "--cache-to", "type=inline"];
+    let told = t.build_with(&inline).ok();
+    told.says("the image carries no cache, since its layers are not as the steps made them");
+    assert!(config(&t, "x").get("moby.buildkit.cache.v0").is_none());
+    let options = ["-o", "type=image,name=x,rewrite-timestamp=false"];
+    let told = t.build_with(&[&options[..], &inline[2..]].concat()).ok();
+    assert!(!told.stderr().contains("carries no cache"));
+    assert!(config(&t, "x").get("moby.buildkit.cache.v0").is_some());
+}
+
 /// The time of every commit of the tests' repositories.
 const COMMITTED: &str = "2015-10-21T07:28:00Z";
 

@@ -262,9 +262,9 @@ pub(in crate::build) fn ground<'a>(step: &CopyStep, built: &'a Built) -> &'a [La
 
 /// The time of what is made on the way. A `--link` layer is the same whenever it is made.
 fn created(step: &CopyStep, world: &World<'_>) -> Time {
-    match world.request.source_date_epoch {
+    match world.request.epoch_of_steps() {
         None if step.link => Time::from_secs(0),
-        _ => world.request.created(),
+        _ => world.file_time(),
     }
 }
 

@@ -123,7 +123,7 @@ impl Ground {
             }
         }
         match &self.form {
-            Form::Overlay(_) => runner.keep_upper(&self.scratch, WRITTEN, &self.written, changes),
+            Form::Overlay(_) => runner.keep_upper(&self.scratch, WRITTEN, changes),
             Form::Copy { .. } => runner.keep(&changes, layers),
         }
     }

@@ -34,7 +34,7 @@ pub(in crate::build) fn changes(
         Err(StepError::Owner { .. }) => (0, 0),
         Err(error) => return Err(error),
     };
-    let created = runner.world.request.created();
+    let created = runner.world.file_time();
     make(
         &below,
         step,
