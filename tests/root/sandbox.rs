@@ -471,6 +471,34 @@ fn three_hundred_layers_stack_by_either_mount_call() {
 }
 
 #[test]
+fn an_overlay_is_mounted_aside_by_either_mount_call() {
+    use std::os::fd::AsRawFd;
+    let t = fixture();
+    for old in [false, true] {
+        let Rootfs::Overlay(mut overlay) = t.overlay(vec![t.dir.join("base")]) else {
+            unreachable!()
+        };
+        overlay.old_mount_api = old;
+        let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
+        let (here, before) = (std::env::current_dir().unwrap(), mounts());
+        let mount = cooper::sandbox::mount_overlay(&overlay).unwrap();
+        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        assert!(root.join("bin").exists(), "old {old}");
+        fs::write(root.join("new"), "").unwrap();
+        assert_eq!(t.changes(), ["new"]);
+        fs::remove_file(root.join("new")).unwrap();
+        let own = |mounts: String| {
+            mounts
+                .lines()
+                .filter(|m| m.contains(t.dir.to_str().unwrap()))
+                .count()
+        };
+        assert_eq!(own(mounts()), own(before), "nothing stays in sight");
+        assert_eq!(std::env::current_dir().unwrap(), here);
+    }
+}
+
+#[test]
 fn a_volatile_overlay_mounts_once() {
     let t = fixture();
     let mut plan = t.sh("echo > /new");

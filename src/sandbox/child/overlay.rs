@@ -18,7 +18,7 @@ use rustix::mount::{
 use super::super::error::{Failure, Stage};
 use super::super::plan::{MAX_LOWERS, Overlay};
 use super::At;
-use super::root::{attach, dir_flags, make_scratch};
+use super::root::{attach, copy, dir_flags, make_scratch};
 
 /// The directories of an overlay, opened. They are mounted by descriptor, so no length or
 /// spelling of their paths matters, and `/proc/mounts` inside tells nothing about the host.
@@ -133,6 +133,23 @@ impl Dirs {
         )
     }
 
+    /// Mounts them for [`mount_overlay`]; `scratch` is where that may have to happen.
+    fn mount_aside(&self, overlay: &Overlay, scratch: &OwnedFd) -> Result<OwnedFd, Errno> {
+        let new = match overlay.old_mount_api {
+            true => Err(Errno::INVAL),
+            false => self.mount_new(overlay),
+        };
+        if !matches!(new, Err(Errno::INVAL)) {
+            return new;
+        }
+        // The caller's paths are relative to where it is.
+        let here = rustix::fs::open(".", dir_flags(), Mode::empty())?;
+        let mounted = self.mount_old(overlay, scratch, "root");
+        rustix::process::fchdir(&here)?;
+        mounted?;
+        copy(scratch, "root", false)
+    }
+
     /// mount(2) takes one page of options, so the directories are named by descriptor number,
     /// relative to `/proc/self/fd`.
     fn mount_old(&self, overlay: &Overlay, scratch: &OwnedFd, name: &str) -> Result<(), Errno> {
@@ -162,16 +179,22 @@ impl Dirs {
 }
 
 /// Mounts an overlay that is attached nowhere: it is there while the descriptor is open.
-/// ENOSYS or EINVAL before Linux 6.7.
 pub(in crate::sandbox) fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     let mut dirs = Dirs::open(overlay)?;
-    if dirs.lowers.len() <= MAX_LOWERS {
-        return dirs.mount_new(overlay).at(Stage::Root, &overlay.upper);
+    if dirs.lowers.len() <= MAX_LOWERS && !overlay.old_mount_api {
+        match dirs.mount_new(overlay) {
+            // No `lowerdir+` before Linux 6.7.
+            Err(Errno::INVAL) => {}
+            done => return done.at(Stage::Root, &overlay.upper),
+        }
     }
-    // Bundles have to stand somewhere until they are part of the mount.
+    // Bundles, and what mount(2) makes, have to stand somewhere until there is a descriptor.
     let scratch = make_scratch(&overlay.work).at(Stage::Root, "a tmpfs")?;
     let mounted = dirs.bundle(overlay, &scratch, "bundle");
-    let mounted = mounted.and_then(|()| dirs.mount_new(overlay).at(Stage::Root, &overlay.upper));
+    let mounted = mounted.and_then(|()| {
+        dirs.mount_aside(overlay, &scratch)
+            .at(Stage::Root, &overlay.upper)
+    });
     drop(dirs);
     let gone = rustix::mount::unmount(&overlay.work, UnmountFlags::DETACH);
     gone.at(Stage::Root, "a tmpfs")?;
