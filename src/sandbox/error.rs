@@ -138,6 +138,17 @@ pub enum PlanError {
         /// How many were handed over.
         given: usize,
     },
+    /// The processes to be among are in descriptors that were not handed over.
+    #[error("it is among the processes of descriptor {index} of {given}")]
+    Processes {
+        /// The index of the first in the plan.
+        index: usize,
+        /// How many were handed over.
+        given: usize,
+    },
+    /// A program that is among another sandbox's processes is no place to enter.
+    #[error("it is to be in a sandbox that has no processes of its own")]
+    NoProcesses,
     /// A directory as standard input, output or error would be a door to the host.
     #[error("{0} is a directory")]
     DirectoryAsStdio(&'static str),
@@ -210,6 +221,12 @@ pub enum Stage {
     /// Joining a network namespace.
     #[error("join the network namespace of")]
     JoinNetwork,
+    /// Joining the processes of another sandbox.
+    #[error("join the processes of")]
+    JoinProcesses,
+    /// Giving a mount to the user.
+    #[error("give to the user what is mounted at")]
+    Owner,
     /// Reading the user database.
     #[error("read the user database")]
     UserDatabase,

@@ -123,6 +123,8 @@ impl Device {
                 noexec: true,
                 ..Access::default()
             },
+            follows: false,
+            give: false,
         }
     }
 

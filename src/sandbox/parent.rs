@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use super::caps::Caps;
 use super::cgroup::{Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
-use super::error::Error;
-use super::plan::{MountKind, Network, Overlay, Plan, Rootfs, Source, Walls};
+use super::error::{Error, PlanError};
+use super::plan::{MountKind, Network, Overlay, Plan, Processes, Rootfs, Source, Walls};
 use super::remember::Supervisor;
 use super::report::{self, Envelope, Message, Note};
 use super::seccomp::Filter;
@@ -67,6 +67,7 @@ pub struct Child {
     group: Option<Group>,
     killed_for_memory: bool,
     walls: Walls,
+    processes: Processes,
 }
 
 /// Ends a sandbox, from any thread.
@@ -112,19 +113,27 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         Some(group) => Some(hand_over(group.door().map_err(Error::Limit)?)),
         None => None,
     };
+    let mut namespace = |index: usize| -> Result<i32, Error> {
+        let fd = stdio.fds[index].try_clone();
+        let fd = fd.map_err(|source| Error::Parent {
+            doing: "hand a namespace over",
+            source,
+        });
+        Ok(hand_over(fd?))
+    };
     let network_fd = match plan.network {
-        Network::Join(index) => Some(hand_over(stdio.fds[index].try_clone().map_err(
-            |source| Error::Parent {
-                doing: "hand the network over",
-                source,
-            },
-        )?)),
+        Network::Join(index) => Some(namespace(index)?),
         Network::Host | Network::None => None,
+    };
+    let process_fds = match plan.processes {
+        Processes::Join(index) => Some([namespace(index)?, namespace(index + 1)?]),
+        Processes::Own => None,
     };
     let envelope = Envelope {
         plan: plan.clone(),
         mount_fds,
         network_fd,
+        process_fds,
         filters: filters(plan)?,
         group_fd,
     };
@@ -172,6 +181,7 @@ fn join_by(
         plan: plan.clone(),
         mount_fds: Vec::new(),
         network_fd: None,
+        process_fds: None,
         filters: filters(plan)?,
         group_fd: door.is_some().then_some(FIRST_MOUNT_FD + 1),
     };
@@ -197,7 +207,8 @@ fn filters(plan: &Plan) -> Result<Vec<Filter>, Error> {
 }
 
 /// Mounts an overlay for the caller to look into and write to: it is attached nowhere and is
-/// gone when the descriptor is closed. Needs the power that [`spawn`] needs, and Linux 6.7.
+/// gone when the descriptor is closed. Needs the power that [`spawn`] needs. Before Linux 6.7 the
+/// caller's working directory is another one for a moment.
 pub fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Error> {
     Ok(super::child::mount_overlay(overlay)?)
 }
@@ -256,6 +267,7 @@ fn launch(
         group: None,
         killed_for_memory: false,
         walls: plan.walls,
+        processes: plan.processes,
     };
     child.listen(&report)?;
     Ok(child)
@@ -303,6 +315,10 @@ impl Child {
 
     /// Starts a program more in this sandbox as [`join`] does, within the same limits.
     pub fn join(&self, plan: &Plan, stdio: Stdio) -> Result<Self, Error> {
+        if self.processes != Processes::Own {
+            // Our process of it is among the caller's.
+            return Err(Error::Plan(PlanError::NoProcesses));
+        }
         let door = self.group.as_ref().map(Group::door).transpose();
         join_by(plan, self.pidfd(), door.map_err(Error::Limit)?, stdio)
     }
@@ -455,15 +471,14 @@ fn namespaces(plan: &Plan) -> i32 {
     if plan.walls == Walls::Chroot {
         return 0;
     }
-    let own = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    match plan.network {
-        Network::Host | Network::Join(_) => own,
-        Network::None => own | libc::CLONE_NEWNET,
+    let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    if plan.processes == Processes::Own {
+        own |= libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
     }
+    if plan.network == Network::None {
+        own |= libc::CLONE_NEWNET;
+    }
+    own
 }
 
 /// Turns the descriptors that are mounted into detached mounts, which only this mount namespace

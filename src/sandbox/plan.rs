@@ -54,6 +54,8 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// What the program can reach.
     pub network: Network,
+    /// Whose processes the program is among.
+    pub processes: Processes,
     /// The bounding set, and for uid 0 the capabilities it starts with.
     pub caps: Caps,
     /// Whether setuid programs and file capabilities are without effect inside
@@ -106,6 +108,7 @@ impl Plan {
             hostname: None,
             domainname: None,
             network: Network::None,
+            processes: Processes::Own,
             caps: Caps::DOCKER,
             no_new_privs: false,
             seccomp: Seccomp::Docker,
@@ -142,6 +145,10 @@ impl Plan {
         let wanting = [
             (!self.mounts.is_empty(), "mounts something"),
             (self.network != Network::Host, "has a network of its own"),
+            (
+                self.processes != Processes::Own,
+                "is among another's processes",
+            ),
             (self.tty.is_some(), "has a terminal of its own"),
             (self.read_only_root, "has a read-only root"),
             (self.remember_owners, "remembers owners"),
@@ -209,6 +216,11 @@ impl Plan {
             && index >= given
         {
             return Err(PlanError::Namespace { index, given });
+        }
+        if let Processes::Join(index) = self.processes
+            && index + 1 >= given
+        {
+            return Err(PlanError::Processes { index, given });
         }
         let mut lists = self.masked_paths.iter().chain(&self.read_only_paths);
         lists.try_for_each(|path| absolute("masked or read-only path", path))
@@ -314,6 +326,11 @@ pub struct Mount {
     pub kind: MountKind,
     /// With which restrictions.
     pub access: Access,
+    /// Whether what the host mounts below the source later shows up, as far as the host lets it
+    /// (`rslave`). Nothing ever goes the other way.
+    pub follows: bool,
+    /// Whether what is mounted is given to the plan's user first, with all that is in it.
+    pub give: bool,
 }
 
 impl Mount {
@@ -327,6 +344,8 @@ impl Mount {
             target: target.into(),
             kind,
             access: Access::default(),
+            follows: false,
+            give: false,
         }
     }
 
@@ -344,6 +363,8 @@ impl Mount {
             target: target.into(),
             kind,
             access,
+            follows: false,
+            give: false,
         }
     }
 
@@ -359,6 +380,8 @@ impl Mount {
             target: target.into(),
             kind,
             access: Access::default(),
+            follows: false,
+            give: false,
         }
     }
 }
@@ -407,6 +430,16 @@ pub enum MountKind {
 pub enum Source {
     /// A trusted path of the host, symbolic links followed.
     Path(#[serde(with = "wire::name")] PathBuf),
+    /// What a path that is not trusted leads to inside a directory that is: links are followed
+    /// there and lead nowhere else.
+    Below {
+        /// The trusted directory.
+        #[serde(with = "wire::name")]
+        dir: PathBuf,
+        /// The path inside.
+        #[serde(with = "wire::name")]
+        path: PathBuf,
+    },
     /// The file or directory behind [`super::Stdio::fds`] at this index. For anything that an
     /// image, a context or a cache directory named: open it below a dirfd, hand in the
     /// descriptor.
@@ -456,6 +489,17 @@ pub enum Network {
     None,
     /// What the network namespace behind [`super::Stdio::fds`] at this index reaches, such as
     /// that of a [`super::network::Lease`].
+    Join(usize),
+}
+
+/// Whose processes the program is among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Processes {
+    /// Its own, which end with it.
+    Own,
+    /// Those of the sandbox whose pid namespace is behind [`super::Stdio::fds`] at this index and
+    /// whose IPC namespace is behind the next. The program ends with that sandbox; what it leaves
+    /// running ends then, not before.
     Join(usize),
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Envelope {
     pub(super) mount_fds: Vec<Option<i32>>,
     /// The child's descriptor of the network namespace to join, if there is one.
     pub(super) network_fd: Option<i32>,
+    /// The child's descriptors of the pid and IPC namespaces to join, if there are such.
+    pub(super) process_fds: Option<[i32; 2]>,
     /// Filters for the program's system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
     /// The descriptor that lets the child enter its control group.

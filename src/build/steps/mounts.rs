@@ -268,6 +268,8 @@ impl Mounted {
             target: PathBuf::from("/").join(target.as_os()),
             kind,
             access,
+            follows: false,
+            give: false,
         });
     }
 

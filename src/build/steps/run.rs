@@ -146,6 +146,8 @@ fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
             read_only: true,
             ..Access::default()
         },
+        follows: false,
+        give: false,
     }
 }
 

@@ -3,7 +3,8 @@
 //! The order, and why each step stands where it does:
 //!
 //! 1. end with the parent; no core, no ptrace, own session; read the plan; enter the control
-//!    group, if there is one; join a network that was handed over, which `/sys` in step 4 shows;
+//!    group, if there is one; join a network that was handed over, which `/sys` in step 4 shows,
+//!    and be born among another sandbox's processes, which `/proc` shows, if that is planned;
 //! 2. mount propagation off, so that nothing below reaches the host;
 //! 3. a scratch tmpfs and the root on it, aside: absolute paths still mean the host;
 //! 4. `/proc`, `/dev`, `/sys`, each its own file system, on directories that are no links;
@@ -11,7 +12,8 @@
 //! 6. masks and read-only paths, below our own `/proc` and `/sys` descriptors;
 //! 7. the terminal, which needs the devices; host name, loopback and keyring are made before;
 //! 8. read-only root; then pivot: from here on the host's tree is gone;
-//! 9. who the user is, by the files now mounted; the working directory;
+//! 9. who the user is, by the files now mounted; mounts that are given to them; the working
+//!    directory;
 //! 10. tell the parent; split off the init; session, terminal, limits, groups, ids,
 //!     capabilities, streams; find the program as that user; filter system calls; execute it.
 //!
@@ -23,6 +25,7 @@
 mod chroot;
 mod devices;
 mod exec;
+mod give;
 mod identity;
 mod init;
 mod interpreter;
@@ -40,6 +43,7 @@ use std::path::PathBuf;
 
 use rustix::fs::SealFlags;
 use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::sys;
 
@@ -155,6 +159,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         plan,
         mount_fds,
         network_fd,
+        process_fds,
         filters,
         group_fd,
     } = read_plan().at(Stage::Plan, "memfd")?;
@@ -163,6 +168,10 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
     network_fd
         .map_or(Ok(()), enter_network)
         .at(Stage::JoinNetwork, "the program")?;
+    let plan = match process_fds {
+        Some(fds) => among(session, fds, plan)?,
+        None => plan,
+    };
     let mut notes = Vec::new();
     settle(&plan, &mut notes)?;
     let (tty, mut outside) = match plan.walls {
@@ -170,6 +179,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         Walls::Chroot => (None, Some(chroot::enter(&plan, &mut notes)?)),
     };
     let who = identity::find(&plan)?;
+    give::give(&plan, &who)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let slave = ready(session, notes, tty)?;
     if plan.init
@@ -235,10 +245,34 @@ fn ready(
 
 /// Enters the network namespace that was handed over.
 fn enter_network(number: i32) -> io::Result<()> {
-    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    enter_namespace(number, LinkNameSpaceType::Network)
+}
+
+/// Enters a namespace that was handed over.
+fn enter_namespace(number: i32, kind: LinkNameSpaceType) -> io::Result<()> {
     let namespace = sys::fd::inherited(number)?;
-    let kind = Some(LinkNameSpaceType::Network);
-    Ok(move_into_link_name_space(namespace.as_fd(), kind)?)
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(kind))?)
+}
+
+/// Goes on among the processes of another sandbox. A process sees the pid namespace that it was
+/// born in, so this one splits: one half stays outside, passes signals on and tells the end; the
+/// other returns, and dies with the first.
+fn among(session: &mut Session, [pid, ipc]: [i32; 2], plan: Plan) -> Result<Plan, Failure> {
+    let stage = Stage::JoinProcesses;
+    enter_namespace(ipc, LinkNameSpaceType::InterProcessCommunication)
+        .at(stage, "the container")?;
+    enter_namespace(pid, LinkNameSpaceType::ProcessID).at(stage, "the container")?;
+    if let init::Side::Init(program) = init::split()? {
+        drop(session.report.take());
+        init::serve(program, &session.lifeline, None)
+    }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .at(stage, "the container")?;
+    rustix::process::setsid().at(stage, "an own session")?;
+    Ok(Plan {
+        init: false,
+        ..plan
+    })
 }
 
 /// Ends with the parent, hides from ptrace and `/proc`, leaves the caller's terminal, and is

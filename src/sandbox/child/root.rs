@@ -72,8 +72,11 @@ pub(super) fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
 
 /// Steps 2 and 3 of the order.
 pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).at(Stage::Private, "/")?;
+    let how = match plan.mounts.iter().any(|mount| mount.follows) {
+        true => MountPropagationFlags::DOWNSTREAM,
+        false => MountPropagationFlags::PRIVATE,
+    };
+    rustix::mount::mount_change("/", how | MountPropagationFlags::REC).at(Stage::Private, "/")?;
     // Opened before the scratch tmpfs covers one of them.
     let dirs = match &plan.rootfs {
         Rootfs::Overlay(overlay) if !overlay.lowers.is_empty() => Some(Dirs::open(overlay)?),
@@ -165,7 +168,7 @@ pub(super) fn mount_all(
         };
         let attributes = Attributes {
             set: bits(mount.access),
-            private: true,
+            private: !mount.follows,
             recursive,
         };
         set_attributes(&tree, attributes).at(Stage::Mount, target)?;
@@ -191,6 +194,12 @@ fn bind_source(
 ) -> Result<OwnedFd, Failure> {
     match (source, inherited) {
         (Source::Path(path), _) => copy(CWD, path, recursive).at(Stage::Source, path),
+        (Source::Below { dir, path }, _) => {
+            let top = rustix::fs::open(dir, dir_flags() - OFlags::NOFOLLOW, Mode::empty());
+            let top = top.at(Stage::Source, dir)?;
+            let found = open_inside(&top, path, OFlags::PATH).at(Stage::Source, path)?;
+            copy(&found, "", recursive).at(Stage::Source, path)
+        }
         (Source::Fd(_), Some(fd)) => crate::sys::fd::inherited(fd).at(Stage::Source, target),
         (Source::Fd(_), None) => Err(Failure::setup(Stage::Source, target, Errno::BADF)),
     }
