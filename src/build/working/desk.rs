@@ -139,20 +139,52 @@ impl Desk<'_> {
     }
 }
 
-/// The config of a container after an instruction that changes nothing else.
+/// The config of a working container after an instruction that changes nothing else.
 pub(super) fn instructed(
     container: &Container,
     config: &Config,
     text: &str,
     request: &Request,
 ) -> Result<ContainerConfig, Error> {
-    let file = Arc::new(Source::new("--change", text));
+    let platform = config.config.platform();
+    let failed = container.failed("commit");
+    changed(&config.config.config, &platform, text, request, &failed)
+}
+
+/// The config of container `name` after an instruction that changes nothing else.
+pub fn reconfigured(
+    name: &str,
+    config: &ContainerConfig,
+    text: &str,
+    request: &Request,
+) -> Result<ContainerConfig, Error> {
+    let failed = |error| Error::Verb {
+        doing: format!("commit `{name}`"),
+        source: Box::new(error),
+    };
+    changed(config, &Platform::host(), text, request, &failed)
+}
+
+fn changed(
+    config: &ContainerConfig,
+    platform: &Platform,
+    text: &str,
+    request: &Request,
+    failed: &dyn Fn(StepError) -> Error,
+) -> Result<ContainerConfig, Error> {
+    let trigger = trigger(text);
+    let file = Arc::new(Source::new("--change", trigger.unwrap_or(text)));
     let wrong = |error| Error::Dockerfile {
         file: Arc::clone(&file),
         error,
     };
     let instruction = crate::dockerfile::parse_instruction(&file).map_err(wrong)?;
-    let failed = container.failed("commit");
+    if let Some(trigger) = trigger {
+        // Carried out by whoever builds on the image.
+        let mut config = config.clone();
+        config.on_build.push(trigger.to_owned());
+        return Ok(config);
+    }
     if matches!(
         instruction.kind,
         Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Arg(_) | Kind::Maintainer(_)
@@ -165,12 +197,12 @@ pub(super) fn instructed(
         dockerfile: &dockerfile,
         file: &file,
         request,
-        platform: &config.config.platform(),
+        platform,
         ignore: &Ignore::default(),
         lint: &Linter::default(),
     };
     let mut none = |_: &ImageNeed| Ok(None);
-    let mut state = StageState::on(config.config.config.clone());
+    let mut state = StageState::on(config.clone());
     let mut evaluator = Evaluator::new(&input, &mut none);
     evaluator
         .instruct(0, &mut state, &instruction, Span::default(), false)
@@ -179,6 +211,12 @@ pub(super) fn instructed(
             error => failed(error),
         })?;
     Ok(state.config)
+}
+
+/// What follows ONBUILD, if that is what `text` is.
+fn trigger(text: &str) -> Option<&str> {
+    let (keyword, rest) = text.trim_start().split_once(char::is_whitespace)?;
+    keyword.eq_ignore_ascii_case("ONBUILD").then(|| rest.trim())
 }
 
 /// What is said to have failed.

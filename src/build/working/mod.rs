@@ -27,6 +27,7 @@ pub use commit::{Commit, Fields, commit};
 pub use config::{Change, Health};
 pub use container::{Config, Container, New, create, find, list};
 pub use copy::{Copy, copy};
+pub use desk::reconfigured;
 pub use habits::Habits;
 pub use run::{Run, run};
 pub use streams::Streams;
