@@ -140,6 +140,20 @@ impl Store {
     }
 }
 
+/// Returns up to three of `names` that `text` may have meant, nearest first: a slip away, or one
+/// part of the other.
+pub fn nearest_names<'n>(text: &str, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    let near = |name: &str| {
+        let slip = distance(text, name) <= 1 + text.len() / 4;
+        slip || name.contains(text) || text.contains(name)
+    };
+    let names = names.into_iter().filter(|name| near(name));
+    let mut near: Vec<(usize, &str)> = names.map(|name| (distance(text, name), name)).collect();
+    near.sort_unstable();
+    let near = near.into_iter().take(3);
+    near.map(|(_, name)| name.to_owned()).collect()
+}
+
 /// Returns the hex digits when `text` can be an id or its beginning.
 fn id_prefix(text: &str) -> Option<&str> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);

@@ -72,7 +72,7 @@ pub use blobs::{Blob, BlobWriter};
 pub use caches::{Cache, CacheRequest, CacheUse};
 pub use containers::{ContainerLock, ContainerNames, Pins, is_container_name, random_id};
 pub use error::{ArchiveFlaw, Error};
-pub use find::{Found, Target};
+pub use find::{Found, Target, nearest_names};
 pub use fsck::{Checked, Damage};
 pub use gc::{Prune, Removed};
 pub use images::{Image, LayerRef, Listed};
