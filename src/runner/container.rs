@@ -12,11 +12,12 @@ use crate::event::Sink;
 use crate::image::{ContainerConfig, ImageId, Platform};
 use crate::sandbox::Exit;
 use crate::store::{
-    ContainerLock, Found, Image, LayerRef, Pins, Store, is_container_name, random_id,
+    ContainerLock, Found, Image, LayerRef, Pins, Store, is_container_name, nearest_names, random_id,
 };
 use crate::transfer::{self, Source};
 
 use super::control;
+use super::debug::Debugged;
 use super::error::Error;
 use super::events;
 use super::name;
@@ -84,35 +85,52 @@ pub fn create(
     let _work = store.work()?;
     let image = get_image(store, &request.image, choice, sink)?;
     let command = spec::command(request, &image.config.value().config)?;
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io {
-            doing,
-            path,
-            source,
-        }
-    };
+    if let Some(name) = &request.name {
+        // Before anything is made; whether it is still free then is looked at again.
+        pick_name(store, Some(name))?;
+    }
     let layers = image.layers();
     let mut mounts = volumes::wanted(&request.mounts, image.config.value().config.volumes.keys());
     let files = || start::image_files(store, &layers, sink);
-    volumes::make(store, &mut mounts, &files)?;
+    let made = volumes::make(store, &mut mounts, &files)
+        .and_then(|()| register(store, request, &image, command, mounts.clone()));
+    if made.is_err() {
+        volumes::take_back(store, &mounts);
+    }
+    made
+}
+
+/// Gives a container that has all it needs its name and its place in the store.
+fn register(
+    store: &Store,
+    request: &Request,
+    image: &Image,
+    command: Vec<String>,
+    mounts: Vec<VolumeMount>,
+) -> Result<Container, Error> {
     let names = store.container_names()?;
     let name = pick_name(store, request.name.as_deref())?;
-    let id = random_id().map_err(failed("make an id for", Path::new(&name)))?;
+    let id = random_id().map_err(|source| Error::Io {
+        doing: "make an id for",
+        path: name.clone().into(),
+        source,
+    })?;
     let config = Config {
         name,
         request: request.clone(),
         image: image.id(),
         image_name: request.image.clone(),
         image_config: image.config.value().config.clone(),
-        layers,
+        layers: image.layers(),
         mounts,
         command,
         created: now(),
     };
+    let debugged = request.debugged.iter().flat_map(Debugged::layers);
     let layers = config
         .layers
         .iter()
+        .chain(debugged)
         .map(|layer| layer.diff_id.clone())
         .collect();
     let pins = Pins {
@@ -247,6 +265,10 @@ impl Container {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(self.path("upper"), mode)
             .map_err(self.io("set the mode of", "upper"))?;
+        if let Some(debugged) = &self.config.request.debugged {
+            let prepared = debugged.prepare(&self.dir);
+            prepared.map_err(self.io("prepare", "upper"))?;
+        }
         self.write_state(&State::default())?;
         self.write_json("config.json", &self.config)
     }
@@ -296,7 +318,7 @@ impl Container {
     /// Returns the directory that its log lies in.
     pub fn log_dir(&self) -> Result<&Path, Error> {
         match self.config.request.log.driver {
-            LogDriver::JsonFile => Ok(&self.dir),
+            LogDriver::JsonFile | LogDriver::Journald => Ok(&self.dir),
             LogDriver::None => Err(Error::NoLog {
                 name: self.config.name.clone(),
             }),
@@ -361,13 +383,19 @@ impl Container {
         Ok(())
     }
 
-    /// Changes what was asked for, and lets the monitor know if there is one.
+    /// Changes what was asked for, and lets the monitor know if there is one. What that can't do
+    /// is not changed.
     pub fn update(&mut self, change: impl FnOnce(&mut Request)) -> Result<(), Error> {
+        let before = self.config.request.clone();
         change(&mut self.config.request);
         self.write_json("config.json", &self.config)?;
         match control::reload(self) {
-            Err(Error::NotRunning { .. }) => Ok(()),
-            told => told,
+            Err(Error::NotRunning { .. }) | Ok(()) => Ok(()),
+            Err(refused) => {
+                self.config.request = before;
+                self.write_json("config.json", &self.config)?;
+                Err(refused)
+            }
         }
     }
 }
@@ -502,18 +530,10 @@ pub fn find(store: &Store, text: &str) -> Result<Container, Error> {
             text: text.to_owned(),
         }),
         (None, _) => {
-            let near = |c: &&Container| {
-                let name = &c.config.name;
-                name.contains(text) || text.contains(name.as_str())
-            };
-            let nearest = all
-                .iter()
-                .filter(near)
-                .map(|c| c.config.name.clone())
-                .collect();
+            let names = all.iter().map(|container| container.config.name.as_str());
             Err(Error::NoContainer {
                 text: text.to_owned(),
-                nearest,
+                nearest: nearest_names(text, names),
             })
         }
     }

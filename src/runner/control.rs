@@ -13,6 +13,7 @@ use super::container::Container;
 use super::error::{Error, Told};
 use super::monitor::short_path;
 use super::processes::{self, Process, Reaction};
+use super::spec::Network;
 use super::state::{State, Status, Wellness};
 use super::wire::{self, Answer, Packet, Refusal, Request};
 
@@ -199,6 +200,27 @@ fn end(
     })
 }
 
+/// How long a program may take to set up what it does with its stop signal.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// The stop signal of a container that has just been started, if its program is sure to do
+/// nothing about it. Looks once in the usual case; only a program that is deaf so far is given
+/// a moment to become otherwise.
+pub fn deaf(container: &Container) -> Result<Option<i32>, Error> {
+    let signal = container.stop_signal();
+    let until = Instant::now() + SETTLING;
+    loop {
+        let state = container.state()?;
+        if state.status != Status::Running || !is_deaf(container, &state, signal) {
+            return Ok(None);
+        }
+        if Instant::now() > until {
+            return Ok(Some(signal));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Whether the program is sure to do nothing about `signal`.
 fn is_deaf(container: &Container, state: &State, signal: i32) -> bool {
     let own_init = container.config.request.init;
@@ -380,6 +402,14 @@ pub fn top(container: &Container) -> Result<Vec<Process>, Error> {
         });
     };
     processes::inside(monitor).map_err(|source| Error::Monitor { source })
+}
+
+/// Bytes that a container that runs has received and sent by networks of its own; `None` where it
+/// has none, or they can't be known.
+pub fn traffic(container: &Container) -> Result<Option<(u64, u64)>, Error> {
+    let own = container.config.request.network != Network::Host;
+    let pid = container.state()?.pid.filter(|_| own);
+    Ok(pid.and_then(processes::traffic))
 }
 
 /// The root directory of a container that runs, as its programs see it.

@@ -101,6 +101,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A volume can't be made so.
+    #[error("volume options: {why}")]
+    VolumeOptions {
+        /// What is wrong.
+        why: String,
+    },
     /// Containers mount the volume.
     #[error("volume `{name}` is used by {}", users.join(", "))]
     VolumeInUse {
@@ -249,6 +255,20 @@ pub enum Error {
         /// The container.
         name: String,
     },
+    /// Neither a container nor an image has this name.
+    #[error("no container and no image `{text}`")]
+    NothingToDebug {
+        /// As it was asked for.
+        text: String,
+        /// Names that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// The container only looks at another.
+    #[error("container `{name}` is itself one of `cask debug`")]
+    Tools {
+        /// The container.
+        name: String,
+    },
     /// There is no such file in the container.
     #[error("no file {} in container `{name}`", path.display())]
     NoFile {
@@ -262,6 +282,12 @@ pub enum Error {
     NoLog {
         /// The container.
         name: String,
+    },
+    /// There is no journal to write to.
+    #[error("cannot reach the journal (--log-driver=journald)")]
+    Journal {
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// The program did not start; its monitor says why.
     #[error(transparent)]

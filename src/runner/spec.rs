@@ -14,6 +14,7 @@ use crate::sandbox::{
 };
 
 use super::container::Config;
+use super::debug::Debugged;
 use super::error::Error;
 use super::networks::Attachment;
 use super::restart::Restart;
@@ -47,6 +48,8 @@ pub enum Network {
 pub enum LogDriver {
     /// In the container's directory, until it is removed. The name is docker's.
     JsonFile,
+    /// There, and in systemd's journal.
+    Journald,
     /// Nowhere.
     None,
 }
@@ -60,6 +63,17 @@ pub struct Log {
     pub max_size: u64,
     /// Files that are kept.
     pub max_files: u64,
+}
+
+impl LogDriver {
+    /// Returns docker's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::Journald => "journald",
+            Self::None => "none",
+        }
+    }
 }
 
 impl Default for Log {
@@ -159,6 +173,8 @@ pub struct Request {
     pub hosts: Vec<(String, String)>,
     /// `--dns`; empty is the caller's.
     pub dns: Vec<IpAddr>,
+    /// `debug`: what its tools look at.
+    pub debugged: Option<Debugged>,
 }
 
 impl Request {
@@ -194,6 +210,7 @@ impl Request {
             publish_all: false,
             hosts: Vec::new(),
             dns: Vec::new(),
+            debugged: None,
         }
     }
 }
@@ -220,10 +237,10 @@ pub(super) fn command(request: &Request, image: &ContainerConfig) -> Result<Vec<
         request.args.clone()
     };
     let argv: Vec<String> = entrypoint.into_iter().chain(tail).collect();
-    if argv.is_empty() {
-        Err(Error::NoCommand)
-    } else {
-        Ok(argv)
+    match (argv.is_empty(), &request.debugged) {
+        (false, _) => Ok(argv),
+        (true, Some(_)) => Ok(vec!["/bin/sh".to_owned()]),
+        (true, None) => Err(Error::NoCommand),
     }
 }
 
@@ -273,6 +290,8 @@ pub(super) struct Ground {
     pub(super) other: Option<Other>,
     /// The caller's terminal.
     pub(super) window: Option<WindowSize>,
+    /// What shows the files that are looked at, if some are.
+    pub(super) target: Option<Mount>,
 }
 
 /// A container whose network another one uses: what it is called and knows is the same in both.
@@ -329,9 +348,15 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
         Network::Host => sandbox::Network::Host,
         Network::None => sandbox::Network::None,
     };
+    if let Some(Debugged::Running(_)) = &request.debugged {
+        // Their descriptors come behind that of the network.
+        let behind = usize::from(matches!(plan.network, sandbox::Network::Join(_)));
+        plan.processes = sandbox::Processes::Join(behind);
+    }
     let mounts = config.mounts.iter();
     plan.mounts = mounts
         .map(|mount| mounted(mount, &ground.volumes))
+        .chain(ground.target)
         .collect();
     let covered = |path: &str| {
         let mut targets = config.mounts.iter().map(|mount| &mount.target);
@@ -359,7 +384,13 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
     let bind = |source: PathBuf| Mount::bind(Source::Path(source), &mount.target);
     let mut made = match &mount.source {
         VolumeSource::Bind(path) => bind(path.clone()),
-        VolumeSource::Named(name) => bind(volumes.join(name).join("_data")),
+        VolumeSource::Named(name) => {
+            let dir = volumes.join(name).join("_data");
+            match mount.subpath.clone() {
+                None => bind(dir),
+                Some(path) => Mount::bind(Source::Below { dir, path }, &mount.target),
+            }
+        }
         // Has got its name when the container was made.
         VolumeSource::Anonymous => Mount::tmpfs(&mount.target, None),
         VolumeSource::Tmpfs { size, mode, exec } => {
@@ -372,6 +403,7 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
         }
     };
     made.access.read_only = mount.read_only;
+    (made.follows, made.give) = (mount.follows, mount.give);
     made
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -10,13 +11,15 @@ use crate::event::Sink;
 use crate::layer::{Stack, Tree, TreePath};
 use crate::sandbox::network::Protocol;
 use crate::sandbox::{self, WindowSize};
-use crate::store::{ContainerLock, Store};
+use crate::store::{ContainerLock, LayerRef, Store};
 
 use super::attached::Session;
 use super::container::{self, Container};
 use super::control::Link;
+use super::debug::Debugged;
 use super::error::Error;
 use super::health;
+use super::logs;
 use super::monitor::{self, Job};
 use super::networks::{self, Lease, Plug, UserNetwork};
 use super::ports::{self, Bound};
@@ -71,15 +74,15 @@ fn start_with(
     let other = shared(store, request)?;
     ground.other = other.as_ref().map(|other| seen(store, other)).transpose()?;
     let plan = spec::plan(&container.id, config, ground)?;
-    let log = match request.log.driver {
-        LogDriver::JsonFile => Some((request.log.max_size, request.log.max_files)),
-        LogDriver::None => None,
-    };
+    let Kept { log, journal } = kept(container)?;
     let image = &config.image_config;
     let (ports, sockets) = match request.network {
         Network::Private | Network::Named => ports(store, container)?,
         Network::Host | Network::None | Network::Container => (Vec::new(), Vec::new()),
     };
+    let joins = matches!(request.debugged, Some(Debugged::Running(_)));
+    // The one who has the rights to the other's namespaces is its monitor.
+    let near = other.filter(|_| joins || matches!(plan.network, sandbox::Network::Join(_)));
     let job = Job {
         id: container.id.clone(),
         dir: container.dir.clone(),
@@ -95,8 +98,10 @@ fn start_with(
         restart: request.restart,
         check: health::check(image.healthcheck.as_ref(), &request.health, &image.shell),
         log,
+        journal,
         plugs: plugs(request, &leases),
-        shares: request.shares.is_some(),
+        shares: near.is_some(),
+        joins,
         ports,
     };
     let first = match attach {
@@ -106,8 +111,6 @@ fn start_with(
             window: None,
         },
     };
-    // The one who has the rights to the other's network is its monitor.
-    let near = other.filter(|_| matches!(job.plan.network, sandbox::Network::Join(_)));
     let socket = monitor::launch(&job, lock, sockets, first, near.as_ref())?;
     let link = Link::asked(socket, container);
     link.answer()?;
@@ -119,6 +122,37 @@ fn start_with(
             input && request.interactive,
         )),
     })
+}
+
+/// What keeps a container's output.
+struct Kept {
+    /// Size and number of its log's files.
+    log: Option<(u64, u64)>,
+    /// What the journal is told of it.
+    journal: Option<logs::Fields>,
+}
+
+/// Finds out what keeps its output.
+fn kept(container: &Container) -> Result<Kept, Error> {
+    let config = &container.config;
+    let log = &config.request.log;
+    let mut kept = Kept {
+        log: Some((log.max_size, log.max_files)),
+        journal: None,
+    };
+    match log.driver {
+        LogDriver::None => kept.log = None,
+        LogDriver::JsonFile => {}
+        LogDriver::Journald => {
+            logs::probe().map_err(|source| Error::Journal { source })?;
+            kept.journal = Some(logs::Fields {
+                id: container.id.clone(),
+                name: config.name.clone(),
+                image: config.image_name.clone(),
+            });
+        }
+    }
+    Ok(kept)
 }
 
 /// The container whose network this one uses, which must be up.
@@ -190,18 +224,14 @@ fn ground(
     window: Option<WindowSize>,
     sink: &dyn Sink,
 ) -> Result<Ground, Error> {
-    let trees = store.trees(&container.config.layers, sink)?;
-    let stack = Stack::new(trees.iter().map(|tree| tree.fd()).collect(), store.marks());
-    // Trees below one whose root is opaque are not part of the file system, and overlayfs does
-    // not see that mark.
-    let seen = stack.trees()?.len();
+    let (stack, trees) = visible(store, &container.config.layers, sink)?;
+    let debugged = container.config.request.debugged.as_ref();
+    let target = debugged.map(|debugged| debugged.mount(store, &container.dir, sink));
     take_over_root(store, container, &stack)?;
     let uname = rustix::system::uname();
     Ok(Ground {
-        trees: trees[trees.len() - seen..]
-            .iter()
-            .map(|tree| tree.path().to_owned())
-            .collect(),
+        trees,
+        target: target.transpose()?.flatten(),
         dir: container.dir.clone(),
         volumes: store.root().join("volumes"),
         user_xattr: store.user_xattr(),
@@ -218,10 +248,25 @@ fn ground(
     })
 }
 
+/// The files of layers, and the unpacked layers that show them, bottom first.
+pub(super) fn visible(
+    store: &Store,
+    layers: &[LayerRef],
+    sink: &dyn Sink,
+) -> Result<(Stack, Vec<PathBuf>), Error> {
+    let trees = store.trees(layers, sink)?;
+    let stack = Stack::new(trees.iter().map(|tree| tree.fd()).collect(), store.marks());
+    // Trees below one whose root is opaque are not part of the file system, and overlayfs does
+    // not see that mark.
+    let seen = stack.trees()?.len();
+    let seen = trees[trees.len() - seen..].iter();
+    Ok((stack, seen.map(|tree| tree.path().to_owned()).collect()))
+}
+
 /// The files of a container's image.
 pub(super) fn image_files(
     store: &Store,
-    layers: &[crate::store::LayerRef],
+    layers: &[LayerRef],
     sink: &dyn Sink,
 ) -> Result<Stack, Error> {
     let trees = store.trees(layers, sink)?;

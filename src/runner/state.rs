@@ -128,6 +128,8 @@ pub struct State {
     pub finished: Option<String>,
     /// Its exit code; 128 and the number for a signal.
     pub exit_code: Option<i32>,
+    /// Whether the kernel killed one of its processes last time because its memory was used up.
+    pub oom_killed: bool,
     /// Why the program did not start.
     pub error: Option<String>,
     /// Process id of the container's pid 1.
@@ -153,6 +155,7 @@ impl Default for State {
             started: None,
             finished: None,
             exit_code: None,
+            oom_killed: false,
             error: None,
             pid: None,
             born: None,

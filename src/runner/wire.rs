@@ -67,8 +67,8 @@ pub(super) enum Request {
     /// To leave the network of this name.
     Disconnect(String),
     /// The monitor of another container that is to use the network: its job, first client and
-    /// lock come along.
-    Launch,
+    /// lock come along. With `joins` it is to be among the processes as well.
+    Launch { joins: bool },
     /// The root directory, as a descriptor that comes with the answer.
     Root,
 }

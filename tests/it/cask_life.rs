@@ -105,7 +105,9 @@ fn exit_codes_and_ends_are_told_by_wait_and_inspect() {
         field(&t, "box", "{{.State.Status}} {{.State.ExitCode}}"),
         "exited 7"
     );
-    t.cask(&["run", "--name", "bad", "busybox", "/no/such"])
+    t.cask(&["create", "--name", "bad", "busybox", "/no/such"])
+        .ok();
+    t.cask(&["start", "-a", "bad"])
         .fails(127)
         .says("`/no/such`");
     assert_eq!(
@@ -113,9 +115,29 @@ fn exit_codes_and_ends_are_told_by_wait_and_inspect() {
         "created 127"
     );
     assert!(field(&t, "bad", "{{.State.Error}}").contains("/no/such"));
-    t.cask(&["run", "--rm", "--name", "gone", "busybox", "/no/such"])
-        .fails(127);
-    assert_eq!(status(&t, "gone"), "", "nothing half-made stays");
+}
+
+#[test]
+fn nothing_half_made_stays_of_a_run_that_fails() {
+    let t = env();
+    let id = t.path("id");
+    let cidfile = format!("--cidfile={}", id.display());
+    for options in [&["--rm"][..], &["-d"], &["-v", "/data", &cidfile]] {
+        let run = [
+            &["run", "--name", "gone"],
+            options,
+            &["busybox", "/no/such"],
+        ]
+        .concat();
+        t.cask(&run).fails(127).says("`/no/such`");
+        assert_eq!(status(&t, "gone"), "", "{options:?}");
+    }
+    assert!(!id.exists());
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+    // One whose program did run stays, whatever came of it.
+    t.cask(&["run", "--name", "ran", "busybox", "false"])
+        .fails(1);
+    assert_eq!(status(&t, "ran"), "exited");
 }
 
 #[test]
@@ -209,7 +231,8 @@ fn a_program_that_ignores_its_stop_signal_is_killed_at_once() {
         "sleep",
         "1000",
     ])
-    .ok();
+    .ok()
+    .says("`bare` does not stop by signal 15");
     t.cask(&["stop", "-t", "60", "bare"])
         .ok()
         .says("ignores signal 15");
@@ -374,10 +397,34 @@ fn use_is_shown_once_or_for_ever() {
         shown.starts_with("box 2 ") && shown.contains(" / "),
         "{shown}"
     );
+    let heads = t.cask(&["stats", "--no-stream"]).ok().stdout();
+    assert!(
+        heads.contains("NET I/O") && heads.contains("BLOCK I/O"),
+        "{heads}"
+    );
+    // Root may know what anybody reads and writes.
+    let format = ["stats", "--no-stream", "--format", "{{.BlockIO}}"];
+    let shown = t.cask(&format).ok().stdout();
+    assert!(shown.contains(" / ") && !shown.contains("--"), "{shown}");
     t.cask(&["rm", "-f", "box"]).ok();
     t.cask(&["stats", "--no-stream", "box"])
         .fails(1)
         .says("no container `box`");
+}
+
+#[test]
+fn the_size_of_containers_is_shown_when_asked_for() {
+    let t = env();
+    let script = "head -c 3000000 /dev/zero > /a; ln /a /b";
+    t.cask(&["run", "--name", "box", "busybox", "sh", "-c", script])
+        .ok();
+    let shown = t.cask(&["ps", "-a", "--format", "{{.Size}}"]).ok().stdout();
+    assert!(shown.starts_with("3MB (virtual "), "{shown}");
+    let table = t.cask(&["ps", "-as"]).ok().stdout();
+    assert!(table.lines().next().unwrap().ends_with("SIZE"), "{table}");
+    assert!(table.contains("3MB (virtual "), "{table}");
+    let plain = t.cask(&["ps", "-a"]).ok().stdout();
+    assert!(!plain.contains("SIZE"), "{plain}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line of `cask`.
 
 mod connect;
+mod debug;
 pub(super) mod each;
 mod endpoints;
 mod events;
@@ -61,6 +62,7 @@ enum Command {
     Ps(ps::Ps),
     Logs(logs::Logs),
     Exec(exec::Exec),
+    Debug(debug::Debug),
     Attach(start::AttachVerb),
     Wait(stop::Wait),
     Top(look::Top),
@@ -141,6 +143,7 @@ impl Command {
             Self::Ps(verb) => verb.run(session),
             Self::Logs(verb) => verb.run(session),
             Self::Exec(verb) => verb.run(session),
+            Self::Debug(verb) => verb.run(session),
             Self::Attach(verb) => verb.run(session),
             Self::Wait(verb) => verb.run(session),
             Self::Top(verb) => verb.run(session),
@@ -193,7 +196,7 @@ fn asks_to_run(args: &[OsString]) -> bool {
         match arg.to_str() {
             Some("--root" | "--log") => drop(rest.next()),
             Some(option) if option.starts_with('-') => {}
-            word => return word == Some("run"),
+            word => return matches!(word, Some("run" | "debug")),
         }
     }
     false

@@ -144,7 +144,8 @@ pub(super) struct NewContainer {
     #[command(flatten)]
     health: HealthOptions,
 
-    /// Where its output is kept: json-file (in the store, until it is removed) or none
+    /// Where its output is kept: json-file (in the store, until it is removed), journald (there and
+    /// in systemd's journal) or none
     #[arg(long, value_name = "DRIVER", default_value = "json-file", value_parser = log_driver)]
     log_driver: LogDriver,
 
@@ -274,8 +275,9 @@ fn signal(text: &str) -> Result<String, String> {
 fn log_driver(text: &str) -> Result<LogDriver, String> {
     match text {
         "json-file" | "local" => Ok(LogDriver::JsonFile),
+        "journald" => Ok(LogDriver::Journald),
         "none" => Ok(LogDriver::None),
-        _ => Err("expected `json-file` or `none`".to_owned()),
+        _ => Err("expected `json-file`, `journald` or `none`".to_owned()),
     }
 }
 
@@ -362,6 +364,15 @@ impl NewContainer {
         Ok((store, container))
     }
 
+    /// Takes back what [`NewContainer::create`] made, if its program never ran.
+    pub(super) fn take_back(&self, container: &Container) {
+        undo(container);
+        if let Some(path) = self.cidfile.as_deref().filter(|_| !container.exists()) {
+            // It names a container that is gone.
+            let _ = fs::remove_file(path);
+        }
+    }
+
     fn borrowed(&self, store: &Store) -> Result<Vec<VolumeMount>, Report> {
         let mut mounts = Vec::new();
         for text in &self.volumes_from {
@@ -435,6 +446,13 @@ impl NewContainer {
             hosts: self.hosts.clone(),
             ..Request::new(image)
         })
+    }
+}
+
+/// Takes back a container whose program never ran; why it did not is what the caller is told.
+pub(super) fn undo(container: &Container) {
+    if container.state().is_ok_and(|state| state.started.is_none()) {
+        let _ = runner::remove(container, false, true);
     }
 }
 

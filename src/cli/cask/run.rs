@@ -49,13 +49,13 @@ impl Run {
             },
         };
         let started = start(session, &store, &container, attach, &self.detach_keys);
-        if started.is_err() && self.new.rm {
-            // Why it did not start is what the caller wants to know.
-            let _ = runner::remove(&container, false, true);
+        if started.is_err() {
+            self.new.take_back(&container);
         }
         let exit = started?;
         if self.detach {
             ui::data(&container.id)?;
+            warn_if_deaf(&container);
         }
         Ok(exit)
     }
@@ -92,6 +92,22 @@ pub(super) fn start(
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Warns of a program that `stop` will have to kill.
+pub(super) fn warn_if_deaf(container: &Container) {
+    // One that has ended and is gone hears nothing either.
+    let Ok(Some(signal)) = runner::deaf(container) else {
+        return;
+    };
+    let name = &container.config.name;
+    let why = match container.config.request.init {
+        true => "ignores it",
+        false => "is pid 1 and has no handler for it; with `--init` it needs none",
+    };
+    ui::note(&format!(
+        "warning: `{name}` does not stop by signal {signal}: its program {why}"
+    ));
 }
 
 /// Takes all signals, which are the program's from now on.

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use super::each::each_container;
-use super::run::{exit, failed, start, take_signals};
+use super::run::{exit, failed, start, take_signals, warn_if_deaf};
 use super::stop::signal;
 use crate::cli::Session;
 use crate::cli::report::{RUN_FAILED, Report};
@@ -77,8 +77,12 @@ pub(super) fn start_alone(
         None,
         &session.modest(true),
     ) {
+        Ok(_) => {
+            warn_if_deaf(container);
+            Ok(())
+        }
         // Somebody was faster.
-        Ok(_) | Err(Error::Running { .. }) => Ok(()),
+        Err(Error::Running { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -286,6 +286,10 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::NoContainer { nearest: names, .. } => {
             Some(nearest(names).unwrap_or_else(|| "`cask ps -a` lists what is there".to_owned()))
         }
+        runner::Error::NothingToDebug { nearest: names, .. } => Some(
+            nearest(names)
+                .unwrap_or_else(|| "`cask ps -a` and `cask images` list what is there".to_owned()),
+        ),
         runner::Error::NoVolume { nearest: names, .. } => Some(
             nearest(names).unwrap_or_else(|| "`cask volume ls` lists what is there".to_owned()),
         ),
@@ -301,6 +305,9 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::Running { name } => Some(format!("`cask stop {name}` first, or `rm -f`")),
         runner::Error::NotRunning { name } => Some(format!("`cask start {name}`")),
         runner::Error::Paused { name } => Some(format!("`cask unpause {name}`")),
+        runner::Error::Journal { .. } => {
+            Some("systemd-journald has to run; `--log-driver=json-file` needs none".to_owned())
+        }
         runner::Error::NoHealthCheck { .. } => {
             Some("`--health-cmd` or HEALTHCHECK in the image gives one".to_owned())
         }

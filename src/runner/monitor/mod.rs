@@ -43,6 +43,7 @@ use super::container::Container;
 use super::control;
 use super::error::Error;
 use super::health::Check;
+use super::logs;
 use super::networks::Plug;
 use super::ports::Bound;
 use super::restart::Restart;
@@ -86,10 +87,16 @@ pub(super) struct Job {
     pub(super) check: Option<Check>,
     /// Size and number of log files; `None` keeps no log.
     pub(super) log: Option<(u64, u64)>,
+    /// What the journal is told of the container, if that is to have its output as well.
+    pub(super) journal: Option<logs::Fields>,
     /// Networks of users that it is on.
     pub(super) plugs: Vec<Plug>,
-    /// Whether it uses another container's network. The namespace comes behind the ports then.
+    /// Whether another container's monitor starts this one. The namespace of its network comes
+    /// behind the ports then.
     pub(super) shares: bool,
+    /// Whether the program is among the processes of that container. Its pid and IPC namespaces
+    /// come next then.
+    pub(super) joins: bool,
     /// What is published; their sockets come with the job.
     pub(super) ports: Vec<Bound>,
 }
@@ -129,7 +136,8 @@ pub(super) fn launch(
         }
         Some(near) => {
             let fds = given.each_ref().map(AsFd::as_fd);
-            control::connect(near)?.ask_with(&Request::Launch, &fds)?;
+            let request = Request::Launch { joins: job.joins };
+            control::connect(near)?.ask_with(&request, &fds)?;
         }
     }
     Ok(ours)

@@ -100,15 +100,10 @@ impl Monitor {
                 Answer::Done
             }
             Request::Hold => self.hold(number),
-            Request::Reload => {
-                if let Ok(config) = container::read_config(&self.job.dir) {
-                    self.job.restart = config.request.restart;
-                }
-                Answer::Done
-            }
+            Request::Reload => self.reload(),
             Request::Connect(plug) => self.connect(*plug),
             Request::Disconnect(network) => self.disconnect(&network),
-            Request::Launch => self.launch(fds),
+            Request::Launch { joins } => self.launch(fds, joins),
             Request::Exec(request) => return self.exec(number, &request, fds),
             Request::Root => return self.root(number),
         };
@@ -176,6 +171,14 @@ impl Monitor {
         }
     }
 
+    /// Takes over what `update` may change.
+    fn reload(&mut self) -> Answer {
+        if let Ok(config) = container::read_config(&self.job.dir) {
+            self.job.restart = config.request.restart;
+        }
+        Answer::Done
+    }
+
     /// Halts every process of the container, until no new one is found that runs.
     fn pause(&mut self) -> Answer {
         match self.state.status {
@@ -211,16 +214,24 @@ impl Monitor {
     }
 
     /// Starts the monitor of a container that uses this one's network.
-    fn launch(&mut self, fds: Vec<OwnedFd>) -> Answer {
+    fn launch(&mut self, fds: Vec<OwnedFd>, joins: bool) -> Answer {
         let Some(pid) = self.state.pid.filter(|_| self.run.is_some()) else {
             return Answer::Refused(Refusal::NotRunning);
         };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let namespace = rustix::fs::open(format!("/proc/{pid}/ns/net"), flags, Mode::empty());
-        let started = namespace
+        let names: &[&str] = if joins {
+            &["net", "pid", "ipc"]
+        } else {
+            &["net"]
+        };
+        let open = |name: &&str| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::open(format!("/proc/{pid}/ns/{name}"), flags, Mode::empty())
+        };
+        let namespaces = names.iter().map(open).collect::<Result<Vec<_>, _>>();
+        let started = namespaces
             .map_err(std::io::Error::from)
-            .and_then(|namespace| {
-                let started = spawn(fds.into_iter().chain([namespace]))?;
+            .and_then(|namespaces| {
+                let started = spawn(fds.into_iter().chain(namespaces))?;
                 // What was started leaves another process behind and ends.
                 rustix::io::retry_on_intr(|| {
                     rustix::process::waitid(WaitId::PidFd(started.as_fd()), WaitIdOptions::EXITED)

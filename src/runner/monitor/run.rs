@@ -36,11 +36,13 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Starts the program of `job`, with the sockets of its ports.
+    /// Starts the program of `job`, with the sockets of its ports and what it has of another
+    /// container: its network, and the namespaces of its processes.
     pub(super) fn start(
         job: &Job,
         ports: &[OwnedFd],
         shared: Option<&OwnedFd>,
+        processes: &[OwnedFd],
     ) -> Result<Self, sandbox::Error> {
         let tty = job.plan.tty.is_some();
         renew_work(job).map_err(failed("empty the overlay's work directory"))?;
@@ -59,10 +61,11 @@ impl Run {
         };
         let network = Network::new(job, ports, shared)?;
         let namespace = network.iter().map(Network::namespace);
-        let fds = namespace.map(|fd| fd.try_clone_to_owned());
+        let namespaces = namespace.chain(processes.iter().map(AsFd::as_fd));
+        let fds = namespaces.map(|fd| fd.try_clone_to_owned());
         let fds = fds.collect::<Result<_, _>>();
         let stdio = Stdio {
-            fds: fds.map_err(failed("hand the network over"))?,
+            fds: fds.map_err(failed("hand the namespaces over"))?,
             ..stdio
         };
         let mut child = sandbox::spawn(&job.plan, stdio)?;

@@ -17,7 +17,7 @@ use super::super::container::{self, exit_code, now};
 use super::super::error::Error;
 use super::super::events;
 use super::super::health::{self, Checker};
-use super::super::logs::Writer;
+use super::super::logs::{Journal, Writer};
 use super::super::networks;
 use super::super::restart::Backoff;
 use super::super::state::{self, State, Status};
@@ -55,6 +55,7 @@ struct Given {
     lock: OwnedFd,
     ports: Vec<OwnedFd>,
     shared: Option<OwnedFd>,
+    processes: Vec<OwnedFd>,
 }
 
 impl Given {
@@ -68,13 +69,17 @@ impl Given {
             true => Some(inherited(behind)?),
             false => None,
         };
-        adopt_executable(inherited(behind + i32::from(job.shares))?);
+        let behind = behind + i32::from(job.shares);
+        let last = behind + if job.joins { 2 } else { 0 };
+        let processes = (behind..last).map(inherited).collect::<io::Result<_>>()?;
+        adopt_executable(inherited(last)?);
         Ok(Self {
             job,
             client: inherited(CLIENT_FD)?,
             lock: inherited(LOCK_FD)?,
             ports,
             shared,
+            processes,
         })
     }
 }
@@ -99,6 +104,7 @@ pub(super) struct Monitor {
     pub(super) run: Option<Run>,
     pub(super) execs: Vec<Exec>,
     log: Option<Writer>,
+    journal: Option<Journal>,
     checker: Option<Checker>,
     backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
@@ -112,6 +118,8 @@ pub(super) struct Monitor {
     ports: Vec<OwnedFd>,
     /// Another container's network.
     shared: Option<OwnedFd>,
+    /// Its processes: pid and IPC namespace.
+    processes: Vec<OwnedFd>,
 }
 
 /// What a descriptor that is waited for belongs to.
@@ -137,6 +145,7 @@ impl Monitor {
             lock,
             ports,
             shared,
+            processes,
         } = given;
         rustix::process::setsid()?;
         rustix::process::chdir("/")?;
@@ -149,6 +158,7 @@ impl Monitor {
             Some((size, files)) => Some(Writer::open(&job.dir, size, files)?),
             None => None,
         };
+        let journal = job.journal.as_ref().map(Journal::open).transpose()?;
         let mut monitor = Self {
             job,
             state,
@@ -159,6 +169,7 @@ impl Monitor {
             run: None,
             execs: Vec::new(),
             log,
+            journal,
             checker: None,
             backoff: Backoff::default(),
             restart_at: None,
@@ -167,6 +178,7 @@ impl Monitor {
             lock: Some(lock),
             ports,
             shared,
+            processes,
         };
         monitor.state.restarts = 0;
         monitor.adopt(client);
@@ -186,7 +198,12 @@ impl Monitor {
     fn begin(&mut self) {
         self.restart_at = None;
         self.restart_asked = None;
-        match Run::start(&self.job, &self.ports, self.shared.as_ref()) {
+        match Run::start(
+            &self.job,
+            &self.ports,
+            self.shared.as_ref(),
+            &self.processes,
+        ) {
             Ok(run) => {
                 let health = self.job.check.as_ref().map(|_| health::unknown());
                 self.state = State {
@@ -194,6 +211,7 @@ impl Monitor {
                     started: Some(now()),
                     finished: None,
                     exit_code: None,
+                    oom_killed: false,
                     error: None,
                     pid: Some(run.child.pid()),
                     born: state::birth(run.child.pid()),
@@ -443,6 +461,9 @@ impl Monitor {
             // A full disk must not stop the program; the log has a gap then.
             let _ = log.write(stream, &bytes);
         }
+        if let Some(journal) = &mut self.journal {
+            journal.write(stream, &bytes);
+        }
         for client in &mut self.clients {
             if let Part::Attached { .. } = client.part {
                 client.send(&Packet::Output(stream, bytes.clone()));
@@ -458,9 +479,13 @@ impl Monitor {
             // The mount points that were made for it stay; how it ended is not known.
             Err(_) => 125,
         };
+        self.state.oom_killed = run.child.killed_for_memory();
         run.input_ends();
         while let Some(stream) = self.run.as_ref().and_then(Run::has_output) {
             self.pass_on(stream);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.finish();
         }
         let ran = self
             .run
@@ -470,6 +495,9 @@ impl Monitor {
         self.state.exit_code = Some(code);
         self.state.finished = Some(now());
         self.state.pid = None;
+        if self.state.oom_killed {
+            self.tell("oom", &[]);
+        }
         self.tell("die", &[("exitCode", code.to_string())]);
         let again = !self.state.stopped && self.job.restart.again(code, self.state.restarts);
         if self.restart_asked.is_some() {

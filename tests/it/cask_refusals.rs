@@ -1,0 +1,102 @@
+//! What `cask` says of wrong input, and that nothing half made stays of it. Ports are in `ports`,
+//! networks in `cask_networks`, options of volumes in `cask_volumes`.
+
+use crate::support::TestEnv;
+
+fn env() -> TestEnv {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    t
+}
+
+#[test]
+fn a_name_that_is_taken_says_by_whom() {
+    let t = env();
+    let id = t.cask(&["create", "--name", "box", "busybox"]).ok();
+    let says = format!("taken by container {}", &id.stdout()[..12]);
+    for verb in ["create", "run"] {
+        t.cask(&[verb, "--name", "box", "-v", "/data", "busybox", "true"])
+            .exits_any(&[1, 125])
+            .says(&says)
+            .says("`cask rm box`, or another name");
+    }
+    assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout().lines().count(), 1);
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+}
+
+#[test]
+fn a_container_that_is_not_there_names_those_that_are_near() {
+    let t = env();
+    t.cask(&["create", "--name", "backend", "busybox"]).ok();
+    for verb in [
+        "start", "stop", "logs", "top", "port", "diff", "wait", "attach",
+    ] {
+        for slip in ["back", "bakcend", "backends"] {
+            t.cask(&[verb, slip])
+                .fails(1)
+                .says(&format!("no container `{slip}`"))
+                .says("did you mean `backend`?");
+        }
+    }
+    t.cask(&["exec", "nothing", "true"])
+        .fails(1)
+        .says("`cask ps -a` lists what is there");
+}
+
+#[test]
+fn what_a_program_lacks_is_named() {
+    let t = env();
+    t.write("bash", "#!/bin/bash\necho hi\n");
+    t.write("crlf", "#!/bin/sh\r\necho hi\n");
+    t.write("plain", "no program at all\n");
+    ["bash", "crlf", "plain"]
+        .iter()
+        .for_each(|name| t.chmod(name, 0o755));
+    std::fs::copy("/bin/ls", t.path("ls")).unwrap();
+    t.write(
+        "Dockerfile",
+        "FROM busybox\nCOPY bash crlf plain ls /x/\nFROM scratch AS bare\nCOPY --from=0 /x /x\n",
+    );
+    t.build_with(&["--target", "0", "-t", "app"]).ok();
+    t.build_with(&["-t", "bare"]).ok();
+    for (image, program, code, why) in [
+        (
+            "app",
+            "/x/bash",
+            127,
+            "needs `/bin/bash`, which is not in the image",
+        ),
+        ("app", "/x/crlf", 127, "needs `/bin/sh"),
+        ("app", "/x/ls", 127, "needs `/lib64/ld-linux"),
+        ("app", "/x/none", 127, "`/x/none`"),
+        ("app", "none", 127, "`none`"),
+        ("app", "/x", 126, "`/x`"),
+        ("app", "/etc/passwd", 126, "`/etc/passwd`"),
+        ("bare", "sh", 127, "`sh`"),
+    ] {
+        t.cask(&["run", image, program]).fails(code).says(why);
+    }
+    // The shell of a command in shell form as well.
+    let checked = ["run", "--entrypoint", "/bin/sh", "bare", "-c", "true"];
+    t.cask(&checked).fails(127).says("`/bin/sh`");
+    assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+}
+
+#[test]
+fn options_of_volumes_that_are_not_known_say_what_was_meant() {
+    let t = env();
+    for (options, why) in [
+        (&["-v", "data:/x:readnly"][..], "did you mean `readonly`?"),
+        (&["-v", "data:/x:what"], "only `ro`, `rw`"),
+        (
+            &["--mount", "src=data,dst=/x,volume-subpaht=a"],
+            "did you mean `volume-subpath`?",
+        ),
+        (&["-v", "/no/such:/x"], "/no/such does not exist"),
+    ] {
+        let run = [&["run"], options, &["busybox", "true"]].concat();
+        t.cask(&run).fails(125).says(why);
+    }
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+    assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+}
