@@ -53,6 +53,64 @@ fn logs_keep_streams_times_and_order() {
 }
 
 #[test]
+fn a_journal_gets_every_line_with_dockers_fields() {
+    use std::os::unix::net::UnixDatagram;
+    let t = env();
+    // A journal of the test's own, where systemd's would be: in a mount namespace with an empty
+    // /run, into which the test's socket is bound.
+    let socket = t.beside("journal");
+    let journal = UnixDatagram::bind(&socket).unwrap();
+    let limit = std::time::Duration::from_secs(60);
+    journal.set_read_timeout(Some(limit)).unwrap();
+    let script =
+        "seq 200; echo one; echo two >&2; head -c 20000 /dev/zero | tr '\\0' x; echo; printf end";
+    let run = format!(
+        "set -e; mount -t tmpfs none /run; mkdir -p /run/systemd/journal; \
+         touch /run/systemd/journal/socket; mount --bind {} /run/systemd/journal/socket; \
+         exec {CASK} run --name box --log-driver=journald busybox sh -c \"{script}\"",
+        socket.display()
+    );
+    let mut unshare: Command = t.command("unshare");
+    let mut ran = unshare.args(["-m", "sh", "-c", &run]).spawn().unwrap();
+    let mut entries = Vec::new();
+    while entries.len() < 205 {
+        let mut buffer = vec![0; 64 << 10];
+        let n = journal.recv(&mut buffer).unwrap();
+        entries.push(String::from_utf8(buffer[..n].to_vec()).unwrap());
+    }
+    assert!(ran.wait().unwrap().success());
+    let id = t.cask(&["ps", "-aq", "--no-trunc"]).ok().stdout();
+    for entry in &entries {
+        let has = |line: String| entry.lines().any(|l| l == line);
+        assert!(has(format!("CONTAINER_ID_FULL={id}")), "{entry}");
+        assert!(has("CONTAINER_NAME=box".to_owned()), "{entry}");
+        assert!(has("IMAGE_NAME=busybox".to_owned()), "{entry}");
+    }
+    let find = |line: &str| entries.iter().find(|entry| entry.contains(line)).unwrap();
+    assert!(find("MESSAGE=one\n").contains("PRIORITY=6\n"));
+    assert!(find("MESSAGE=two\n").contains("PRIORITY=3\n"));
+    assert!(find("MESSAGE=end\n").contains("PRIORITY=6\n"));
+    find("MESSAGE=200\n");
+    let long = entries.iter().filter(|entry| entry.contains("MESSAGE=x"));
+    let partial = |entry: &&String| entry.contains("CONTAINER_PARTIAL_MESSAGE=true\n");
+    let (part, last): (Vec<_>, Vec<_>) = long.partition(partial);
+    assert_eq!((part.len(), last.len()), (1, 1));
+    // The container's own log is whole as well.
+    let log = t.cask(&["logs", "box"]).ok();
+    let counted: usize = (1..=200).map(|n: i32| n.to_string().len() + 1).sum();
+    assert_eq!(
+        log.bytes().len(),
+        counted + "one\n".len() + 20001 + "end".len()
+    );
+    t.cask(&["rm", "box"]).ok();
+    if !std::path::Path::new("/run/systemd/journal/socket").exists() {
+        t.cask(&["run", "--log-driver=journald", "busybox", "true"])
+            .fails(125)
+            .says("cannot reach the journal");
+    }
+}
+
+#[test]
 fn a_followed_log_is_whole_across_rotation_and_restart() {
     let t = env();
     let options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=1000"];

@@ -12,9 +12,11 @@
 //! frame of the one before. A frame cut by a crash is taken away by the next writer and left
 //! unread by readers.
 
+mod journal;
 mod read;
 mod write;
 
+pub(super) use journal::{Fields, Journal, probe};
 pub use read::{Follow, Line, Lines, Reader};
 pub(super) use write::Writer;
 
