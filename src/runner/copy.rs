@@ -30,7 +30,7 @@ use super::container::Container;
 use super::control::{self, Link};
 use super::error::Error;
 use super::files::{Subtree, World, io_error, open_dir};
-use super::volumes::{self, VolumeSource};
+use super::volumes;
 
 /// Something to be copied: a file, or a directory with all in it.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ pub struct Place {
     /// What stands for `/`; the caller's own when `None`.
     root: Option<OwnedFd>,
     /// Volumes that are not mounted there, by their places.
-    volumes: Vec<(PathBuf, PathBuf)>,
+    volumes: Vec<(PathBuf, OwnedFd)>,
     /// Keeps a container that does not run from being started meanwhile.
     _keep: Option<Keep>,
 }
@@ -290,14 +290,10 @@ impl Place {
             old_mount_api: false,
         };
         let mounts = container.config.mounts.iter().filter_map(|mount| {
-            let source = match &mount.source {
-                VolumeSource::Bind(path) => path.clone(),
-                VolumeSource::Named(name) => volumes::data_dir(store, name),
-                VolumeSource::Anonymous | VolumeSource::Tmpfs { .. } => return None,
-            };
+            let source = volumes::open_source(store, mount)?;
             Some((mount.target.clone(), source))
         });
-        let mut volumes: Vec<(PathBuf, PathBuf)> = mounts.collect();
+        let mut volumes: Vec<(PathBuf, OwnedFd)> = mounts.collect();
         // The innermost counts.
         volumes.sort_by(|(a, _), (b, _)| b.cmp(a));
         Ok(Self {
@@ -316,14 +312,7 @@ impl Place {
             .volumes
             .iter()
             .find_map(|(target, source)| path.strip_prefix(target).ok().map(|rest| (source, rest)));
-        let opened;
-        let (root, inside) = match below {
-            Some((source, rest)) => {
-                opened = open_dir(source).map_err(io_error("open", source))?;
-                (&opened, rest)
-            }
-            None => (root, path),
-        };
+        let (root, inside) = below.unwrap_or((root, path));
         let inside = match inside.as_os_str().is_empty() {
             true => Path::new("/"),
             false => inside,

@@ -5,15 +5,17 @@
 //! run meanwhile: a name that changes under the reader gives an error or the old or new entry,
 //! never one outside.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::event::Sink;
+use crate::event::{Silent, Sink};
 use crate::layer::{
     Change, Changes, Dir, EncodeOptions, Error as LayerError, Found, Stack, Tree, TreePath, diff,
     encode, flatten,
@@ -23,7 +25,7 @@ use crate::store::Store;
 use super::container::Container;
 use super::error::Error;
 use super::start::image_files;
-use super::volumes::{self, VolumeSource};
+use super::volumes;
 
 /// What lies below one directory of a tree, as a tree.
 pub(super) struct Subtree<'t> {
@@ -58,14 +60,9 @@ impl World {
     pub(super) fn of(store: &Store, container: &Container, sink: &dyn Sink) -> Result<Self, Error> {
         let mut mounts = Vec::new();
         for mount in &container.config.mounts {
-            let source = match &mount.source {
-                VolumeSource::Bind(path) => path.clone(),
-                VolumeSource::Named(name) => volumes::data_dir(store, name),
-                VolumeSource::Anonymous | VolumeSource::Tmpfs { .. } => continue,
-            };
             let target = TreePath::clean(mount.target.as_os_str().as_bytes());
             // A file that is mounted, or a directory that has gone, shows what lies below it.
-            if let (Some(target), Ok(fd)) = (target, open_dir(&source)) {
+            if let (Some(target), Some(fd)) = (target, volumes::open_source(store, mount)) {
                 mounts.push((target, Dir::new(Arc::new(fd))));
             }
         }
@@ -209,6 +206,63 @@ fn forget_parent(changes: &mut Changes, below: &Stack, path: &TreePath) -> Resul
         changes.entries.remove(&parent);
     }
     Ok(())
+}
+
+/// How large the files of a container are, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// What it wrote.
+    pub written: u64,
+    /// The layers of its image, unpacked.
+    pub image: u64,
+}
+
+/// Adds up the files of a container. One that is linked several times counts once.
+pub fn size(store: &Store, container: &Container) -> Result<Size, Error> {
+    let below = |path: &Path| -> Result<u64, Error> {
+        let dir = open_dir(path).map_err(io_error("measure", path))?;
+        sum(&dir, &mut BTreeSet::new()).map_err(io_error("measure", path))
+    };
+    let trees = store.trees(&container.config.layers, &Silent)?;
+    let image = trees.iter().map(|tree| below(tree.path()));
+    Ok(Size {
+        written: below(&container.dir.join("upper"))?,
+        image: image.sum::<Result<_, _>>()?,
+    })
+}
+
+/// Bytes of the regular files below a directory that `seen` does not know.
+fn sum(dir: &OwnedFd, seen: &mut BTreeSet<(u64, u64)>) -> rustix::io::Result<u64> {
+    let mut total = 0;
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // The container has just removed it.
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+                let inner = rustix::fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty());
+                match inner {
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                    inner => total += sum(&inner?, seen)?,
+                }
+            }
+            FileType::RegularFile
+                if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) =>
+            {
+                total += u64::try_from(stat.st_size).unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+    Ok(total)
 }
 
 /// Whether nothing was put where a mount point was made.

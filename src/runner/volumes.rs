@@ -3,7 +3,7 @@
 //! ```text
 //! volumes/<name>/
 //!   volume.json   who made it when, labels; written once
-//!   _data/        what containers see
+//!   _data/        what containers see, or a link to a directory of the machine
 //! ```
 //!
 //! A volume is made whole and renamed into place, and goes the same way. Whether it is in use is
@@ -17,13 +17,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{
     Dir, EncodeOptions, Follow, Stack, Tree, TreeForm, TreePath, encode, flatten, write_tree,
 };
-use crate::store::{Store, is_container_name, random_id};
+use crate::store::{Store, is_container_name, nearest_names, random_id};
 
 use super::container::{self, now};
 use super::copy;
@@ -63,6 +63,18 @@ pub struct VolumeMount {
     pub no_copy: bool,
     /// Whether the volume was made for this container alone.
     pub anonymous: bool,
+    /// What of the volume is mounted, all of it by default. Links are followed inside.
+    #[serde(default)]
+    pub subpath: Option<PathBuf>,
+    /// Options of the volume, if it has to be made.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Whether it is given to the container's user, with all that is in it.
+    #[serde(default)]
+    pub give: bool,
+    /// Whether later mounts of the machine show up in it.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 impl VolumeMount {
@@ -74,6 +86,10 @@ impl VolumeMount {
             read_only: false,
             no_copy: false,
             anonymous: false,
+            subpath: None,
+            options: BTreeMap::new(),
+            give: false,
+            follows: false,
         }
     }
 }
@@ -89,6 +105,43 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// Whether it was made for one container.
     pub anonymous: bool,
+    /// docker's options of the local driver, as they were given.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// The directory of the machine that options of docker's local driver make a volume of: `type`
+/// is `none`, `o` holds `bind` and `device` is the directory. `None` without options.
+fn device(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, Error> {
+    let wrong = |why: &str| Error::VolumeOptions {
+        why: why.to_owned(),
+    };
+    if options.is_empty() {
+        return Ok(None);
+    }
+    let get = |key: &str| options.get(key).map(String::as_str);
+    let kind = get("type").unwrap_or("none");
+    let flags = get("o").unwrap_or_default().split(',');
+    let is_bind = flags
+        .into_iter()
+        .any(|flag| matches!(flag, "bind" | "rbind"));
+    match (kind, is_bind, get("device")) {
+        ("tmpfs", _, _) => Err(wrong(
+            "`type=tmpfs`: memory belongs to one container; `--tmpfs` gives it some",
+        )),
+        ("none" | "bind", true, Some(device)) if Path::new(device).is_absolute() => {
+            let path = PathBuf::from(device);
+            match path.is_dir() {
+                true => Ok(Some(path)),
+                false => Err(Error::NoBindSource { path }),
+            }
+        }
+        ("none" | "bind", true, _) => Err(wrong("`device` is to be the path of a directory")),
+        ("none" | "bind", false, _) => Err(wrong("`o` is to hold `bind`")),
+        (other, _, _) => Err(wrong(&format!(
+            "`type={other}`: only directories of the machine are volumes, with `type=none` and `o=bind`"
+        ))),
+    }
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -114,12 +167,10 @@ pub fn find_volume(store: &Store, text: &str) -> Result<Volume, Error> {
     match load(store, text)? {
         Some(volume) => Ok(volume),
         None => {
-            let near = |v: &Volume| v.name.contains(text) || text.contains(v.name.as_str());
             let all = list_volumes(store)?;
-            let nearest = all.into_iter().filter(near).map(|v| v.name).collect();
             Err(Error::NoVolume {
                 text: text.to_owned(),
-                nearest,
+                nearest: nearest_names(text, all.iter().map(|volume| volume.name.as_str())),
             })
         }
     }
@@ -160,12 +211,14 @@ pub fn list_volumes(store: &Store) -> Result<Vec<Volume>, Error> {
     volumes.filter_map(Result::transpose).collect()
 }
 
-/// Makes a volume; one of that name that is there already stays as it is. Returns whether it is
+/// Makes a volume with docker's options of the local driver; one of that name that is there
+/// already stays as it is. Returns whether it is
 /// new. Without a name it gets one of 64 random hex digits.
 pub fn create_volume(
     store: &Store,
     wanted: Option<&str>,
     labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
 ) -> Result<(Volume, bool), Error> {
     let random = || random_id().map_err(io_error("make a name for", Path::new("a volume")));
     let name = wanted.map_or_else(random, |name| Ok(name.to_owned()))?;
@@ -180,13 +233,21 @@ pub fn create_volume(
         created: now(),
         labels,
         name,
+        options,
     };
+    let device = device(&volume.options)?;
     let scratch = store.scratch()?;
     let made = scratch.path().join("volume");
     let write = || -> io::Result<()> {
-        fs::create_dir_all(made.join("_data"))?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(made.join("_data"), mode)?;
+        fs::create_dir_all(&made)?;
+        match &device {
+            Some(device) => std::os::unix::fs::symlink(device, made.join("_data"))?,
+            None => {
+                fs::create_dir(made.join("_data"))?;
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                fs::set_permissions(made.join("_data"), mode)?;
+            }
+        }
         fs::write(made.join("volume.json"), serde_json::to_vec(&volume)?)?;
         fs::create_dir_all(store.root().join("volumes"))
     };
@@ -239,6 +300,32 @@ pub fn import_volume(store: &Store, volume: &Volume, from: &mut dyn io::Read) ->
     tar.put_contents(&copy::Place::here(), &data_dir(store, &volume.name))
 }
 
+/// Opens the directory of the machine that a container mounts, if it is one.
+pub(super) fn open_source(store: &Store, mount: &VolumeMount) -> Option<OwnedFd> {
+    let source = match &mount.source {
+        VolumeSource::Bind(path) => path.clone(),
+        VolumeSource::Named(name) => data_dir(store, name),
+        VolumeSource::Anonymous | VolumeSource::Tmpfs { .. } => return None,
+    };
+    let top = open_dir(&source).ok()?;
+    let Some(path) = &mount.subpath else {
+        return Some(top);
+    };
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&top, path, flags, Mode::empty(), resolve).ok()
+}
+
+/// Takes back the volumes that were made for a container alone which then was not made.
+pub(super) fn take_back(store: &Store, mounts: &[VolumeMount]) {
+    for mount in mounts.iter().filter(|mount| mount.anonymous) {
+        if let VolumeSource::Named(name) = &mount.source {
+            // What was in the container's way is what the caller is told.
+            let _ = erase(store, name);
+        }
+    }
+}
+
 /// Removes a volume whatever uses it.
 pub(super) fn erase(store: &Store, name: &str) -> Result<(), Error> {
     let path = dir(store, name);
@@ -288,14 +375,19 @@ pub(super) fn make(
             VolumeSource::Anonymous => None,
             VolumeSource::Bind(_) | VolumeSource::Tmpfs { .. } => continue,
         };
-        let (volume, new) = create_volume(store, wanted.as_deref(), BTreeMap::new())?;
+        let (volume, new) = create_volume(
+            store,
+            wanted.as_deref(),
+            BTreeMap::new(),
+            mount.options.clone(),
+        )?;
+        mount.anonymous = wanted.is_none();
+        mount.source = VolumeSource::Named(volume.name.clone());
         let data = data_dir(store, &volume.name);
         let empty = || is_empty(&data).map_err(io_error("list", &data));
         if !mount.no_copy && (new || empty()?) {
             fill(&data, &mount.target, &image()?, store.remembers_owners())?;
         }
-        mount.anonymous = wanted.is_none();
-        mount.source = VolumeSource::Named(volume.name);
     }
     Ok(())
 }

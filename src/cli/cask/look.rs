@@ -142,10 +142,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
             "PortBindings": bindings(&container),
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
             "AutoRemove": request.remove,
-            "LogConfig": { "Type": match request.log.driver {
-                runner::LogDriver::JsonFile => "json-file",
-                runner::LogDriver::None => "none",
-            } },
+            "LogConfig": { "Type": request.log.driver.word() },
             "ReadonlyRootfs": request.read_only,
             "Init": request.init,
             "PublishAllPorts": request.publish_all,
@@ -164,7 +161,7 @@ fn shown_state(state: &State) -> Value {
         "Running": state.status.is_up(),
         "Paused": state.status == Status::Paused,
         "Restarting": state.status == Status::Restarting,
-        "OOMKilled": false,
+        "OOMKilled": state.oom_killed,
         "Dead": state.status == Status::Dead,
         "Pid": state.pid.unwrap_or(0),
         "ExitCode": state.exit_code.unwrap_or(0),
@@ -287,7 +284,11 @@ fn mounted(store: &Store, mount: &VolumeMount) -> Value {
         "Destination": mount.target.display().to_string(),
         "Mode": "",
         "RW": !mount.read_only,
-        "Propagation": if kind == "bind" { "rprivate" } else { "" },
+        "Propagation": match (kind, mount.follows) {
+            ("bind", true) => "rslave",
+            ("bind", false) => "rprivate",
+            _ => "",
+        },
     });
     if let Some(name) = name {
         shown["Name"] = json!(name);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::report::Report;
+use crate::dockerfile::suggest;
 use crate::runner::{VolumeMount, VolumeSource};
 
 /// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
@@ -67,22 +68,35 @@ fn flag(mount: &mut VolumeMount, option: &str) -> Result<(), String> {
     match option {
         "ro" | "readonly" => mount.read_only = true,
         "nocopy" => mount.no_copy = true,
+        "U" => mount.give = true,
+        "slave" | "rslave" => mount.follows = true,
         // Labels of SELinux, which Debian does not use, mean nothing here; mounts are private
         // and recursive as they are.
         "rw" | "z" | "Z" | "private" | "rprivate" | "rbind" | "copy" | "consistent" | "cached"
         | "delegated" => {}
-        "shared" | "rshared" | "slave" | "rslave" => {
+        "shared" | "rshared" => {
             return Err(format!(
-                "`{option}` is not to be had: mounts of the host and of a container do not reach each other"
+                "`{option}` is not to be had: what a container mounts never reaches the host; `rslave` lets in what the host mounts"
             ));
         }
-        _ => {
-            return Err(format!(
-                "there is no option `{option}`, only `ro`, `rw`, `nocopy`, `z`, `Z`, `private` and `rprivate`"
-            ));
-        }
+        _ => return Err(unknown("option", option, OPTIONS)),
     }
     Ok(())
+}
+
+/// Options of `-v`, those that mean something first.
+const OPTIONS: &[&str] = &[
+    "ro", "rw", "nocopy", "U", "rslave", "rprivate", "slave", "private", "z", "Z", "readonly",
+];
+
+/// What is said of a word that is not known.
+fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+    let all = known.iter().map(|word| format!("`{word}`"));
+    let all: Vec<String> = all.collect();
+    match suggest::nearest(word, known.iter().copied()) {
+        Some(near) => format!("there is no {what} `{word}`; did you mean `{near}`?"),
+        None => format!("there is no {what} `{word}`, only {}", all.join(", ")),
+    }
 }
 
 /// Parses `--tmpfs TARGET[:OPTIONS]`.
@@ -127,13 +141,19 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             "target" | "dst" | "destination" => target = Some(absolute(value)?),
             "readonly" | "ro" => made.read_only = truth()?,
             "volume-nocopy" => made.no_copy = truth()?,
+            "volume-subpath" => made.subpath = Some(subpath(value)?),
+            "volume-opt" => made.options.extend([pair(value)?]),
+            "U" | "chown" => made.give = truth()?,
             "tmpfs-size" => size = Some(bytes(value)?),
             "tmpfs-mode" => mode = Some(octal(value)?),
             "bind-propagation" => flag(&mut made, value)?,
             // Meanings that this runner has anyway, or that are about other machines.
             "bind-recursive" | "consistency" | "volume-driver" | "volume-label" => {}
-            _ => return Err(format!("there is no field `{key}`")),
+            _ => return Err(unknown("field", key, FIELDS)),
         }
+    }
+    if kind != "volume" && (made.subpath.is_some() || !made.options.is_empty()) {
+        return Err("`volume-subpath` and `volume-opt` go with `type=volume`".to_owned());
     }
     made.target = target.ok_or("the target is missing")?;
     made.source = match (kind, source) {
@@ -159,6 +179,48 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
         }
     };
     Ok(made)
+}
+
+/// Fields of `--mount`.
+const FIELDS: &[&str] = &[
+    "type",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "volume-nocopy",
+    "volume-subpath",
+    "volume-opt",
+    "volume-label",
+    "volume-driver",
+    "tmpfs-size",
+    "tmpfs-mode",
+    "bind-propagation",
+    "bind-recursive",
+    "consistency",
+    "U",
+];
+
+/// A path inside a volume.
+fn subpath(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let inside = |part| matches!(part, std::path::Component::Normal(_));
+    match !text.is_empty() && path.components().all(inside) {
+        true => Ok(path),
+        false => Err(format!("`{text}` is no path inside a volume")),
+    }
+}
+
+/// Parses `KEY=VALUE`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key @ ("type" | "o" | "device"), value)) => Ok((key.to_owned(), value.to_owned())),
+        Some((key, _)) => Err(unknown("volume option", key, &["type", "o", "device"])),
+        None => Err(format!("`{text}`: expected `KEY=VALUE`")),
+    }
 }
 
 /// Parses a size: a number with an optional unit, `64m`, in powers of 1024.
@@ -198,11 +260,16 @@ mod tests {
         assert_eq!(source("/b"), VolumeSource::Anonymous);
         assert!(!volume("/a:/b:rw,z").unwrap().read_only);
         assert!(volume("data:/b:nocopy").unwrap().no_copy);
+        assert!(volume("data:/b:ro,U").unwrap().give);
+        assert!(volume("/a:/b:ro,rslave").unwrap().follows);
+        assert!(!volume("/a:/b:rprivate").unwrap().follows);
         for (text, why) in [
             ("a", "`a` is not absolute"),
             ("/a:b", "there is no option `b`"),
             ("x:/", "can't be a mount"),
-            ("/a:/b:shared", "do not reach each other"),
+            ("/a:/b:rshared", "never reaches the host"),
+            ("/a:/b:nocpy", "did you mean `nocopy`?"),
+            ("/a:/b:rslve", "did you mean `rslave`?"),
             ("/a:/b:nope", "there is no option `nope`"),
             ("a:b:c:d", "expected"),
         ] {
@@ -238,6 +305,17 @@ mod tests {
             ("type=nfs,target=/b", "no type `nfs`"),
             ("type=volume,target=/b,colour=red", "no field `colour`"),
             ("src=/a,target=/b", "`type=bind` takes a path"),
+            ("src=v,target=/b,volume-subpath=../x", "no path inside"),
+            ("src=v,target=/b,volume-subpath=/x", "no path inside"),
+            (
+                "src=v,target=/b,volume-opt=typ=none",
+                "did you mean `type`?",
+            ),
+            ("src=v,target=/b,readnly", "did you mean `readonly`?"),
+            (
+                "type=tmpfs,target=/b,volume-subpath=x",
+                "go with `type=volume`",
+            ),
         ] {
             assert!(mount(text).unwrap_err().contains(why), "{text}");
         }

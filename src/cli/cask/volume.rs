@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::each::each;
+use super::mounts;
 use crate::cli::args;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
@@ -62,6 +63,11 @@ pub(super) struct Create {
     #[arg(long = "label", value_name = "KEY[=VALUE]", value_parser = args::label)]
     labels: Vec<(String, String)>,
 
+    /// Option of docker's local driver: `type=none`, `o=bind` and `device=DIR` make it a directory
+    /// of the machine
+    #[arg(short, long = "opt", value_name = "KEY=VALUE", value_parser = mounts::pair)]
+    options: Vec<(String, String)>,
+
     /// Driver: local is all there is
     #[arg(short, long, default_value = "local", value_parser = ["local"])]
     driver: String,
@@ -70,7 +76,8 @@ pub(super) struct Create {
 impl Create {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let labels = self.labels.into_iter().collect();
-        let (volume, _) = runner::create_volume(store, self.name.as_deref(), labels)?;
+        let options = self.options.into_iter().collect();
+        let (volume, _) = runner::create_volume(store, self.name.as_deref(), labels, options)?;
         ui::data(&volume.name)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -188,7 +195,7 @@ impl Inspect {
                 "Labels": volume.labels,
                 "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
                 "Name": volume.name,
-                "Options": null,
+                "Options": (!volume.options.is_empty()).then_some(&volume.options),
                 "Scope": "local",
             }));
         }
