@@ -1,7 +1,7 @@
 //! `cask commit`: a container's writable layer as an image.
 
 use crate::event::Sink;
-use crate::image::{Descriptor, DiffId, History, Manifest, Raw, media};
+use crate::image::{ContainerConfig, Descriptor, DiffId, History, Manifest, Raw, media};
 use crate::layer::{EncodeOptions, encode};
 use crate::store::{Found, Image, Store};
 
@@ -16,6 +16,33 @@ pub struct Commit {
     pub author: Option<String>,
     /// Why.
     pub message: Option<String>,
+    /// Its defaults, if not those of [`defaults`].
+    pub config: Option<ContainerConfig>,
+}
+
+/// The defaults that a container was made with: its image's, and what was asked for.
+pub fn defaults(container: &Container) -> ContainerConfig {
+    let request = &container.config.request;
+    let mut own = container.config.image_config.clone();
+    for pair in &request.env {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        own.set_env(key, value);
+    }
+    if let Some(program) = &request.entrypoint {
+        own.entrypoint = (!program.is_empty()).then(|| vec![program.clone()]);
+        own.cmd = None;
+    }
+    if !request.args.is_empty() {
+        own.cmd = Some(request.args.clone());
+    }
+    if let Some(user) = &request.user {
+        own.user.clone_from(user);
+    }
+    if let Some(workdir) = &request.workdir {
+        own.working_dir.clone_from(workdir);
+    }
+    own.labels.extend(request.labels.clone());
+    own
 }
 
 /// Makes an image of a container: its image with one layer more, and with the defaults that the
@@ -49,26 +76,8 @@ pub fn commit(
         ..History::default()
     });
     config.rootfs.diff_ids.push(diff_id.clone());
-    let request = &container.config.request;
-    let own = &mut config.config;
-    for pair in &request.env {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        own.set_env(key, value);
-    }
-    if let Some(program) = &request.entrypoint {
-        own.entrypoint = (!program.is_empty()).then(|| vec![program.clone()]);
-        own.cmd = None;
-    }
-    if !request.args.is_empty() {
-        own.cmd = Some(request.args.clone());
-    }
-    if let Some(user) = &request.user {
-        own.user.clone_from(user);
-    }
-    if let Some(workdir) = &request.workdir {
-        own.working_dir.clone_from(workdir);
-    }
-    own.labels.extend(request.labels.clone());
+    let given = about.config.clone();
+    config.config = given.unwrap_or_else(|| defaults(container));
     let config = Raw::of(config);
     let mut layers = base.manifest.value().layers.clone();
     layers.push(Descriptor::new(media::LAYER, diff_id.0, layer.size()));

@@ -1,4 +1,4 @@
-//! What happens to containers, for `cask events`: one JSON line each in `$ROOT/events`.
+//! What happens to containers and networks, for `cask events`: one JSON line each in `$ROOT/events`.
 //!
 //! Whoever does something appends a line in one write, so lines of several processes never mix.
 //! A file that has grown long becomes `events.old` and the next one begins. An event that can't
@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::container::Config;
+use super::networks::UserNetwork;
 
 /// Bytes after which another file begins.
 const LONG: u64 = 1 << 20;
@@ -21,13 +22,16 @@ const LONG: u64 = 1 << 20;
 /// Something that happened, in docker's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happened {
+    /// To what kind of thing: `container` or `network`.
+    #[serde(rename = "Type", default = "container")]
+    pub kind: String,
     /// What: `create`, `start`, `die`, `destroy`, …
     #[serde(rename = "Action")]
     pub action: String,
-    /// To which container: its id.
+    /// To which one: its id.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Name, image, exit code and labels.
+    /// Name and labels, a container's image and exit code.
     #[serde(rename = "Attributes")]
     pub attributes: BTreeMap<String, String>,
     /// When, in nanoseconds since 1970.
@@ -44,8 +48,37 @@ pub(super) fn emit(root: &Path, action: &str, id: &str, config: &Config, more: &
         more.iter()
             .map(|(key, value)| ((*key).to_owned(), value.clone())),
     );
+    tell(root, CONTAINER, action, id, attributes);
+}
+
+/// Appends an event about a network, and about the container that is meant, if one is.
+pub(super) fn emit_network(
+    root: &Path,
+    action: &str,
+    network: &UserNetwork,
+    container: Option<&str>,
+) {
+    let mut attributes = BTreeMap::from([
+        ("name".to_owned(), network.name.clone()),
+        ("type".to_owned(), "bridge".to_owned()),
+    ]);
+    if let Some(container) = container {
+        attributes.insert("container".to_owned(), container.to_owned());
+    }
+    tell(root, "network", action, &network.id, attributes);
+}
+
+const CONTAINER: &str = "container";
+
+/// What older versions wrote is about containers.
+fn container() -> String {
+    CONTAINER.to_owned()
+}
+
+fn tell(root: &Path, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let event = Happened {
+        kind: kind.to_owned(),
         action: action.to_owned(),
         id: id.to_owned(),
         attributes,
@@ -131,6 +164,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("cask-events-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         let event = |time| Happened {
+            kind: container(),
             action: "start".to_owned(),
             id: "x".repeat(64),
             attributes: BTreeMap::from([("name".to_owned(), "n".repeat(2000))]),

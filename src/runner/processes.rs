@@ -30,6 +30,8 @@ pub struct Process {
     pub pages: u64,
     /// Threads.
     pub threads: u64,
+    /// Bytes read from and written to disks, where that may be known.
+    pub disks: Option<(u64, u64)>,
     /// Its command line, or its name in brackets.
     pub command: String,
 }
@@ -107,8 +109,39 @@ fn look(pid: i32, inner: i32) -> Option<Process> {
         born: number(19)?,
         pages: number(21)?,
         threads: number(17)?,
+        disks: disks(pid),
         command,
     })
+}
+
+/// What proc_pid_io(5) says of disks; only those with power over the process may read it.
+fn disks(pid: i32) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = |name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name))?;
+        found.trim().parse().ok()
+    };
+    Some((line("read_bytes:")?, line("write_bytes:")?))
+}
+
+/// Bytes that came in and went out by the interfaces of a process's network, without loopback.
+pub(super) fn traffic(pid: i32) -> Option<(u64, u64)> {
+    add_up(&fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?)
+}
+
+/// Adds up the lines of proc_pid_net(5), `dev`, below the two heads.
+fn add_up(text: &str) -> Option<(u64, u64)> {
+    let mut total = (0, 0);
+    for line in text.lines().skip(2) {
+        let (name, fields) = line.split_once(':')?;
+        let mut fields = fields.split_whitespace();
+        let (received, sent) = (fields.next()?, fields.nth(7)?);
+        if name.trim() != "lo" {
+            total.0 += received.parse::<u64>().ok()?;
+            total.1 += sent.parse::<u64>().ok()?;
+        }
+    }
+    Some(total)
 }
 
 /// What a process does with a signal.
@@ -149,6 +182,15 @@ fn judge(status: &str, number: i32, is_first: bool) -> Option<Reaction> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traffic_is_that_of_all_interfaces_but_loopback() {
+        let text = "Inter-|   Receive  |  Transmit\n face |bytes packets |bytes packets\n    \
+             lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n  \
+             eth1:5 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n";
+        assert_eq!(add_up(text), Some((105, 27)));
+        assert_eq!(add_up("a\nb\nnonsense\n"), None);
+    }
 
     #[test]
     fn only_what_is_sure_to_do_nothing_is_said_to() {

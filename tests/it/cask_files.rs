@@ -165,3 +165,61 @@ fn diff_and_commit_tell_what_was_changed() {
     assert_eq!(nothing, "", "what is mounted while it runs is not its own");
     t.cask(&["rm", "-f", "box"]).ok();
 }
+
+#[test]
+fn commit_takes_every_instruction_that_changes_defaults() {
+    let t = env();
+    t.cask(&["run", "--name", "box", "-e", "B=2", "busybox", "true"])
+        .ok();
+    let changes = [
+        "ENTRYPOINT [\"/bin/busybox\"]",
+        "CMD [\"echo\", \"hi\"]",
+        "ENV A=1 B=$B$B",
+        "EXPOSE 80 53/udp",
+        "HEALTHCHECK --retries=7 CMD true",
+        "LABEL one=1 two=\"a b\"",
+        "ONBUILD RUN true",
+        "SHELL [\"/bin/ash\", \"-c\"]",
+        "STOPSIGNAL SIGQUIT",
+        "USER app",
+        "VOLUME /data",
+        "WORKDIR /srv",
+    ];
+    let mut commit = vec!["commit"];
+    changes
+        .iter()
+        .for_each(|change| commit.extend(["-c", change]));
+    commit.extend(["box", "made"]);
+    t.cask(&commit).ok();
+    let shown = |format: &str| t.cask(&["inspect", "-f", format, "made"]).ok().stdout();
+    for (format, want) in [
+        ("{{json .Config.Cmd}}", r#"["echo","hi"]"#),
+        ("{{json .Config.Entrypoint}}", r#"["/bin/busybox"]"#),
+        ("{{json .Config.Env}}", r#"["PATH=/bin","B=22","A=1"]"#),
+        (
+            "{{json .Config.ExposedPorts}}",
+            r#"{"53/udp":{},"80/tcp":{}}"#,
+        ),
+        ("{{.Config.Healthcheck.Retries}}", "7"),
+        ("{{json .Config.Labels}}", r#"{"one":"1","two":"a b"}"#),
+        ("{{json .Config.OnBuild}}", r#"["RUN true"]"#),
+        ("{{json .Config.Shell}}", r#"["/bin/ash","-c"]"#),
+        ("{{.Config.StopSignal}}", "SIGQUIT"),
+        ("{{.Config.User}}", "app"),
+        ("{{json .Config.Volumes}}", r#"{"/data":{}}"#),
+        ("{{.Config.WorkingDir}}", "/srv"),
+    ] {
+        assert_eq!(shown(format), want, "{format}");
+    }
+    for (change, why) in [
+        ("RUN true", "RUN"),
+        ("COPY a b", "COPY"),
+        ("NONSENSE x", "NONSENSE"),
+    ] {
+        t.cask(&["commit", "-c", change, "box", "bad"])
+            .fails(1)
+            .says(why);
+    }
+    t.cask(&["run", "--rm", "bad"]).fails(125);
+    t.cask(&["rm", "box"]).ok();
+}

@@ -148,3 +148,60 @@ fn prune_removes_what_no_container_is_connected_to() {
     assert_eq!(out, "Deleted Networks:\ndata\nweb");
     assert_eq!(t.cask(&["network", "prune", "-f"]).ok().stdout(), "");
 }
+
+#[test]
+fn system_prune_takes_networks_with_the_containers_that_were_on_them() {
+    let t = env();
+    t.busybox("busybox");
+    created(&t, &["web"]);
+    created(&t, &["data"]);
+    let _ = t
+        .cask(&["create", "--name", "box", "--network", "web", "busybox"])
+        .ok();
+    let out = t.cask(&["network", "prune", "-f"]).ok().stdout();
+    assert_eq!(out, "Deleted Networks:\ndata");
+    let out = t.cask(&["system", "prune", "-f"]).ok().stdout();
+    assert!(out.contains("Deleted Networks:\nweb"), "{out}");
+    let left = t.cask(&["network", "ls", "-q", "--filter", "type=custom"]);
+    assert_eq!(left.ok().stdout(), "");
+}
+
+#[test]
+fn what_happens_to_networks_is_told() {
+    let t = env();
+    t.busybox("busybox");
+    created(&t, &["web"]);
+    created(&t, &["data"]);
+    let _ = t
+        .cask(&["create", "--name", "box", "--network", "web", "busybox"])
+        .ok();
+    let _ = t.cask(&["network", "connect", "data", "box"]).ok();
+    let _ = t.cask(&["network", "disconnect", "data", "box"]).ok();
+    let _ = t.cask(&["rm", "box"]).ok();
+    let _ = t.cask(&["network", "rm", "web"]).ok();
+    let events = |filter: &str| {
+        let format = "--format={{.Type}} {{.Action}} {{.Actor.Attributes.name}}";
+        let args = [
+            "events",
+            "--since=1h",
+            "--until=0s",
+            "--filter",
+            filter,
+            format,
+        ];
+        t.cask(&args).ok().stdout()
+    };
+    assert_eq!(
+        events("type=network"),
+        "network create web\nnetwork create data\nnetwork connect data\n\
+         network disconnect data\nnetwork destroy web"
+    );
+    assert_eq!(
+        events("network=web"),
+        "network create web\nnetwork destroy web"
+    );
+    assert_eq!(
+        events("type=container"),
+        "container create box\ncontainer destroy box"
+    );
+}

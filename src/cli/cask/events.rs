@@ -1,4 +1,4 @@
-//! `cask events`: what happens to containers.
+//! `cask events`: what happens to containers and networks.
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::cli::ui::clean;
 use crate::cli::ui::template::Template;
 use crate::runner::{Events, Follow, Happened};
 
-/// Show what happens to containers, as it happens
+/// Show what happens to containers and networks, as it happens
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsVerb {
     /// Also what happened since then: a time, or so long ago as in `10m`
@@ -24,8 +24,8 @@ pub(super) struct EventsVerb {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<u64>,
 
-    /// Only events that match: `container=`, `event=`, `image=`, `label=KEY[=VALUE]`,
-    /// `type=container`
+    /// Only events that match: `container=`, `event=`, `image=`, `label=KEY[=VALUE]`, `network=`,
+    /// `type=container|network`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
@@ -40,6 +40,7 @@ enum Filter {
     Event(String),
     Image(String),
     Label(String, Option<String>),
+    Network(String),
     Type(String),
 }
 
@@ -55,6 +56,7 @@ impl Filter {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
                 None => Self::Label(value, None),
             },
+            "network" => Self::Network(value),
             "type" => Self::Type(value),
             _ => return Err(format!("there is no filter `{key}`")),
         })
@@ -62,15 +64,19 @@ impl Filter {
 
     fn fits(&self, event: &Happened) -> bool {
         let is = |key: &str, value: &str| event.attributes.get(key).is_some_and(|v| v == value);
+        let of = |kind: &str, text: &str| {
+            event.kind == kind && (is("name", text) || event.id.starts_with(text))
+        };
         match self {
-            Self::Container(text) => is("name", text) || event.id.starts_with(text.as_str()),
+            Self::Container(text) => of("container", text) || is("container", text),
+            Self::Network(text) => of("network", text),
             Self::Event(action) => {
                 event.action == *action || event.action.split(':').next() == Some(action)
             }
             Self::Image(image) => is("image", image),
             Self::Label(key, None) => event.attributes.contains_key(key),
             Self::Label(key, Some(value)) => is(key, value),
-            Self::Type(kind) => kind == "container",
+            Self::Type(kind) => event.kind == *kind,
         }
     }
 }
@@ -126,8 +132,9 @@ fn line(event: &Happened) -> String {
         .map(|(k, v)| format!("{k}={v}"))
         .collect();
     let text = format!(
-        "{} container {} {} ({})",
+        "{} {} {} {} ({})",
         stamp(event.time),
+        event.kind,
         event.action,
         event.id,
         attributes.join(", ")
@@ -140,7 +147,7 @@ fn value(event: &Happened) -> Value {
         "status": event.action,
         "id": event.id,
         "from": event.attributes.get("image"),
-        "Type": "container",
+        "Type": event.kind,
         "Action": event.action,
         "ID": event.id,
         "Actor": { "ID": event.id, "Attributes": event.attributes },

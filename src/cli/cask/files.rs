@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
+use crate::build::{self, Request};
 use crate::cli::report::Report;
 use crate::cli::ui::clean;
-use crate::cli::{Session, files, ui};
+use crate::cli::{Session, args, files, ui};
 use crate::image::Reference;
 use crate::runner::{self, Bundle, Changed, Commit, Place};
 use crate::store::Store;
+use crate::transfer;
 
 /// Copy files between a container and the machine
 ///
@@ -201,6 +204,11 @@ pub(super) struct CommitVerb {
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
 
+    /// Instruction of a Dockerfile that changes the image's defaults: CMD, ENTRYPOINT, ENV,
+    /// EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME or WORKDIR
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+
     /// Whether the container is halted meanwhile
     #[arg(
         short,
@@ -220,11 +228,22 @@ impl CommitVerb {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let (store, _) = session.store_with_power()?;
         let container = runner::find(&store, &self.container)?;
+        let mut config = runner::defaults(&container);
+        let request = Request::nothing(
+            transfer::Options::default(),
+            args::git_tools(None),
+            SystemTime::now(),
+        );
+        for text in &self.changes {
+            let name = &container.config.name;
+            config = build::working::reconfigured(name, &config, text, &request)?;
+        }
         // One that does not run, or is halted already, stays as it is.
         let halted = self.pause && runner::pause(&container).is_ok();
         let about = Commit {
             author: self.author,
             message: self.message,
+            config: Some(config),
         };
         let made = runner::commit(&store, &container, &about, &session.modest(true));
         if halted {

@@ -413,7 +413,15 @@ pub(super) struct Prune {
 }
 
 impl Prune {
-    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+    /// All of them.
+    pub(super) fn all() -> Self {
+        Self {
+            force: true,
+            filters: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let mut rows = rows(store)?;
         rows.retain(|row| !row.used && self.filters.iter().all(|filter| filter.fits(row)));
         if !rows.is_empty() {

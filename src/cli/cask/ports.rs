@@ -78,9 +78,58 @@ pub(super) fn publish(text: &str) -> Result<Vec<Publish>, String> {
     })
 }
 
-/// docker's text of a port that leads into a container: `0.0.0.0:8080->80/tcp`.
-pub(super) fn shown(bound: &Bound) -> String {
-    format!("{}->{}", bound.outer, inner(bound))
+/// docker's text of ports that lead into a container: `0.0.0.0:8080->80/tcp`. Neighbours become
+/// a range: `0.0.0.0:8000-8001->80-81/tcp`.
+pub(super) fn shown(bound: &[Bound]) -> Vec<String> {
+    let mut sorted: Vec<&Bound> = bound.iter().collect();
+    sorted.sort_by_key(|bound| {
+        (
+            bound.inner.protocol.word(),
+            bound.outer.ip(),
+            bound.inner.port,
+        )
+    });
+    let follows = |a: &&Bound, b: &&Bound| {
+        let same = a.outer.ip() == b.outer.ip() && a.inner.protocol == b.inner.protocol;
+        let next = |a: u16, b: u16| a.checked_add(1) == Some(b);
+        same && next(a.outer.port(), b.outer.port()) && next(a.inner.port, b.inner.port)
+    };
+    let runs = sorted.chunk_by(follows).filter_map(|run| {
+        let (first, last) = (run.first()?, run.last()?);
+        let outer = span(first.outer.port(), last.outer.port());
+        let inner = span(first.inner.port, last.inner.port);
+        let ip = match first.outer.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let protocol = first.inner.protocol.word();
+        Some(format!("{ip}:{outer}->{inner}/{protocol}"))
+    });
+    runs.collect()
+}
+
+/// A port, or a range of ports.
+fn span(first: u16, last: u16) -> String {
+    match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    }
+}
+
+/// Ports such as `80/tcp`, neighbours as a range.
+pub(super) fn joined(ports: &[String]) -> Vec<String> {
+    let parsed = ports.iter().filter_map(|port| {
+        let (number, protocol) = port.split_once('/')?;
+        Some((protocol, number.parse::<u16>().ok()?))
+    });
+    let mut sorted: Vec<(&str, u16)> = parsed.collect();
+    sorted.sort_unstable();
+    let runs = sorted.chunk_by(|a, b| a.0 == b.0 && a.1.checked_add(1) == Some(b.1));
+    let runs = runs.filter_map(|run| {
+        let ((protocol, first), (_, last)) = (run.first()?, run.last()?);
+        Some(format!("{}/{protocol}", span(*first, *last)))
+    });
+    runs.collect()
 }
 
 /// The port in the container, as `80/tcp`.
@@ -103,6 +152,35 @@ pub(super) fn unpublished(container: &Container, bound: &[Bound]) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::network::Published;
+
+    #[test]
+    fn neighbours_are_shown_as_ranges() {
+        let bound = |outer: &str, port, protocol| Bound {
+            outer: outer.parse().unwrap(),
+            inner: Published { port, protocol },
+            any: false,
+        };
+        let all = [
+            bound("0.0.0.0:8001", 81, Protocol::Tcp),
+            bound("[::]:8000", 80, Protocol::Tcp),
+            bound("0.0.0.0:8000", 80, Protocol::Tcp),
+            bound("0.0.0.0:9000", 82, Protocol::Tcp),
+            bound("0.0.0.0:8002", 82, Protocol::Udp),
+        ];
+        assert_eq!(
+            shown(&all),
+            [
+                "0.0.0.0:8000-8001->80-81/tcp",
+                "0.0.0.0:9000->82/tcp",
+                "[::]:8000->80/tcp",
+                "0.0.0.0:8002->82/udp"
+            ]
+        );
+        let exposed = ["80/tcp", "443/tcp", "81/tcp", "81/udp"].map(str::to_owned);
+        assert_eq!(joined(&exposed), ["80-81/tcp", "443/tcp", "81/udp"]);
+        assert!(shown(&[]).is_empty() && joined(&[]).is_empty());
+    }
 
     #[test]
     fn ports_are_read_as_docker_reads_them() {

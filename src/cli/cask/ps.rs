@@ -31,6 +31,21 @@ const CONTAINERS: Listing = Listing {
     ],
 };
 
+/// The same with sizes.
+const SIZED: Listing = Listing {
+    columns: &[
+        "ID",
+        "Image",
+        "Command",
+        "CreatedSince",
+        "Status",
+        "Ports",
+        "Names",
+        "Size",
+    ],
+    heads: CONTAINERS.heads,
+};
+
 /// Longest command in a table, in characters, as docker cuts it.
 const SHOWN: usize = 20;
 
@@ -57,13 +72,17 @@ pub(super) struct Ps {
     #[arg(short, long)]
     latest: bool,
 
+    /// Show how much each has written, and with its image's files
+    #[arg(short, long)]
+    size: bool,
+
     /// Only containers that match: `name=`, `id=`, `label=`, `status=`, `exited=`, `ancestor=`,
     /// `before=`, `since=`, `volume=`, `health=`, `network=`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
     /// `table`, `json` (one object a line), or a template of ID, Names, Image, Command, State,
-    /// Status, CreatedAt, CreatedSince, Ports, Labels, Mounts, LocalVolumes, Networks
+    /// Status, CreatedAt, CreatedSince, Ports, Labels, Mounts, LocalVolumes, Networks, Size
     #[arg(
         long,
         value_name = "FORMAT",
@@ -209,11 +228,16 @@ impl Ps {
         let now = SystemTime::now();
         let rows: Vec<Value> = all
             .iter()
-            .map(|(container, state)| self.value(container, state, now))
-            .collect();
-        let text = CONTAINERS
-            .render(&self.format, &rows)
-            .map_err(wrong_format)?;
+            .map(|(container, state)| {
+                let mut row = self.value(container, state, now);
+                if self.size || self.format.names("Size") {
+                    row["Size"] = json!(size(&store, container)?);
+                }
+                Ok(row)
+            })
+            .collect::<Result<_, Report>>()?;
+        let listing = if self.size { SIZED } else { CONTAINERS };
+        let text = listing.render(&self.format, &rows).map_err(wrong_format)?;
         ui::raw_data(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
@@ -259,14 +283,21 @@ impl Ps {
     }
 }
 
+/// docker's text of a container's size.
+fn size(store: &Store, container: &Container) -> Result<String, Report> {
+    let size = runner::size(store, container)?;
+    let whole = human::size(size.written + size.image);
+    Ok(format!("{} (virtual {whole})", human::size(size.written)))
+}
+
 /// Ports are there while the container is, and on a network of its own.
 fn published(container: &Container, state: &State) -> String {
     if !state.status.is_up() || container.config.request.network == Network::Host {
         return String::new();
     }
     let bound = look::published(state);
-    let mut all: Vec<String> = bound.iter().map(ports::shown).collect();
-    all.extend(ports::unpublished(container, bound));
+    let mut all = ports::shown(bound);
+    all.extend(ports::joined(&ports::unpublished(container, bound)));
     all.join(", ")
 }
 

@@ -9,16 +9,20 @@ use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::human;
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::{Session, ui};
-use crate::runner::{self, Container, Error};
+use crate::runner::{self, Container, Error, Process};
 use crate::store::Store;
 
 const STATS: Listing = Listing {
-    columns: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "PIDs"],
+    columns: &[
+        "ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs",
+    ],
     heads: &[
         ("ID", "CONTAINER ID"),
         ("CPUPerc", "CPU %"),
         ("MemUsage", "MEM USAGE / LIMIT"),
         ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
+        ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ],
 };
@@ -28,8 +32,8 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Show what containers use, time and again
 ///
-/// The figures are sums over the processes there are: resident memory, and the processor time
-/// since the last look.
+/// The figures are sums over the processes there are: resident memory, disk input and output, and
+/// the processor time since the last look. What can't be known shows as `--`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Stats {
     /// Names or ids of containers [default: all that run]
@@ -45,7 +49,7 @@ pub(super) struct Stats {
     all: bool,
 
     /// `table`, `json` (one object a line), or a template of ID, Name, Container, CPUPerc,
-    /// MemUsage, MemPerc, PIDs
+    /// MemUsage, MemPerc, NetIO, BlockIO, PIDs
     #[arg(
         long,
         value_name = "FORMAT",
@@ -61,6 +65,8 @@ struct Use {
     ticks: u64,
     memory: u64,
     pids: u64,
+    net: Option<(u64, u64)>,
+    disks: Option<(u64, u64)>,
 }
 
 impl Stats {
@@ -109,6 +115,8 @@ impl Stats {
                         ticks: processes.iter().map(|p| p.ticks).sum(),
                         memory: processes.iter().map(|p| p.pages * page).sum(),
                         pids: processes.iter().map(|p| p.threads).sum(),
+                        net: runner::traffic(&container)?,
+                        disks: disks(&processes),
                     }
                 }
                 Err(Error::NotRunning { .. }) => Use::default(),
@@ -132,8 +140,27 @@ fn row(container: &Container, used: Use, old: Option<Use>, took: Duration) -> Va
         "CPUPerc": format!("{:.2}%", 100.0 * ticks / hertz / took.as_secs_f64()),
         "MemUsage": format!("{} / {}", human::size(used.memory), human::size(limit)),
         "MemPerc": format!("{:.2}%", 100.0 * used.memory as f64 / limit.max(1) as f64),
+        "NetIO": both(used.net),
+        "BlockIO": both(used.disks),
         "PIDs": used.pids.to_string(),
     })
+}
+
+/// What all processes have read and written; `None` if one does not tell.
+fn disks(processes: &[Process]) -> Option<(u64, u64)> {
+    let mut total = (0, 0);
+    for process in processes {
+        let (read, written) = process.disks?;
+        total = (total.0 + read, total.1 + written);
+    }
+    Some(total)
+}
+
+fn both(bytes: Option<(u64, u64)>) -> String {
+    match bytes {
+        Some((one, other)) => format!("{} / {}", human::size(one), human::size(other)),
+        None => "-- / --".to_owned(),
+    }
 }
 
 /// The memory of the machine.

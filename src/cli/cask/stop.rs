@@ -266,6 +266,7 @@ impl PruneSystem {
     /// Removes them, containers first, for they hold images.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         PruneContainers { force: self.force }.run(session)?;
+        super::network::Prune::all().run(&session.store()?)?;
         if self.volumes {
             super::volume::prune(&session.store()?, false)?;
         }

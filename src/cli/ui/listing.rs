@@ -23,6 +23,16 @@ pub(crate) enum Format {
     Lines(Template),
 }
 
+impl Format {
+    /// Whether a template may show the field `name`, which is dear to find out.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        match self {
+            Self::Table | Self::Json => false,
+            Self::Columns(template) | Self::Lines(template) => template.names(name),
+        }
+    }
+}
+
 impl FromStr for Format {
     type Err = TemplateError;
 

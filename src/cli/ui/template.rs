@@ -51,6 +51,11 @@ enum Expr {
 }
 
 impl Template {
+    /// Whether the field `name` is written somewhere in it.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.text.contains(&format!(".{name}"))
+    }
+
     /// Parses `text`. `\t` and `\n` outside actions mean a tab and a line end.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parser = Parser {

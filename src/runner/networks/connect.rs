@@ -5,6 +5,7 @@ use crate::store::Store;
 use super::super::container::Container;
 use super::super::control;
 use super::super::error::Error;
+use super::super::events;
 use super::super::spec::{self, Network};
 use super::super::wire::Request;
 use super::{Attachment, Guard, Plug, find_network, lease};
@@ -48,7 +49,9 @@ pub fn connect(store: &Store, container: &mut Container, wanted: Attachment) -> 
             }
         }
     }
-    container.update(|request| request.networks.push(wanted))
+    container.update(|request| request.networks.push(wanted))?;
+    events::emit_network(store.root(), "connect", &network, Some(&container.id));
+    Ok(())
 }
 
 /// Takes a container off a network.
@@ -75,5 +78,9 @@ pub fn disconnect(store: &Store, container: &mut Container, text: &str) -> Resul
         Err(error) => return Err(error),
     }
     lease::release(store.root(), &network, &container.id)?;
-    container.update(|request| request.networks.retain(|one| one.network != network))
+    container.update(|request| request.networks.retain(|one| one.network != network))?;
+    if let Ok(network) = find_network(store, &network) {
+        events::emit_network(store.root(), "disconnect", &network, Some(&container.id));
+    }
+    Ok(())
 }

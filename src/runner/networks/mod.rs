@@ -36,10 +36,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::network::{RangeError, Reach, Subnet, addresses, routed};
-use crate::store::{Store, is_container_name, random_id};
+use crate::store::{Store, is_container_name, nearest_names, random_id};
 
 use super::container::{self, Container, now};
 use super::error::Error;
+use super::events;
 
 pub use connect::{connect, disconnect};
 pub use lease::Lease;
@@ -173,6 +174,7 @@ pub fn create_network(store: &Store, request: NetworkRequest) -> Result<UserNetw
         fs::rename(&made, dir(store.root(), &network.name))
     };
     write().map_err(io_error("make", &dir(store.root(), &network.name)))?;
+    events::emit_network(store.root(), "create", &network, None);
     Ok(network)
 }
 
@@ -325,11 +327,9 @@ pub fn find_network(store: &Store, text: &str) -> Result<UserNetwork, Error> {
     if let (Some(at), None) = (places.next(), places.next()) {
         return Ok(all.swap_remove(at));
     }
-    let near = |n: &UserNetwork| n.name.contains(text) || text.contains(n.name.as_str());
-    let nearest = all.into_iter().filter(near).map(|n| n.name).collect();
     Err(Error::NoNetwork {
         text: text.to_owned(),
-        nearest,
+        nearest: nearest_names(text, all.iter().map(|network| network.name.as_str())),
     })
 }
 
@@ -343,14 +343,19 @@ pub fn remove_network(store: &Store, name: &str) -> Result<(), Error> {
             users: leases.into_iter().map(|lease| lease.name).collect(),
         });
     }
+    let known = find_network(store, name).ok();
     let path = dir(store.root(), name);
     let scratch = store.scratch()?;
     match fs::rename(&path, scratch.path().join("removed")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", &path)(error))
+            return Err(io_error("remove", &path)(error));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    if let Some(network) = known {
+        events::emit_network(store.root(), "destroy", &network, None);
+    }
+    Ok(())
 }
 
 /// What the containers that are up have on a network.
