@@ -1,6 +1,6 @@
 """The cache service of GitHub Actions, written from its published protocol: no server of it can be had.
 
-It holds its caller to that: bearer token, JSON names, `version`, uploads to URLs that were given out and are good
+BuildKit writes to it and reads from it, too. It holds its caller to the protocol: bearer token, JSON names, `version`, uploads to URLs that were given out and are good
 for once, entries that never change and are found only when they were ended with their right size.
 """
 
@@ -21,7 +21,7 @@ def part(value):
 
 
 scopes = [{"Scope": "refs/heads/main", "Permission": 1}, {"Scope": "refs/heads/work", "Permission": 3}]
-TOKEN = f"{part({'alg': 'none'})}.{part({'ac': json.dumps(scopes)})}.sig"
+TOKEN = f"{part({'alg': 'none'})}.{part({'ac': json.dumps(scopes), 'nbf': 0, 'exp': 4102444800})}.sig"
 
 lock = threading.Lock()
 entries = {}  # (version, key) to bytes, in the order in which they were ended
@@ -106,7 +106,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if not right or self.headers["Authorization"]:
                 return self.answer(403)
             begun[entry] = data
-            return self.answer(201)
+            return self.answer(201, x_ms_request_id=secrets.token_hex(16))
 
     def do_GET(self):
         with lock:
