@@ -1,7 +1,8 @@
 """The cache service of GitHub Actions, written from its published protocol: no server of it can be had.
 
-BuildKit writes to it and reads from it, too. It holds its caller to the protocol: bearer token, JSON names, `version`, uploads to URLs that were given out and are good
-for once, entries that never change and are found only when they were ended with their right size.
+BuildKit writes to it and reads from it, too. It holds its caller to the protocol: bearer token, JSON names, `version`,
+uploads to URLs that were given out and are good for one entry, entries that never change and are found only when they
+were ended with their right size.
 """
 
 import base64
