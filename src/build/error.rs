@@ -275,11 +275,9 @@ pub enum StepError {
         /// The stage or image.
         from: String,
     },
-    /// Several sources, and the destination is no directory.
-    #[error("{count} sources need a directory to go to: end `{to}` with `/`")]
+    /// Several files, and the destination is no directory.
+    #[error("several files need a directory to go to: end `{to}` with `/`")]
     ManySources {
-        /// How many.
-        count: usize,
         /// The destination.
         to: String,
     },

@@ -39,6 +39,19 @@ fn sources_never_leave_the_context() {
 }
 
 #[test]
+fn several_files_do_not_go_to_one_name() {
+    let t = TestEnv::new()
+        .file("a.txt", "a")
+        .file("b.txt", "b")
+        .file("Dockerfile", "FROM scratch\nCOPY *.txt /got\n");
+    t.build()
+        .fails(1)
+        .says("several files need a directory to go to: end `/got` with `/`");
+    // A pattern that finds one file names that.
+    assert_eq!(made(&t, "COPY a*.txt /got"), ["-rw-r--r-- 0/0 got"]);
+}
+
+#[test]
 fn sources_of_a_stage_begin_at_its_root() {
     let t = TestEnv::new().file("f", "").file("w/f", "");
     let tree = made(

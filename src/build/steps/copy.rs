@@ -289,10 +289,7 @@ fn check_destination(placer: &Placer<'_>, step: &CopyStep, placed: usize) -> Res
         return Ok(());
     }
     let to = step.to.path.to_string();
-    Err(StepError::ManySources {
-        count: step.sources.len(),
-        to,
-    })
+    Err(StepError::ManySources { to })
 }
 
 /// A heredoc as a file of its own.
