@@ -472,7 +472,6 @@ fn three_hundred_layers_stack_by_either_mount_call() {
 
 #[test]
 fn an_overlay_is_mounted_aside_by_either_mount_call() {
-    use std::os::fd::AsRawFd;
     let t = fixture();
     for old in [false, true] {
         let Rootfs::Overlay(mut overlay) = t.overlay(vec![t.dir.join("base")]) else {
@@ -482,7 +481,7 @@ fn an_overlay_is_mounted_aside_by_either_mount_call() {
         let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
         let (here, before) = (std::env::current_dir().unwrap(), mounts());
         let mount = cooper::sandbox::mount_overlay(&overlay).unwrap();
-        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        let root = std::path::PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
         assert!(root.join("bin").exists(), "old {old}");
         fs::write(root.join("new"), "").unwrap();
         assert_eq!(t.changes(), ["new"]);
@@ -555,6 +554,8 @@ fn a_read_only_root_takes_no_writes_but_its_mounts_do() {
             mode: 0o755,
         },
         access: Access::default(),
+        follows: false,
+        give: false,
     }];
     assert_eq!(run(&plan).ok(), "good\n");
     assert_eq!(t.changes(), [] as [&str; 0]);
@@ -576,6 +577,8 @@ fn mounts_of_every_kind_are_there() {
             read_only,
             ..Access::default()
         },
+        follows: false,
+        give: false,
     };
     let mut plan = t.sh(
         "cat /a/file /b /by/fd/file /etc/made; stat -c '%a %u:%g' /etc/made; \
@@ -596,6 +599,8 @@ fn mounts_of_every_kind_are_there() {
                 gid: 4,
             },
             access: Access::default(),
+            follows: false,
+            give: false,
         },
         Mount {
             target: "/t".into(),
@@ -607,6 +612,8 @@ fn mounts_of_every_kind_are_there() {
                 noexec: true,
                 ..Access::default()
             },
+            follows: false,
+            give: false,
         },
     ];
     let fds = vec![fs::File::open(&host).unwrap().into()];
@@ -635,6 +642,8 @@ fn a_mount_inside_another_comes_after_it_whatever_the_order() {
             mode: 0o755,
         },
         access: Access::default(),
+        follows: false,
+        give: false,
     };
     let mut plan = t.sh("grep -c ' /a' /proc/mounts; ls /a");
     plan.mounts = vec![tmpfs("/a/b"), tmpfs("/a")];

@@ -205,6 +205,8 @@ fn t_rt_4_nothing_can_be_mounted_over_or_into_proc() {
                 mode: 0o755,
             },
             access: Access::default(),
+            follows: false,
+            give: false,
         }];
         let error = try_run(&plan, pipes()).unwrap_err();
         assert_eq!(
@@ -229,6 +231,8 @@ fn t_mnt_1_a_mount_target_can_not_leave_the_root() {
             mode: 0o755,
         },
         access: Access::default(),
+        follows: false,
+        give: false,
     };
     plan.mounts = vec![
         tmpfs("/out/sub".into()),
@@ -295,6 +299,8 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
                     recursive: false,
                 },
                 access: Access::default(),
+                follows: false,
+                give: false,
             },
             Mount {
                 target: "/v/a/made/here".into(),
@@ -303,6 +309,8 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
                     mode: 0o755,
                 },
                 access: Access::default(),
+                follows: false,
+                give: false,
             },
         ];
         let started = Instant::now();

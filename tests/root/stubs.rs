@@ -19,6 +19,8 @@ fn file(target: &str) -> Mount {
             gid: 0,
         },
         access: Access::default(),
+        follows: false,
+        give: false,
     }
 }
 
@@ -30,6 +32,8 @@ fn tmpfs(target: &str) -> Mount {
             mode: 0o755,
         },
         access: Access::default(),
+        follows: false,
+        give: false,
     }
 }
 
