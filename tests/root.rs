@@ -3,6 +3,8 @@
 //! Needs uid 0 with CAP_SYS_ADMIN and `/bin/busybox` (Debian: busybox-static); without them the
 //! tests fail and say so. The rootless tier is `tests/userns.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
+
 #[path = "root/support.rs"]
 mod support;
 

@@ -218,7 +218,9 @@ fn times_labels_and_annotations_are_those_of_this_build_however_much_is_cached()
     assert_eq!(id(&[]), plain);
     assert_eq!(field(&t, "x", "{{json .Annotations}}"), "{}");
     assert_eq!(ran(&t, &["--timestamp=5"]), 0);
-    assert_eq!(ran(&t, &["--timestamp=6"]), 1);
-    t.build_with(&["-q", "-t", "x", "--timestamp=6"]).ok();
+    // Times are given when the image is put together, so the step need not run for them.
+    assert_eq!(ran(&t, &["--timestamp=6"]), 0);
+    let later = t.build_with(&["-q", "-t", "x", "--timestamp=6"]).ok();
+    assert_ne!(later.stdout(), plain);
     assert_eq!(field(&t, "x", "{{.Created}}"), "1970-01-01T00:00:06Z");
 }
