@@ -275,8 +275,6 @@ impl Draft {
                 self.only_for(&field.key, &[MountKind::Secret, MountKind::Ssh])?;
                 self.mount.required = true;
             }
-            // Buildah's: labels of SELinux, which no mount of ours needs.
-            "z" => {}
             _ => {
                 return Err(MountError::NotPair {
                     field: field.text.text.clone(),
@@ -319,7 +317,6 @@ impl Draft {
                     Sharing::parse(&value.to_lowercase()).ok_or(MountError::Sharing { value })?,
                 );
             }
-            "relabel" if matches!(value.as_str(), "shared" | "private") => {}
             "mode" => m.mode = Some(number("mode", value, 8)?),
             "uid" => m.uid = Some(number("uid", value, 10)?),
             "gid" => m.gid = Some(number("gid", value, 10)?),

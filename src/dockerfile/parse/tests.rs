@@ -1,7 +1,7 @@
 //! What the checklist of the Dockerfile language says, as tables.
 
 use super::super::instruction::*;
-use super::super::{Error, MountKind, MountSpec, Sharing, Source};
+use super::super::{Error, MountKind, Sharing, Source};
 use super::{parse, parse_instruction};
 
 fn file(text: &str) -> Dockerfile {
@@ -642,16 +642,6 @@ fn mounts_are_typed_once_their_values_are_known() {
         (mounts[3].source.as_deref(), mounts[3].read_only),
         (Some("a b"), false)
     );
-}
-
-#[test]
-fn buildahs_selinux_options_of_mounts_are_read_over() {
-    for option in ["z", "Z", "relabel=shared", "relabel=private"] {
-        let r = run(&format!("RUN --mount=type=cache,target=/c,{option} x"));
-        let plain = run("RUN --mount=type=cache,target=/c x");
-        let resolve = |m: &MountSpec| m.resolve(&mut |text| Ok(text.to_owned())).unwrap();
-        assert_eq!(resolve(&r.mounts[0]), resolve(&plain.mounts[0]), "{option}");
-    }
 }
 
 #[test]
