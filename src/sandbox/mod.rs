@@ -31,6 +31,7 @@ mod remember;
 mod report;
 mod seccomp;
 mod signals;
+mod sockets;
 mod spawner;
 mod stdio;
 mod stubs;

@@ -21,6 +21,7 @@ use super::plan::{MountKind, Network, Overlay, Plan, Processes, Rootfs, Source, 
 use super::remember::Supervisor;
 use super::report::{self, Envelope, Message, Note};
 use super::seccomp::Filter;
+use super::sockets::Requests;
 use super::spawner::start;
 use super::stdio::{Stdio, streams};
 use super::stubs::Stubs;
@@ -135,6 +136,7 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         network_fd,
         process_fds,
         filters: filters(plan)?,
+        socketcall: super::sockets::decide(plan),
         group_fd,
     };
     let mut child = launch(SANDBOX_ARGV0, &envelope, stdio, further, Some(base))?;
@@ -183,6 +185,7 @@ fn join_by(
         network_fd: None,
         process_fds: None,
         filters: filters(plan)?,
+        socketcall: super::sockets::decide(plan),
         group_fd: door.is_some().then_some(FIRST_MOUNT_FD + 1),
     };
     let further = std::iter::once(inside).chain(door).collect();
@@ -202,7 +205,8 @@ fn group(limits: &Limits) -> Result<Option<Group>, Error> {
 
 /// The filters for the program's system calls.
 fn filters(plan: &Plan) -> Result<Vec<Filter>, Error> {
-    let filter = super::seccomp::filter(&plan.seccomp, plan.caps).map_err(Error::Plan)?;
+    let sockets = super::sockets::decide(plan);
+    let filter = super::seccomp::filter(&plan.seccomp, plan.caps, sockets).map_err(Error::Plan)?;
     Ok(filter.iter().map(|filter| Filter::clone(filter)).collect())
 }
 
@@ -277,6 +281,7 @@ impl Child {
     /// Hears the child out until its program is executed or it says why not.
     fn listen(&mut self, report: &OwnedFd) -> Result<(), Error> {
         let mut ready = false;
+        let mut requests = None;
         loop {
             let next = report::receive(report).map_err(|source| Error::Parent {
                 doing: "hear from the sandbox",
@@ -287,8 +292,19 @@ impl Child {
                     (self.notes, self.stubs, self.pty) = (notes, stubs, pty);
                     ready = true;
                 }
-                Some((Message::Owners, Some(listener))) => self.supervise(listener)?,
-                Some((Message::Owners, None)) => {}
+                Some((Message::Maker, end)) => requests = end.map(Requests::new),
+                Some((Message::Owners, Some(listener))) => {
+                    self.supervise(listener, requests.take())?;
+                }
+                Some((Message::Sockets, Some(listener))) => {
+                    if let Some(requests) = requests.take() {
+                        super::sockets::answer_all(listener, requests).map_err(|source| {
+                            let doing = "make sockets for 32-bit programs";
+                            Error::Parent { doing, source }
+                        })?;
+                    }
+                }
+                Some((Message::Owners | Message::Sockets, None)) => {}
                 Some((Message::Failed { failure, stubs }, _)) => {
                     self.stubs.0.extend(stubs.0);
                     self.wait()?;
@@ -301,14 +317,14 @@ impl Child {
     }
 
     /// Answers the program's calls about owners from now on.
-    fn supervise(&mut self, listener: OwnedFd) -> Result<(), Error> {
+    fn supervise(&mut self, listener: OwnedFd, sockets: Option<Requests>) -> Result<(), Error> {
         let failed = |source| Error::Parent {
             doing: "watch over owners",
             source,
         };
         let base = self.base.as_ref().map(OwnedFd::try_clone).transpose();
         let base = base.map_err(failed)?;
-        let started = Supervisor::start(listener, self.pid, base, self.caps);
+        let started = Supervisor::start(listener, self.pid, base, self.caps, sockets);
         self.supervisor = Some(started.map_err(failed)?);
         Ok(())
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
 use super::plan::Plan;
-use super::seccomp::Filter;
+use super::seccomp::{Filter, Socketcall};
 use super::stubs::Stubs;
 
 /// Something a caller should know about a sandbox that did start.
@@ -50,6 +50,8 @@ pub(super) struct Envelope {
     pub(super) process_fds: Option<[i32; 2]>,
     /// Filters for the program's system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
+    /// What the last of them does about sockets of 32-bit programs.
+    pub(super) socketcall: Socketcall,
     /// The descriptor that lets the child enter its control group.
     pub(super) group_fd: Option<i32>,
 }
@@ -60,6 +62,10 @@ pub(super) enum Message {
     /// Everything is set up and the program is about to be executed. A terminal's other end
     /// comes with it, if the plan asks for one.
     Ready { notes: Vec<Note>, stubs: Stubs },
+    /// The init makes sockets that are asked for over the descriptor that comes with it.
+    Maker,
+    /// The program's calls for sockets arrive on the descriptor that comes with it.
+    Sockets,
     /// The program's calls about owners and ids arrive on the descriptor that comes with it.
     Owners,
     /// This was in the way; the child ends. `stubs` is empty if they were told before.

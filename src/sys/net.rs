@@ -1,7 +1,7 @@
 //! Network namespaces and interfaces.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use super::check;
 
@@ -30,6 +30,15 @@ pub fn loopback_up() -> io::Result<()> {
         )
     }))
     .map(drop)
+}
+
+/// Makes a socket of numbers that somebody else gave (socket(2)), close-on-exec.
+pub fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: three integers.
+    let number = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    check(i64::from(number))?;
+    // SAFETY: the call succeeded, so this is a new descriptor that is ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Moves the calling thread, and no other, into a new network namespace (unshare(2)).

@@ -13,6 +13,8 @@ pub struct Call {
     pub id: u64,
     /// The calling thread, as the reader's pid namespace numbers it.
     pub pid: i32,
+    /// The convention it was made by, an `AUDIT_ARCH_*` of linux/audit.h.
+    pub convention: u32,
     /// The call.
     pub number: i32,
     /// Its arguments.
@@ -59,8 +61,25 @@ pub fn listen(program: &[Instruction]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Waits for a call; false when nobody is left who could make one.
+pub fn wait(listener: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+        // Interrupted or not, what is readable is looked at again.
+        let _ = poll(&mut fds, None);
+        let ready = fds[0].revents();
+        if ready.contains(PollFlags::IN) {
+            return true;
+        }
+        if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return false;
+        }
+    }
+}
+
 /// Returns the next call; ENOENT if its process died meanwhile. Waits, even when nobody is left
-/// who could call: poll(2) tells that.
+/// who could call: [`wait`] tells that.
 pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Call> {
     // SAFETY: all-zero is a valid value of this plain structure, and what the kernel asks for.
     let mut got: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -75,6 +94,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Call> {
     Ok(Call {
         id: got.id,
         pid: got.pid as i32,
+        convention: got.data.arch,
         number: got.data.nr,
         args: got.data.args,
     })
@@ -110,6 +130,44 @@ pub fn reply(listener: BorrowedFd<'_>, id: u64, reply: Reply) -> io::Result<()> 
         )
     }))
     .map(drop)
+}
+
+/// Answers a call with a descriptor: `fd` becomes one of the caller's (Linux 5.9), and what the
+/// call returns. ENOENT if nobody waits for it any more.
+pub fn reply_descriptor(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    let give = |flags: libc::c_ulong| {
+        let mut asked = libc::seccomp_notif_addfd {
+            id,
+            flags: flags as u32,
+            srcfd: fd.as_raw_fd() as u32,
+            newfd: 0,
+            newfd_flags: if close_on_exec {
+                libc::O_CLOEXEC as u32
+            } else {
+                0
+            },
+        };
+        // SAFETY: the kernel reads one such structure; `fd` is open for the whole call.
+        check(i64::from(unsafe {
+            libc::ioctl(
+                listener.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_ADDFD,
+                &raw mut asked,
+            )
+        }))
+    };
+    match give(libc::SECCOMP_ADDFD_FLAG_SEND) {
+        // Before Linux 5.14 it takes two calls.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            reply(listener, id, Reply::Value(give(0)?))
+        }
+        answered => answered.map(drop),
+    }
 }
 
 /// Asks that whoever answers runs on the caller's processor, which is faster (Linux 6.6).

@@ -437,12 +437,13 @@ fn t_rt_14_doors_into_the_kernel_are_closed_in_steps_and_containers() {
             .arg(source)
             .status();
         assert!(gcc.unwrap().success());
-        // socket(AF_ALG) native, by int 0x80 and as x32; io_uring_setup, userfaultfd, keyctl, bpf
-        // and perf_event_open; last TCP and UDP by both ABIs, which work.
-        let refused = "n 41 38 5 0 , i 359 38 5 0 , x 41 38 5 0 , n 425 8 0 , n 323 1 , n 250 0 0 0 , n 321 , n 298";
-        let fine = "n 41 2 1 0 , n 41 2 2 0 , i 359 2 1 0 , i 359 2 2 0";
+        // socket(AF_ALG) native, by int 0x80, by socketcall and as x32; io_uring_setup, userfaultfd,
+        // keyctl, bpf and perf_event_open; last TCP and UDP by both ABIs and by socketcall, which
+        // work.
+        let refused = "n 41 38 5 0 , i 359 38 5 0 , i 102 1 @ 38 5 0 , x 41 38 5 0 , n 425 8 0 , n 323 1 , n 250 0 0 0 , n 321 , n 298";
+        let fine = "n 41 2 1 0 , n 41 2 2 0 , i 359 2 1 0 , i 359 2 2 0 , i 102 1 @ 2 1 0 , i 102 1 @ 2 2 0";
         let look = format!("echo answers $(calls {refused} , {fine})");
-        let want = format!("answers {}{}", "-1 ".repeat(8), "1 1 1 1");
+        let want = format!("answers {}{}", "-1 ".repeat(9), "1 1 1 1 1 1");
         let text = format!("FROM busybox\nCOPY --chmod=755 calls /bin/\nRUN {look}\n");
         t.write("Dockerfile", text);
         let said = t.build_with(&[t.offline(), &["-t", "calls"]].concat()).ok();
@@ -454,6 +455,19 @@ fn t_rt_14_doors_into_the_kernel_are_closed_in_steps_and_containers() {
         if t.isolates() {
             let run = ["run", "--rm", "--network=none", "calls", "sh", "-c", &look];
             assert_eq!(t.cask(&run).ok().stdout(), want);
+            t.cask(&[
+                "run",
+                "-d",
+                "--name=joined",
+                "--network=none",
+                "calls",
+                "sleep",
+                "600",
+            ])
+            .ok();
+            let joined = t.cask(&["exec", "joined", "sh", "-c", &look]);
+            assert_eq!(joined.ok().stdout(), want);
+            t.cask(&["rm", "-f", "joined"]).ok();
         }
     });
 }

@@ -12,6 +12,8 @@ use crate::support::{Fixture, run};
 
 const EPERM: &str = "-1";
 const ENOSYS: &str = "-38";
+const EFAULT: &str = "-14";
+const EBADF: &str = "-9";
 
 /// Puts the program of `calls.c` at `/bin/calls`.
 fn build(t: &Fixture) {
@@ -50,11 +52,10 @@ fn t_rt_14_af_alg_is_refused_whichever_way_it_is_asked_for() {
     // socket(38, SOCK_SEQPACKET, 0): native, int 0x80, x32, and socketcall(SYS_SOCKET, …).
     let calls = ["n 41 38 5 0", "i 359 38 5 0", "x 41 38 5 0"];
     assert_eq!(docker(&t, &calls), [EPERM; 3]);
-    let by_socketcall = docker(&t, &["i 102 1 @ 38 5 0"]);
-    assert!(
-        [EPERM, ENOSYS].contains(&by_socketcall[0].as_str()),
-        "{by_socketcall:?}"
-    );
+    let calls = ["i 102 1 @ 38 5 0", "i 102 1 @ 40 1 0", "i 102 1 @ -1 1 0"];
+    assert_eq!(docker(&t, &calls), [EPERM; 3]);
+    // A pointer that leads nowhere.
+    assert_eq!(docker(&t, &["i 102 1 8"]), [EFAULT]);
     // AF_VSOCK.
     assert_eq!(docker(&t, &["n 41 40 1 0", "i 359 40 1 0"]), [EPERM; 2]);
     // TCP, UDP and unix sockets are there under both ABIs.
@@ -62,6 +63,30 @@ fn t_rt_14_af_alg_is_refused_whichever_way_it_is_asked_for() {
     assert_eq!(docker(&t, &calls), ["1"; 4]);
     let calls = ["i 359 2 1 0", "i 359 2 2 0", "i 359 10 1 0", "i 359 1 1 0"];
     assert_eq!(docker(&t, &calls), ["1"; 4]);
+    // And by socketcall, as glibc makes them: TCP, UDP, TCP over IPv6, unix, with both flags.
+    let calls = [
+        "i 102 1 @ 2 1 0",
+        "i 102 1 @ 2 2 0",
+        "i 102 1 @ 10 1 0",
+        "i 102 1 @ 1 526337 0",
+    ];
+    assert_eq!(docker(&t, &calls), ["1"; 4]);
+    // The program's own descriptor 3, which listens: listen(3, 1).
+    let calls = ["i 102 1 @ 2 1 0", "i 102 4 @ 3 1", "i 102 4 @ 4 1"];
+    assert_eq!(docker(&t, &calls), ["1", "0", EBADF]);
+    // What takes a capability is not to be had by asking somebody else.
+    assert_eq!(docker(&t, &["i 102 1 @ 2 3 1"]), [EPERM]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn without_an_init_32_bit_programs_have_no_socketcall() {
+    let t = fixture();
+    build(&t);
+    let mut plan = t.plan(&["/bin/calls", "i", "102", "1", "@", "2", "1", "0"]);
+    plan.seccomp = Seccomp::Docker;
+    plan.init = false;
+    assert_eq!(run(&plan).ok(), format!("{ENOSYS}\n"));
 }
 
 #[test]

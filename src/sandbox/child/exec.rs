@@ -18,7 +18,7 @@ use super::super::error::{Failure, Searched, Stage};
 use super::super::plan::{Plan, Resource, Rlimit, Walls};
 use super::super::remember;
 use super::super::report::{Message, send};
-use super::super::seccomp::Filter;
+use super::super::seccomp::{Filter, Socketcall};
 use super::super::user::Identity;
 use super::At;
 use super::interpreter;
@@ -28,6 +28,8 @@ use super::place::stands_inside;
 pub(super) struct Confine {
     /// Filters for its system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
+    /// What the last of them does about sockets of 32-bit programs.
+    pub(super) socketcall: Socketcall,
     /// Rules that keep its signals among its own processes.
     pub(super) scope: Option<OwnedFd>,
 }
@@ -43,7 +45,8 @@ pub(super) fn become_program(
 ) -> Result<Infallible, Failure> {
     if let (true, Some(report)) = (plan.remember_owners, report) {
         // First, so that what follows is answered as the program's own calls are.
-        let listener = sys::notify::listen(&remember::program());
+        let listener =
+            sys::notify::listen(&remember::program(confine.socketcall == Socketcall::Passed));
         let listener = listener.at(Stage::Seccomp, "owners")?;
         send(report, &Message::Owners, Some(listener.as_fd())).at(Stage::Plan, "the parent")?;
     }
@@ -73,19 +76,39 @@ pub(super) fn become_program(
         let signal = Some(Signal::KILL);
         rustix::process::set_parent_process_death_signal(signal).at(Stage::Exec, &program)?;
     }
-    shut_in(plan, who, confine).at(Stage::Seccomp, &program)?;
+    shut_in(plan, who, confine, report).at(Stage::Seccomp, &program)?;
     Err(execute(plan, &program, &env))
 }
 
 /// Installs the filters, which takes CAP_SYS_ADMIN or `no_new_privs`, and lets go of the former.
-fn shut_in(plan: &Plan, who: &Identity, confine: &Confine) -> std::io::Result<()> {
+fn shut_in(
+    plan: &Plan,
+    who: &Identity,
+    confine: &Confine,
+    report: Option<&OwnedFd>,
+) -> std::io::Result<()> {
     if let Some(scope) = &confine.scope {
         sys::landlock::restrict(scope.as_fd())?;
     }
     for filter in &confine.filters {
-        sys::seccomp::install(&filter.program())?;
+        match (confine.socketcall, report) {
+            (Socketcall::Asked, Some(report)) => install_asking(filter, report)?,
+            _ => sys::seccomp::install(&filter.program())?,
+        }
     }
     Ok(keep_capabilities(own_capabilities(plan, who))?)
+}
+
+/// Installs a filter that asks the parent. Around us may be a filter that asks somebody already,
+/// or the kernel may be too old to ask; then what would be asked is as good as absent.
+fn install_asking(filter: &Filter, report: &OwnedFd) -> std::io::Result<()> {
+    match sys::notify::listen(&filter.program()) {
+        Ok(listener) => send(report, &Message::Sockets, Some(listener.as_fd())),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {
+            sys::seccomp::install(&filter.program())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The terminal becomes all three streams. Pipes are given to the user, who may open them

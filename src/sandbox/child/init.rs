@@ -14,6 +14,7 @@ use crate::sys::process::{Ended, Fork, exit_now, fork, reap};
 use crate::sys::signal;
 
 use super::super::error::{Failure, Stage};
+use super::super::sockets::Maker;
 use super::At;
 use super::chroot::Outside;
 
@@ -40,8 +41,13 @@ pub(super) fn split() -> Result<Side, Failure> {
 }
 
 /// Serves as pid 1 until `program` has ended. Without a pid namespace, where the kernel does not,
-/// it ends all that is left by way of `outside`.
-pub(super) fn serve(program: i32, lifeline: &OwnedFd, mut outside: Option<Outside>) -> ! {
+/// it ends all that is left by way of `outside`. `maker` asks for sockets.
+pub(super) fn serve(
+    program: i32,
+    lifeline: &OwnedFd,
+    mut outside: Option<Outside>,
+    mut maker: Option<Maker>,
+) -> ! {
     // Each of these only narrows what an init could be abused for; it serves without as well.
     let _ = let_go_of_streams(outside.as_ref());
     let kill_only = CapabilitySets {
@@ -56,15 +62,20 @@ pub(super) fn serve(program: i32, lifeline: &OwnedFd, mut outside: Option<Outsid
     // The program may have ended before the descriptor existed.
     collect(program, lifeline, &mut outside);
     loop {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&signals, PollFlags::IN),
             PollFd::new(lifeline, PollFlags::IN),
         ];
+        fds.extend(maker.iter().map(|maker| PollFd::new(maker, PollFlags::IN)));
         // Interrupted or not, what is readable is looked at again.
         let _ = poll(&mut fds, None);
+        let asked = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
         if fds[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
             end(&mut outside);
             exit_now(if outside.is_some() { KILLED } else { ORPHANED });
+        }
+        if asked {
+            maker = maker.filter(Maker::serve);
         }
         while let Ok(Some(number)) = signal::next_signal(&signals) {
             if number == libc::SIGCHLD {

@@ -25,7 +25,9 @@ use super::super::report::{Envelope, Message, send};
 use super::super::stubs::Stubs;
 use super::super::tty::set_window_size;
 use super::system::Terminal;
-use super::{At, FIRST_MOUNT_FD, Session, exec, identity, init, isolate, place, read_plan};
+use super::{
+    At, FIRST_MOUNT_FD, Session, exec, identity, init, isolate, offer_sockets, place, read_plan,
+};
 
 /// `DEVPTS_SUPER_MAGIC` of statfs(2).
 const DEVPTS: rustix::fs::FsWord = 0x1cd1;
@@ -35,6 +37,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     let Envelope {
         plan,
         filters,
+        socketcall,
         group_fd,
         ..
     } = read_plan().at(Stage::Plan, "memfd")?;
@@ -68,10 +71,12 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         send(report, &ready, master).at(Stage::Plan, "the parent")?;
     }
     let slave = tty.map(|tty| tty.slave);
+    let maker = offer_sockets(session, socketcall)?;
     if let init::Side::Init(program) = init::split()? {
         drop((session.report.take(), slave, cwd));
-        init::serve(program, &session.lifeline, None)
+        init::serve(program, &session.lifeline, None, maker)
     }
+    drop(maker);
     // With the other half the program loses whoever waits for it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Join, "the sandbox")?;
@@ -82,6 +87,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     };
     let confine = exec::Confine {
         filters,
+        socketcall,
         scope: None,
     };
     exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())

@@ -51,6 +51,8 @@ use super::error::{Failure, Stage};
 use super::network::NETWORK_ARGV0;
 use super::plan::{Network, Plan, Walls};
 use super::report::{Envelope, Message, Note, send};
+use super::seccomp::Socketcall;
+use super::sockets::{self, Maker};
 
 pub(super) use overlay::mount_overlay;
 
@@ -161,6 +163,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         network_fd,
         process_fds,
         filters,
+        socketcall,
         group_fd,
     } = read_plan().at(Stage::Plan, "memfd")?;
     let own = plan.walls == Walls::Namespaces;
@@ -182,16 +185,22 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
     give::give(&plan, &who)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let slave = ready(session, notes, tty)?;
+    let maker = offer_sockets(session, socketcall)?;
     if plan.init
         && let init::Side::Init(program) = init::split()?
     {
         // What this process still held open would keep pipes from ending, and the parent
         // waiting for the program's end of `report`.
         drop((session.report.take(), slave, cwd));
-        init::serve(program, &session.lifeline, outside)
+        init::serve(program, &session.lifeline, outside, maker)
     }
+    drop(maker);
     let scope = outside.as_mut().and_then(|outside| outside.scope.take());
-    let confine = exec::Confine { filters, scope };
+    let confine = exec::Confine {
+        filters,
+        socketcall,
+        scope,
+    };
     exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())
 }
 
@@ -243,6 +252,16 @@ fn ready(
     Ok(tty.map(|tty| tty.slave))
 }
 
+/// Has the init make sockets for 32-bit programs, and tells the parent where to ask for them.
+fn offer_sockets(session: &Session, socketcall: Socketcall) -> Result<Option<Maker>, Failure> {
+    let (Some(report), true) = (&session.report, socketcall != Socketcall::Absent) else {
+        return Ok(None);
+    };
+    let (maker, requests) = sockets::ends().at(Stage::Plan, "the parent")?;
+    send(report, &Message::Maker, Some(requests.as_fd())).at(Stage::Plan, "the parent")?;
+    Ok(Some(maker))
+}
+
 /// Enters the network namespace that was handed over.
 fn enter_network(number: i32) -> io::Result<()> {
     enter_namespace(number, LinkNameSpaceType::Network)
@@ -264,7 +283,7 @@ fn among(session: &mut Session, [pid, ipc]: [i32; 2], plan: Plan) -> Result<Plan
     enter_namespace(pid, LinkNameSpaceType::ProcessID).at(stage, "the container")?;
     if let init::Side::Init(program) = init::split()? {
         drop(session.report.take());
-        init::serve(program, &session.lifeline, None)
+        init::serve(program, &session.lifeline, None, None)
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(stage, "the container")?;

@@ -16,6 +16,8 @@ use crate::owners::{Device, NODE, Record};
 use crate::sys::notify::{self, Call, Reply};
 
 use super::super::caps::Caps;
+use super::super::seccomp::abi::Abi;
+use super::super::sockets::Requests;
 use super::filter::{Act, Form, Part, Which, calls};
 use super::identity::{Identity, Ids};
 use super::links::LinkOwners;
@@ -40,6 +42,8 @@ pub(super) struct Server {
     device: u64,
     links: Arc<LinkOwners>,
     caps: CapabilitySet,
+    /// Who answers for programs of the second convention.
+    sockets: Option<Requests>,
     acts: HashMap<i32, Act>,
     /// What marks stand for; the first is root.
     identities: Vec<Identity>,
@@ -70,6 +74,7 @@ impl Server {
         init: Pid,
         links: Arc<LinkOwners>,
         caps: Caps,
+        sockets: Option<Requests>,
     ) -> std::io::Result<Self> {
         let proc = rustix::fs::open("/proc", PATH | OFlags::DIRECTORY, Mode::empty())?;
         let own_fds = rustix::fs::open("/proc/self/fd", PATH | OFlags::DIRECTORY, Mode::empty())?;
@@ -83,6 +88,7 @@ impl Server {
             root,
             links,
             caps: CapabilitySet::from_bits_retain(caps.0),
+            sockets,
             acts: calls(),
             identities: vec![Identity::default()],
         })
@@ -97,10 +103,21 @@ impl Server {
         let Ok(call) = notify::receive(self.listener.as_fd()) else {
             return;
         };
+        if Abi::with_socketcall().is_some_and(|abi| abi.audit == call.convention) {
+            match &self.sockets {
+                Some(sockets) => sockets.answer(self.listener.as_fd(), &call),
+                None => self.reply(&call, Reply::Error(libc::ENOSYS)),
+            }
+            return;
+        }
         let reply = match self.answer(&call) {
             Ok(reply) => reply,
             Err(errno) => Reply::Error(errno.raw_os_error()),
         };
+        self.reply(&call, reply);
+    }
+
+    fn reply(&self, call: &Call, reply: Reply) {
         let _ = notify::reply(self.listener.as_fd(), call.id, reply);
     }
 

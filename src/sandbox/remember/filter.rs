@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::sys::seccomp::Instruction;
 
 use super::super::seccomp::abi::Abi;
+use super::super::seccomp::docker::SOCKET;
 
 /// What a call is about. The names are those of the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +85,9 @@ pub(super) fn calls() -> HashMap<i32, Act> {
 }
 
 /// The program that hands these calls to a listener and lets all others pass. Programs of a
-/// machine's second convention (32 bits) get the kernel's own answers.
-pub(in crate::sandbox) fn program() -> Vec<Instruction> {
+/// machine's second convention (32 bits) get the kernel's own answers, but for the sockets of
+/// socketcall(2) if `sockets` is set.
+pub(in crate::sandbox) fn program(sockets: bool) -> Vec<Instruction> {
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
     let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -93,18 +95,28 @@ pub(in crate::sandbox) fn program() -> Vec<Instruction> {
     let give = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| Instruction { code, jt, jf, k };
     let allow = step(give, 0, 0, libc::SECCOMP_RET_ALLOW);
+    let notify = step(give, 0, 0, libc::SECCOMP_RET_USER_NOTIF);
     let audit = Abi::all().first().map_or(0, |abi| abi.audit);
-    let mut program = vec![
-        step(load, 0, 0, ARCH),
-        step(equal, 1, 0, audit),
-        allow,
-        step(load, 0, 0, NUMBER),
-    ];
+    let mut program = vec![step(load, 0, 0, ARCH)];
+    if let Some(abi) = Abi::with_socketcall().filter(|_| sockets) {
+        const FIRST_ARGUMENT: u32 = 16;
+        let number = abi.numbers().get("socketcall").copied().unwrap_or(u32::MAX);
+        program.extend([
+            step(equal, 0, 6, abi.audit),
+            step(load, 0, 0, NUMBER),
+            step(equal, 0, 3, number),
+            step(load, 0, 0, FIRST_ARGUMENT),
+            step(equal, 0, 1, SOCKET as u32),
+            notify,
+            allow,
+        ]);
+    }
+    program.extend([step(equal, 1, 0, audit), allow, step(load, 0, 0, NUMBER)]);
     let mut numbers: Vec<i32> = calls().into_keys().collect();
     numbers.sort_unstable();
     for number in numbers {
         program.push(step(equal, 0, 1, number as u32));
-        program.push(step(give, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+        program.push(notify);
     }
     program.push(allow);
     program
@@ -123,6 +135,9 @@ mod tests {
             "newer machines lack chown, lchown and mknod"
         );
         let notified = |i: &&Instruction| i.k == libc::SECCOMP_RET_USER_NOTIF && i.code == 6;
-        assert_eq!(program().iter().filter(notified).count(), calls.len());
+        assert_eq!(program(false).iter().filter(notified).count(), calls.len());
+        let more = usize::from(cfg!(target_arch = "x86_64"));
+        let all = program(true);
+        assert_eq!(all.iter().filter(notified).count(), calls.len() + more);
     }
 }

@@ -31,12 +31,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 use crate::sys::notify;
 
 use super::caps::Caps;
+use super::sockets::Requests;
 
 pub(super) use filter::program;
 pub(super) use links::LinkOwners;
@@ -50,23 +50,25 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts answering. `init` is a process of the sandbox that has entered its root; `base` is
-    /// the directory that takes the root's writes, if owners of links are to be kept.
+    /// the directory that takes the root's writes, if owners of links are to be kept; `sockets`
+    /// answers for 32-bit programs, if they are asked about.
     pub(super) fn start(
         listener: OwnedFd,
         init: Pid,
         base: Option<OwnedFd>,
         caps: Caps,
+        sockets: Option<Requests>,
     ) -> io::Result<Self> {
         // Only faster with it.
         let _ = notify::prefer_one_processor(listener.as_fd());
         let links = Arc::new(LinkOwners::new(base));
-        let mut server = calls::Server::new(listener, init, Arc::clone(&links), caps)?;
+        let mut server = calls::Server::new(listener, init, Arc::clone(&links), caps, sockets)?;
         let thread = std::thread::Builder::new()
             .name("owners".to_owned())
             .spawn(move || {
                 // Whoever calls after this gets ENOSYS from the kernel, so it is noticed.
                 if notify::unshare_directories().is_ok() {
-                    while next(server.listener()) {
+                    while notify::wait(server.listener()) {
                         server.serve();
                     }
                 }
@@ -80,21 +82,5 @@ impl Supervisor {
         // A panic of the thread has been printed; what it remembered is still right.
         let _ = self.thread.join();
         self.links.write_down()
-    }
-}
-
-/// Waits for a call; false when nobody is left who could make one.
-fn next(listener: impl AsFd) -> bool {
-    loop {
-        let mut fds = [PollFd::new(&listener, PollFlags::IN)];
-        // Interrupted or not, what is readable is looked at again.
-        let _ = poll(&mut fds, None);
-        let ready = fds[0].revents();
-        if ready.contains(PollFlags::IN) {
-            return true;
-        }
-        if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-            return false;
-        }
     }
 }

@@ -51,6 +51,11 @@ impl Abi {
         }
     }
 
+    /// The second convention of this machine that has socketcall(2), if there is such.
+    pub(in crate::sandbox) fn with_socketcall() -> Option<Self> {
+        Self::all().into_iter().skip(1).find(|abi| *abi == X86)
+    }
+
     /// The machine's name as Go has it, which docker's profiles use.
     pub(super) fn go_name() -> &'static str {
         match std::env::consts::ARCH {

@@ -17,6 +17,8 @@ pub(super) enum Action {
     Trap,
     /// Ask a tracer.
     Trace(u16),
+    /// Ask whoever holds the filter's listener.
+    Notify,
     KillThread,
     KillProcess,
 }
@@ -29,6 +31,7 @@ impl Action {
             Self::Log => libc::SECCOMP_RET_LOG,
             Self::Errno(number) => libc::SECCOMP_RET_ERRNO | u32::from(number),
             Self::Trap => libc::SECCOMP_RET_TRAP,
+            Self::Notify => libc::SECCOMP_RET_USER_NOTIF,
             Self::Trace(data) => libc::SECCOMP_RET_TRACE | u32::from(data),
             Self::KillThread => libc::SECCOMP_RET_KILL_THREAD,
             Self::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,

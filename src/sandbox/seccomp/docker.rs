@@ -2,8 +2,8 @@
 //!
 //! Everything that is not named here fails with EPERM. What a capability is needed for anyway
 //! is allowed to those who have it. Two deliberate differences: the old i386 call `socketcall`
-//! can't be used to make sockets of families that `socket` refuses (CVE-2026-31431), and
-//! programs of the x32 ABI, which Debian's kernels don't run either, are refused.
+//! can't be used to make sockets of families that `socket` refuses (CVE-2026-31431), since each
+//! such call is looked at ([`super::super::sockets`]), and programs of the x32 ABI, which Debian's kernels don't run either, are refused.
 
 use super::super::caps::Caps;
 use super::Rule;
@@ -106,7 +106,15 @@ const PERSONALITIES: &[u64] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const NAMESPACES: u64 = 0x7e02_0000;
 
 /// The `SYS_SOCKET` of socketcall(2).
-const SOCKET: u64 = 1;
+pub(in crate::sandbox) const SOCKET: u64 = 1;
+
+/// Whether sockets of `family` may be made.
+pub(in crate::sandbox) fn has_family(family: u32) -> bool {
+    let family = u64::from(family);
+    FAMILIES
+        .iter()
+        .any(|(from, to)| (*from..=*to).contains(&family))
+}
 
 /// The rules for a program whose bounding set is `caps`. `socketcall` is the answer to the i386
 /// call where it makes a socket: its family is in memory, where no filter can look.

@@ -16,7 +16,7 @@
 
 pub(super) mod abi;
 mod bpf;
-mod docker;
+pub(super) mod docker;
 mod profile;
 
 use std::collections::BTreeMap;
@@ -42,6 +42,18 @@ pub enum Seccomp {
     Unconfined,
     /// A profile in docker's format.
     Profile(Profile),
+}
+
+/// What becomes of sockets that 32-bit programs make by socketcall(2) under docker's profile: the
+/// family is behind a pointer, so no filter sees it ([`super::sockets`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Socketcall {
+    /// The call is as good as absent.
+    Absent,
+    /// The filter has a listener that is asked.
+    Asked,
+    /// Another filter's listener is asked, so this one lets it pass.
+    Passed,
 }
 
 /// A compiled filter, on its way to the child.
@@ -89,8 +101,12 @@ impl Rule {
 }
 
 /// The filter for `seccomp` around a program with the bounding set `caps`, made once.
-pub(super) fn filter(seccomp: &Seccomp, caps: Caps) -> Result<Option<Arc<Filter>>, PlanError> {
-    type Known = Vec<(Seccomp, Caps, Arc<Filter>)>;
+pub(super) fn filter(
+    seccomp: &Seccomp,
+    caps: Caps,
+    sockets: Socketcall,
+) -> Result<Option<Arc<Filter>>, PlanError> {
+    type Known = Vec<(Seccomp, Caps, Socketcall, Arc<Filter>)>;
     static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
     if *seccomp == Seccomp::Unconfined {
         return Ok(None);
@@ -100,24 +116,33 @@ pub(super) fn filter(seccomp: &Seccomp, caps: Caps) -> Result<Option<Arc<Filter>
     let mut known = known
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let found = known.iter().find(|(s, c, _)| (s, *c) == (seccomp, caps));
-    if let Some((_, _, filter)) = found {
+    let asked = (seccomp, caps, sockets);
+    let found = known.iter().find(|(s, c, a, _)| (s, *c, *a) == asked);
+    if let Some((.., filter)) = found {
         return Ok(Some(Arc::clone(filter)));
     }
-    let filter = Arc::new(Filter::new(&compile(seccomp, caps)?));
-    known.push((seccomp.clone(), caps, Arc::clone(&filter)));
+    let filter = Arc::new(Filter::new(&compile(seccomp, caps, sockets)?));
+    known.push((seccomp.clone(), caps, sockets, Arc::clone(&filter)));
     Ok(Some(filter))
 }
 
-fn compile(seccomp: &Seccomp, caps: Caps) -> Result<Vec<Instruction>, PlanError> {
+fn compile(
+    seccomp: &Seccomp,
+    caps: Caps,
+    sockets: Socketcall,
+) -> Result<Vec<Instruction>, PlanError> {
     let refused = Action::Errno(libc::EPERM as u16);
-    let unknown = Action::Errno(libc::ENOSYS as u16);
+    let sockets = match sockets {
+        Socketcall::Absent => Action::Errno(libc::ENOSYS as u16),
+        Socketcall::Asked => Action::Notify,
+        Socketcall::Passed => Action::Allow,
+    };
     let (rules, default, abis) = match seccomp {
         Seccomp::Profile(profile) => {
             let (rules, default) = profile.rules(caps);
             (rules, default, profile.abis())
         }
-        _ => (docker::rules(caps, unknown), refused, Abi::all()),
+        _ => (docker::rules(caps, sockets), refused, Abi::all()),
     };
     if abis.is_empty() {
         return Err(PlanError::NoSyscallTable(std::env::consts::ARCH));

@@ -12,12 +12,12 @@ struct Asked(Vec<Instruction>);
 
 impl Asked {
     fn docker(caps: Caps) -> Self {
-        Self(compile(&Seccomp::Docker, caps).unwrap())
+        Self(compile(&Seccomp::Docker, caps, Socketcall::Absent).unwrap())
     }
 
     fn json(text: &str) -> Self {
         let profile = Profile::parse(text.as_bytes()).unwrap();
-        Self(compile(&Seccomp::Profile(profile), Caps::DOCKER).unwrap())
+        Self(compile(&Seccomp::Profile(profile), Caps::DOCKER, Socketcall::Asked).unwrap())
     }
 
     fn under(&self, abi: &Abi, name: &str, args: &[u64]) -> u32 {
@@ -103,6 +103,11 @@ fn t_rt_14_socket_families_are_chosen_under_every_abi() {
         if abi.numbers().contains_key("socketcall") {
             assert_eq!(docker.under(&abi, "socketcall", &[1]), ENOSYS);
             assert_eq!(docker.under(&abi, "socketcall", &[3]), ALLOW);
+            let asked = compile(&Seccomp::Docker, Caps::DOCKER, Socketcall::Asked);
+            let asked = Asked(asked.unwrap());
+            let notify = libc::SECCOMP_RET_USER_NOTIF;
+            assert_eq!(asked.under(&abi, "socketcall", &[1]), notify);
+            assert_eq!(asked.under(&abi, "socketcall", &[3]), ALLOW);
         }
     }
 }
@@ -154,7 +159,7 @@ fn every_name_in_dockers_profile_is_in_the_table_or_of_another_machine() {
 
 #[test]
 fn filters_survive_the_way_to_the_child_and_are_made_once() {
-    let filter = super::filter(&Seccomp::Docker, Caps::DOCKER)
+    let filter = super::filter(&Seccomp::Docker, Caps::DOCKER, Socketcall::Absent)
         .unwrap()
         .unwrap();
     let json = serde_json::to_vec(&*filter).unwrap();
@@ -163,14 +168,17 @@ fn filters_survive_the_way_to_the_child_and_are_made_once() {
     let plain = |program: Vec<Instruction>| -> Vec<_> {
         program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
     };
-    let direct = compile(&Seccomp::Docker, Caps::DOCKER).unwrap();
+    let direct = compile(&Seccomp::Docker, Caps::DOCKER, Socketcall::Absent).unwrap();
     assert!(direct.len() < 1500, "{}", direct.len());
     assert_eq!(plain(back.program()), plain(direct));
-    let again = super::filter(&Seccomp::Docker, Caps::DOCKER)
+    let again = super::filter(&Seccomp::Docker, Caps::DOCKER, Socketcall::Absent)
         .unwrap()
         .unwrap();
     assert!(Arc::ptr_eq(&filter, &again));
-    assert_eq!(super::filter(&Seccomp::Unconfined, Caps::DOCKER), Ok(None));
+    assert_eq!(
+        super::filter(&Seccomp::Unconfined, Caps::DOCKER, Socketcall::Absent),
+        Ok(None)
+    );
 }
 
 #[test]
