@@ -221,7 +221,7 @@ impl Store {
         } else {
             layer_key(&layer.diff_id)
         };
-        let tree = self.place_tree(&from, &key)?;
+        let tree = self.place_tree(&from, &key, &layer.diff_id)?;
         sink.emit(Event::BlobDone {
             motion: Motion::Unpack,
             blob: blob.digest(),
@@ -301,7 +301,7 @@ impl Store {
         size: u64,
     ) -> Result<Tree, Error> {
         self.amend(diff_id, |facts| facts.size = Some(size))?;
-        self.place_tree(&scratch.path().join(dir), &layer_key(diff_id))
+        self.place_tree(&scratch.path().join(dir), &layer_key(diff_id), diff_id)
     }
 
     /// Makes the upper dir of an unmounted overlay the tree of the layer that `changes`, its
@@ -333,18 +333,20 @@ impl Store {
         layer::write_tree(changes, into, form, Some(below)).map(drop)
     }
 
-    /// Renames a finished tree into place. One that is there already stays, ours goes.
-    fn place_tree(&self, from: &Path, key: &str) -> Result<Tree, Error> {
+    /// Renames a finished tree into place. One that is there already stays, ours goes, unless a
+    /// power cut tore it.
+    fn place_tree(&self, from: &Path, key: &str, diff_id: &DiffId) -> Result<Tree, Error> {
+        if let Some(there) = self.tree(key, diff_id)? {
+            return Ok(there);
+        }
         let path = self.path("trees").join(key);
         let at = rustix::fs::CWD;
-        if !disk::exists(&path)? {
-            self.mark(&format!("tree-{key}"))?;
-            fault::point("rename into place", &path)?;
-            let flags = rustix::fs::RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(at, from, at, &path, flags) {
-                Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}
-                Err(e) => return Err(Error::os("rename into place", &path, e)),
-            }
+        self.mark(&format!("tree-{key}"))?;
+        fault::point("rename into place", &path)?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(at, from, at, &path, flags) {
+            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+            Err(e) => return Err(Error::os("rename into place", &path, e)),
         }
         Ok(Tree {
             fd: Arc::new(disk::open_dir(&path)?),
