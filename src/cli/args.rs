@@ -57,6 +57,20 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     human::parse_size(text).ok_or_else(|| "expected a size such as `512m` or `10GB`".to_owned())
 }
 
+/// Completes the options with a `BOOL`, for `#[command(mut_args(switches))]`: without a value they
+/// are true, and the words for both are clap's many.
+pub(crate) fn switches(arg: clap::Arg) -> clap::Arg {
+    let names = arg.get_value_names();
+    if names.is_none_or(|names| names.iter().all(|name| name != "BOOL")) {
+        return arg;
+    }
+    arg.num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_parser(BoolishValueParser::new())
+        .hide_possible_values(true)
+}
+
 /// How registries are reached.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Registry options")]

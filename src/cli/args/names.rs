@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use clap::builder::BoolishValueParser;
-
 use super::host_address;
 use crate::build::Request;
 
 /// Options of `build`, `from` and `run`.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(mut_args(super::switches))]
 pub(crate) struct NameArgs {
     /// Line for `/etc/hosts`; `host-gateway` as the address is the machine, with what listens on
     /// its loopback addresses
@@ -16,16 +15,7 @@ pub(crate) struct NameArgs {
     hosts: Vec<(String, String)>,
 
     /// Programs find the image's own `/etc/hosts`
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true,
-        conflicts_with = "hosts"
-    )]
+    #[arg(long, value_name = "BOOL", conflicts_with = "hosts")]
     no_hosts: Option<bool>,
 
     /// Name server in place of the machine's; `none` leaves the image's own `/etc/resolv.conf`

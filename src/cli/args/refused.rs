@@ -1,8 +1,6 @@
 //! Options of buildah that ask for what is not done here: refused with the reason, since a script
 //! that says them relies on them. The values that ask for what is so anyway are accepted.
 
-use clap::builder::BoolishValueParser;
-
 use crate::cli::report::Report;
 
 /// Namespaces that a program may be asked to share with the machine.
@@ -67,6 +65,7 @@ impl NamespaceArgs {
 
 /// What other programs than ours would do, or keys that nothing here can use.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(mut_args(super::switches))]
 pub(crate) struct RefusedArgs {
     #[arg(long, hide = true, value_name = "PATH")]
     runtime: Option<String>,
@@ -88,14 +87,7 @@ pub(crate) struct RefusedArgs {
     signature_policy: Option<String>,
     #[arg(long, hide = true, value_name = "OPTIONS")]
     cw: Option<String>,
-    #[arg(
-        long,
-        hide = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new()
-    )]
+    #[arg(long, hide = true, value_name = "BOOL")]
     no_pivot: Option<bool>,
 }
 

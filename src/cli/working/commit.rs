@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
-
 use crate::build::ContextSource;
 use crate::build::working::{self, Change, Fields};
 use crate::cli::args::{IDENTITY, RefusedArgs, Registry, ScanArgs};
@@ -23,6 +21,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// store, or a place such as `docker://NAME`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
 /// `docker-archive:FILE[:NAME]`. The image's id goes to standard output. The container stays.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(crate) struct Commit {
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
@@ -50,14 +49,9 @@ pub(crate) struct Commit {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "false",
-        value_parser = BoolishValueParser::new(),
         action = clap::ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     squash: bool,
 
@@ -65,14 +59,9 @@ pub(crate) struct Commit {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "false",
-        value_parser = BoolishValueParser::new(),
         action = clap::ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     rm: bool,
 
@@ -91,15 +80,7 @@ pub(crate) struct Commit {
     timestamp: Option<i64>,
 
     /// `false` leaves the times of files as they are
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     rewrite_timestamp: Option<bool>,
 
     /// Leave the history out
@@ -140,27 +121,11 @@ pub(crate) struct Commit {
     manifest: Option<Reference>,
 
     /// Annotate the manifest with the time at which the image was made
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     created_annotation: Option<bool>,
 
     /// Label the image with what made it, as `io.cooper.version`
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     identity_label: Option<bool>,
 
     // Layers are compressed when they leave the store.

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
-
 use crate::build::working::{self, Habits, New};
 use crate::build::{Pull, Request};
 use crate::cli::args::{self, IsolationArgs, NameArgs, NamespaceArgs, RefusedArgs, Registry};
@@ -19,6 +17,7 @@ use crate::runner::{self, VolumeMount};
 /// `oci-archive:FILE` or `docker-archive:FILE`. The container's name goes to standard output.
 /// Options about programs hold for every `run` that does not say otherwise.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(crate) struct From {
     /// What to make it from
     #[arg(value_name = "IMAGE")]
@@ -86,15 +85,7 @@ pub(crate) struct From {
     volumes: Vec<VolumeMount>,
 
     /// `false` keeps the proxies of the environment from programs
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     http_proxy: Option<bool>,
 
     #[command(flatten)]

@@ -4,9 +4,6 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ArgAction;
-use clap::builder::BoolishValueParser;
-
 use crate::build::working::{self, Habits, Streams};
 use crate::build::{self, Cancel, ContextSource, Request, StepError};
 use crate::cli::args::{self, IsolationArgs, NameArgs, NamespaceArgs, RefusedArgs};
@@ -16,6 +13,7 @@ use crate::cli::verbs::secrets;
 use crate::cli::{Session, env, signals};
 use crate::runner::{self, VolumeMount};
 use crate::sandbox::Exit;
+use clap::ArgAction;
 
 /// Run a program in a working container
 ///
@@ -26,6 +24,7 @@ use crate::sandbox::Exit;
 /// The program uses the network of the machine unless `--network` says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "cooper run [OPTIONS] CONTAINER [--] PROGRAM [ARG]...")]
+#[command(mut_args(crate::cli::args::switches))]
 pub(crate) struct Run {
     /// Name or id of the container, the program and its arguments
     #[arg(
@@ -67,14 +66,9 @@ pub(crate) struct Run {
         long,
         visible_alias = "tty",
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "false",
-        value_parser = BoolishValueParser::new(),
         action = ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     terminal: bool,
 

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
-
 use super::Build;
 use crate::build::{Policy, Request, Retouch};
 use crate::cli::args::{self, IDENTITY, NamespaceArgs, RefusedArgs, ScanArgs, refusal};
@@ -58,15 +56,7 @@ pub(super) struct BuildahArgs {
     unsetlabel: Vec<String>,
 
     /// `false` takes no label over from a base image
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     inherit_labels: Option<bool>,
 
     /// Version of the operating system that the image says it is for
@@ -78,39 +68,15 @@ pub(super) struct BuildahArgs {
     os_feature: Vec<String>,
 
     /// Leave the history out
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     omit_history: Option<bool>,
 
     /// Annotate the manifest with the time at which the image was made
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     created_annotation: Option<bool>,
 
     /// Label the image with what made it, as `io.cooper.version`
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     identity_label: Option<bool>,
 
     /// Index in the store that the image is added to; made where there is none
@@ -118,15 +84,7 @@ pub(super) struct BuildahArgs {
     pub(super) manifest: Option<Reference>,
 
     /// `false` keeps the proxies of the environment from RUN
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     http_proxy: Option<bool>,
 
     /// Path of the machine that every RUN finds mounted. That a step was run with it counts for
@@ -135,15 +93,7 @@ pub(super) struct BuildahArgs {
     volumes: Vec<VolumeMount>,
 
     /// RUN reads standard input; such steps are never answered for by earlier results
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     stdin: Option<bool>,
 
     #[command(flatten)]
@@ -168,15 +118,15 @@ struct OtherArgs {
     layer_label: Vec<String>,
     #[arg(long, hide = true, value_name = "KEY")]
     unsetannotation: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, hide = true, value_name = "BOOL")]
     inherit_annotations: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, hide = true, value_name = "BOOL")]
     compat_volumes: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, hide = true, value_name = "BOOL")]
     skip_unused_stages: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, hide = true, value_name = "BOOL")]
     all_platforms: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, hide = true, value_name = "BOOL")]
     logsplit: Option<bool>,
 }
 

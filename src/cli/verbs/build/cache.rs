@@ -5,8 +5,6 @@ mod service;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-
 use super::fields;
 use crate::build::{CacheExport, CacheTarget, Form};
 use crate::dockerfile;
@@ -23,14 +21,9 @@ pub(super) struct CacheArgs {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "false",
-        value_parser = BoolishValueParser::new(),
         action = clap::ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     pub(super) no_cache: bool,
 
@@ -59,14 +52,9 @@ pub(super) struct CacheArgs {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "true",
-        value_parser = BoolishValueParser::new(),
         action = clap::ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     pub(super) layers: bool,
 

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
-use clap::builder::BoolishValueParser;
 use serde_json::json;
 
 use crate::build::{self, Cancel, NamedContext, Outcome, Pull, Request};
@@ -65,6 +64,7 @@ impl BuildVerb {
 
 /// All that `build` and `check` have in common.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(crate) struct Build {
     /// Directory, tar or `-` with the files that COPY and ADD may take
     #[arg(value_name = "CONTEXT")]
@@ -150,14 +150,9 @@ pub(crate) struct Build {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
         default_value = "false",
-        value_parser = BoolishValueParser::new(),
         action = clap::ArgAction::Set,
         hide_default_value = true,
-        hide_possible_values = true
     )]
     squash: bool,
 
