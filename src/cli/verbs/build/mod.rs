@@ -42,7 +42,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// CONTEXT is a directory, a tar (also compressed), or `-` for a tar or a Dockerfile on standard
 /// input. The result goes to the store, unless `-o` says otherwise.
 ///
-/// RUN steps use the network of the machine unless `--network` says otherwise.
+/// RUN steps have a network of their own unless `--network` says otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildVerb {
     #[command(flatten)]
