@@ -1,10 +1,12 @@
 //! Argument groups and value parsers that several subcommands share.
 
 mod isolation;
+mod limits;
 mod names;
 mod refused;
 
 pub(crate) use isolation::IsolationArgs;
+pub(crate) use limits::LimitArgs;
 pub(crate) use names::NameArgs;
 pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
 

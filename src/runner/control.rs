@@ -119,7 +119,11 @@ impl Link {
             Refusal::NotRunning => Error::NotRunning { name },
             Refusal::Paused => Error::Paused { name },
             Refusal::NotPaused => Error::NotPaused { name },
-            Refusal::NotStarted { chain, code } => Error::NotStarted(Told::new(chain, code)),
+            Refusal::NotStarted {
+                chain,
+                code,
+                remedy,
+            } => Error::NotStarted(Told::new(chain, code, remedy)),
             Refusal::Os { errno } => Error::Monitor {
                 source: io::Error::from_raw_os_error(errno),
             },

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::image::Reference;
 use crate::layer;
-use crate::sandbox;
 use crate::sandbox::network::{Protocol, RangeError, Subnet};
+use crate::sandbox::{self, Remedy};
 use crate::store;
 use crate::transfer;
 
@@ -338,22 +338,30 @@ pub struct Told {
     text: String,
     /// docker's exit code for it.
     code: u8,
+    remedy: Option<Remedy>,
     source: Option<Box<Self>>,
 }
 
 impl Told {
     /// Makes one of a chain, the outermost first.
-    pub(super) fn new(chain: Vec<String>, code: u8) -> Self {
-        let link = |source: Option<Box<Self>>, text| Some(Box::new(Self { text, code, source }));
+    pub(super) fn new(chain: Vec<String>, code: u8, remedy: Option<Remedy>) -> Self {
+        let make = |source, text| Self {
+            text,
+            code,
+            remedy,
+            source,
+        };
+        let link = |source: Option<Box<Self>>, text| Some(Box::new(make(source, text)));
         let made = chain.into_iter().rev().fold(None, link);
         made.map_or_else(
-            || Self {
-                text: "the program did not start".to_owned(),
-                code,
-                source: None,
-            },
+            || make(None, "the program did not start".to_owned()),
             |made| *made,
         )
+    }
+
+    /// What to do about a limit that can't be kept, if that was in the way.
+    pub fn remedy(&self) -> Option<Remedy> {
+        self.remedy
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::event::Stream;
-use crate::sandbox::WindowSize;
+use crate::sandbox::{Remedy, WindowSize};
 
 use super::exec::ExecRequest;
 use super::networks::Plug;
@@ -97,6 +97,8 @@ pub(super) enum Refusal {
         chain: Vec<String>,
         /// docker's exit code for it.
         code: u8,
+        /// What to do about a limit that can't be kept.
+        remedy: Option<Remedy>,
     },
     /// The kernel refused.
     Os {

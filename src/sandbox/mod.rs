@@ -41,7 +41,7 @@ pub mod userns;
 mod wire;
 
 pub use caps::Caps;
-pub use cgroup::{LimitError, Limits, ScopeError, Swap};
+pub use cgroup::{LimitError, Limits, Remedy, ScopeError, Swap};
 pub use error::{Error, PlanError, Stage, reason};
 pub use exe::{adopt_executable, give_back_executable, set_executable};
 pub use isolation::{Device, Isolation};

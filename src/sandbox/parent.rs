@@ -1,5 +1,7 @@
 //! The caller's side: starts a plan's child, hears whether it got there, waits for its end.
 
+mod control;
+
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -14,7 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::caps::Caps;
-use super::cgroup::{Group, Limits};
+use super::cgroup::{Freezer, Group, Limits};
 use super::child::{FIRST_MOUNT_FD, JOIN_ARGV0, SANDBOX_ARGV0};
 use super::error::{Error, PlanError};
 use super::plan::{MountKind, Network, Overlay, Plan, Processes, Rootfs, Source, Walls};
@@ -65,6 +67,8 @@ pub struct Child {
     /// Where the mount points are that were made for it; none where nothing was mounted.
     base: Option<OwnedFd>,
     ended: Option<Exit>,
+    /// Below `group`, so it goes first.
+    freezer: Option<Freezer>,
     group: Option<Group>,
     killed_for_memory: bool,
     walls: Walls,
@@ -110,10 +114,9 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         further.push(fd);
         FIRST_MOUNT_FD + further.len() as i32 - 1
     };
-    let group_fd = match &group {
-        Some(group) => Some(hand_over(group.door().map_err(Error::Limit)?)),
-        None => None,
-    };
+    let doors = group.as_ref().map(Group::doors).transpose();
+    let doors = doors.map_err(Error::Limit)?.into_iter().flatten();
+    let group_fds = doors.map(&mut hand_over).collect();
     let mut namespace = |index: usize| -> Result<i32, Error> {
         let fd = stdio.fds[index].try_clone();
         let fd = fd.map_err(|source| Error::Parent {
@@ -137,7 +140,7 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         process_fds,
         filters: filters(plan)?,
         socketcall: super::sockets::decide(plan),
-        group_fd,
+        group_fds,
     };
     let mut child = launch(SANDBOX_ARGV0, &envelope, stdio, further, Some(base))?;
     if group.is_none() && !plan.limits.is_empty() {
@@ -154,14 +157,14 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
 /// network are those that are there. Dropping the handle kills the program; what it started
 /// stays until the sandbox ends.
 pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, Error> {
-    join_by(plan, inside, None, stdio)
+    join_by(plan, inside, Vec::new(), stdio)
 }
 
-/// Joins after entering the group behind `door`.
+/// Joins after entering the group behind `doors`.
 fn join_by(
     plan: &Plan,
     inside: BorrowedFd<'_>,
-    door: Option<OwnedFd>,
+    doors: Vec<OwnedFd>,
     stdio: Stdio,
 ) -> Result<Child, Error> {
     // The sandbox's namespace is entered by way of the sandbox; no descriptor comes along.
@@ -186,9 +189,12 @@ fn join_by(
         process_fds: None,
         filters: filters(plan)?,
         socketcall: super::sockets::decide(plan),
-        group_fd: door.is_some().then_some(FIRST_MOUNT_FD + 1),
+        group_fds: (1..)
+            .take(doors.len())
+            .map(|n| FIRST_MOUNT_FD + n)
+            .collect(),
     };
-    let further = std::iter::once(inside).chain(door).collect();
+    let further = std::iter::once(inside).chain(doors).collect();
     launch(JOIN_ARGV0, &envelope, stdio, further, None)
 }
 
@@ -247,7 +253,7 @@ fn launch(
     fds.extend(further);
     let namespaces = match base {
         // The child makes its cgroup namespace where its group is, once it is in there.
-        Some(_) if envelope.group_fd.is_some() => namespaces(plan) & !libc::CLONE_NEWCGROUP,
+        Some(_) if !envelope.group_fds.is_empty() => namespaces(plan) & !libc::CLONE_NEWCGROUP,
         Some(_) => namespaces(plan),
         None => 0,
     };
@@ -268,6 +274,7 @@ fn launch(
         caps: plan.caps,
         base,
         ended: None,
+        freezer: None,
         group: None,
         killed_for_memory: false,
         walls: plan.walls,
@@ -335,8 +342,9 @@ impl Child {
             // Our process of it is among the caller's.
             return Err(Error::Plan(PlanError::NoProcesses));
         }
-        let door = self.group.as_ref().map(Group::door).transpose();
-        join_by(plan, self.pidfd(), door.map_err(Error::Limit)?, stdio)
+        let doors = self.group.as_ref().map(Group::doors).transpose();
+        let doors = doors.map_err(Error::Limit)?.unwrap_or_default();
+        join_by(plan, self.pidfd(), doors, stdio)
     }
 
     /// The process id of the sandbox's pid 1, as the caller's namespace numbers it.
@@ -433,6 +441,7 @@ impl Child {
             return Ok(None);
         };
         self.ended = Some(self.true_end(&status));
+        self.freezer = None;
         if let Some(group) = self.group.take() {
             self.killed_for_memory = group.killed_for_memory() > 0;
         }

@@ -52,8 +52,8 @@ pub(super) struct Envelope {
     pub(super) filters: Vec<Filter>,
     /// What the last of them does about sockets of 32-bit programs.
     pub(super) socketcall: Socketcall,
-    /// The descriptor that lets the child enter its control group.
-    pub(super) group_fd: Option<i32>,
+    /// The descriptors that let the child enter its control group, in each hierarchy.
+    pub(super) group_fds: Vec<i32>,
 }
 
 /// One packet on the report socket.

@@ -18,6 +18,7 @@ mod caching;
 mod cask_debug;
 mod cask_files;
 mod cask_life;
+mod cask_limits;
 mod cask_members;
 mod cask_networks;
 mod cask_refusals;

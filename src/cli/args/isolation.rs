@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::limits::LimitArgs;
 use crate::cli::env;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
-use crate::sandbox::{
-    Caps, Device, Groups, Isolation, Limits, Profile, Resource, Rlimit, Seccomp, Swap,
-};
+use crate::sandbox::{Caps, Device, Groups, Isolation, Profile, Resource, Rlimit, Seccomp};
 
 /// What `--group-add` says instead of a group.
 const KEEP_GROUPS: &str = "keep-groups";
@@ -41,46 +40,13 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     shm_size: Option<u64>,
 
-    /// Memory that all processes may use together
-    #[arg(short, long, value_name = "SIZE", value_parser = size)]
-    memory: Option<u64>,
-
-    /// Memory and swap together; -1 is as much swap as there is [default: twice the memory]
-    #[arg(long, value_name = "SIZE", value_parser = swap, allow_hyphen_values = true)]
-    memory_swap: Option<Swap>,
-
-    /// Processors that may be busy at the same time, such as `1.5`
-    #[arg(long, value_name = "N", value_parser = cpus, conflicts_with_all = ["cpu_quota", "cpu_period"])]
-    cpus: Option<u64>,
-
-    /// Share of the processors against others; 1024 is usual
-    #[arg(long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-
-    /// Period of `--cpu-quota` in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_period: Option<u64>,
-
-    /// Processor time in each period in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_quota: Option<u64>,
-
-    /// Processors that may be used, such as `0-2,5`
-    #[arg(long, value_name = "LIST", value_parser = numbers)]
-    cpuset_cpus: Option<String>,
-
-    /// Memory nodes that may be used, such as `0-1`
-    #[arg(long, value_name = "LIST", value_parser = numbers)]
-    cpuset_mems: Option<String>,
-
     /// Further group of the program, by its name in the image or its number; `keep-groups` gives
     /// it the caller's groups instead
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     group_add: Vec<String>,
 
-    /// Processes and threads that may exist at the same time; -1 is no limit
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pids_limit: Option<i64>,
+    #[command(flatten)]
+    limit: LimitArgs,
 
     /// Whether a limit of memory, processors or processes that can't be kept is an error
     #[arg(
@@ -138,11 +104,18 @@ impl IsolationArgs {
         if !self.group_add.is_empty() {
             out.groups = self.groups()?;
         }
-        out.limits = self.limits(out.limits)?;
+        let best_effort = self.limits.as_deref() == Some("best-effort");
+        out.limits = self.limit.over(out.limits)?;
+        out.limits.best_effort |= best_effort;
         if !out.limits.is_empty() {
             out.limits.session_bus = env::session_bus();
         }
         Ok(out)
+    }
+
+    /// Refuses limits that no container can start with.
+    pub(crate) fn check_least(&self) -> Result<(), Report> {
+        self.limit.check_least()
     }
 
     fn groups(&self) -> Result<Groups, Report> {
@@ -161,38 +134,6 @@ impl IsolationArgs {
                 keep: false,
             }),
         }
-    }
-
-    /// The limits, those of `base` where none is given.
-    fn limits(&self, base: Limits) -> Result<Limits, Report> {
-        if let (Some(Swap::Total(total)), memory) = (self.memory_swap, self.memory) {
-            let Some(memory) = memory else {
-                return Err(Report::wrong_use("`--memory-swap` goes with `--memory`"));
-            };
-            if total < memory {
-                let text =
-                    "`--memory-swap` is memory and swap together, so no less than `--memory`";
-                return Err(Report::wrong_use(text));
-            }
-        }
-        Ok(Limits {
-            memory: self.memory.or(base.memory),
-            memory_swap: self.memory_swap.or(base.memory_swap),
-            cpu_quota: self.cpus.or(self.cpu_quota).or(base.cpu_quota),
-            cpu_period: self.cpu_period.or(base.cpu_period),
-            cpu_shares: match self.cpu_shares {
-                Some(shares) => Some(shares).filter(|shares| *shares > 0),
-                None => base.cpu_shares,
-            },
-            cpuset_cpus: self.cpuset_cpus.clone().or(base.cpuset_cpus),
-            cpuset_mems: self.cpuset_mems.clone().or(base.cpuset_mems),
-            pids: match self.pids_limit {
-                Some(pids) => u64::try_from(pids).ok().filter(|pids| *pids > 0),
-                None => base.pids,
-            },
-            best_effort: base.best_effort || self.limits.as_deref() == Some("best-effort"),
-            session_bus: None,
-        })
     }
 }
 
@@ -300,43 +241,8 @@ fn device(text: &str) -> Result<Device, String> {
     })
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     human::parse_size(text).ok_or_else(|| "expected a size, such as `512m` or `2g`".to_owned())
-}
-
-fn swap(text: &str) -> Result<Swap, String> {
-    match text {
-        "-1" => Ok(Swap::Unlimited),
-        other => size(other).map(Swap::Total),
-    }
-}
-
-/// Processors as microseconds in each tenth of a second.
-fn cpus(text: &str) -> Result<u64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| "expected a number, such as `1.5`".to_owned())?;
-    if !(0.01..=100_000.0).contains(&number) {
-        return Err("expected 0.01 or more".to_owned());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1000 and 10^10"
-    )]
-    Ok((number * 100_000.0).round() as u64)
-}
-
-fn numbers(text: &str) -> Result<String, String> {
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
-    let fine = text.split(',').all(|part| match part.split_once('-') {
-        Some((from, to)) => is_number(from) && is_number(to),
-        None => is_number(part),
-    });
-    match fine {
-        true => Ok(text.to_owned()),
-        false => Err("expected numbers and ranges, such as `0-2,5`".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -344,6 +250,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::sandbox::{Limits, Swap};
 
     #[derive(Debug, Parser)]
     struct Alone {
@@ -486,17 +393,21 @@ mod tests {
     #[test]
     fn limits_are_read_as_docker_reads_them() {
         let limits = parse(
-            "-m 1g --memory-swap 2g --cpus 1.5 --cpu-shares 512 --cpuset-cpus 0-1,3 --cpuset-mems 0 --pids-limit 100",
+            "-m 1g --memory-swap 2g --memory-reservation 1m --cpus 1.5 -c 512 --cpuset-cpus 0-1,3 \
+             --cpuset-mems 0 --pids-limit 100 --blkio-weight 10",
         );
         let want = Limits {
             memory: Some(1 << 30),
             memory_swap: Some(Swap::Total(2 << 30)),
-            cpu_quota: Some(150_000),
+            memory_reservation: Some(1 << 20),
+            cpus: Some(150_000),
+            cpu_quota: None,
             cpu_period: None,
             cpu_shares: Some(512),
             cpuset_cpus: Some("0-1,3".to_owned()),
             cpuset_mems: Some("0".to_owned()),
             pids: Some(100),
+            blkio_weight: Some(10),
             best_effort: false,
             session_bus: None,
         };
@@ -509,6 +420,9 @@ mod tests {
         for bad in [
             "--memory-swap 1g",
             "-m 2g --memory-swap 1g",
+            "-m 1g --memory-reservation 2g",
+            "--blkio-weight 9",
+            "--blkio-weight 1001",
             "--cpus 0",
             "--cpus 1 --cpu-quota 5",
             "--cpuset-cpus a",

@@ -10,6 +10,7 @@ use crate::cli::report::Report;
 use crate::cli::ui::table;
 use crate::cli::{Session, ui};
 use crate::runner::{self, Bound, Container, Process, State, Status, VolumeMount, VolumeSource};
+use crate::sandbox::{Limits, Swap};
 use crate::store::Store;
 
 /// Show the processes of a container
@@ -112,8 +113,6 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
     };
     let state = container.state()?;
     let config = &container.config;
-    let request = &config.request;
-    let (policy, most) = request.restart.parts();
     let (path, args) = config
         .command
         .split_first()
@@ -137,21 +136,57 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         "RestartCount": state.restarts,
         "Driver": "overlay",
         "Platform": "linux",
-        "HostConfig": {
-            "NetworkMode": endpoints::first(request),
-            "PortBindings": bindings(&container),
-            "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
-            "AutoRemove": request.remove,
-            "LogConfig": { "Type": request.log.driver.word() },
-            "ReadonlyRootfs": request.read_only,
-            "Init": request.init,
-            "PublishAllPorts": request.publish_all,
-            "ExtraHosts": request.hosts.iter().map(|(h, a)| format!("{h}:{a}")).collect::<Vec<_>>(),
-        },
+        "HostConfig": host_config(&container),
         "Mounts": mounts,
         "Config": shown_config(&container)?,
         "NetworkSettings": settings,
     })))
+}
+
+/// What `run` asked for besides the program.
+fn host_config(container: &Container) -> Value {
+    let request = &container.config.request;
+    let (policy, most) = request.restart.parts();
+    let mut shown = json!({
+        "NetworkMode": endpoints::first(request),
+        "PortBindings": bindings(container),
+        "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
+        "AutoRemove": request.remove,
+        "LogConfig": { "Type": request.log.driver.word() },
+        "ReadonlyRootfs": request.read_only,
+        "Init": request.init,
+        "PublishAllPorts": request.publish_all,
+        "ExtraHosts": request.hosts.iter().map(|(h, a)| format!("{h}:{a}")).collect::<Vec<_>>(),
+    });
+    if let (Value::Object(shown), Value::Object(limits)) =
+        (&mut shown, limits(&request.isolation.limits))
+    {
+        shown.extend(limits);
+    }
+    shown
+}
+
+/// Limits in docker's words: 0 where there is none.
+fn limits(limits: &Limits) -> Value {
+    let swap = match limits.total() {
+        Some(Swap::Total(total)) => json!(total),
+        Some(Swap::Unlimited) => json!(-1),
+        None => json!(0),
+    };
+    json!({
+        "Memory": limits.memory.unwrap_or(0),
+        "MemorySwap": swap,
+        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+        // Docker counts billionths.
+        "NanoCpus": limits.cpus.map_or(0, |cpus| cpus.saturating_mul(10_000)),
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "CpuPeriod": limits.cpu_period.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota.unwrap_or(0),
+        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
+        "PidsLimit": limits.pids,
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+    })
 }
 
 fn shown_state(state: &State) -> Value {

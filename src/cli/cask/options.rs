@@ -414,6 +414,7 @@ impl NewContainer {
                 "`--rm` and `--restart` contradict each other",
             ));
         }
+        self.isolation.check_least()?;
         let mounts = [&self.volumes, &self.mounts, &self.tmpfs];
         Ok(Request {
             args,

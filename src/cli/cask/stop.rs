@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use super::each::{each, each_container, each_container_at_once};
+use crate::cli::args::LimitArgs;
 use crate::cli::report::Report;
 use crate::cli::verbs::Prune;
-use crate::cli::{Session, ui};
-use crate::runner::{self, Error, Stopped, Until};
+use crate::cli::{Session, env, ui};
+use crate::runner::{self, Container, Error, Stopped, Until};
 use crate::store::Store;
 
 /// Parses a signal.
@@ -190,7 +191,10 @@ impl Rename {
     }
 }
 
-/// Change what a container was made with
+/// Change what containers were made with
+///
+/// Limits hold at once for those that run, and are kept for the next start. Where one can't be
+/// kept nothing is changed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Update {
     /// Names or ids of containers
@@ -198,20 +202,41 @@ pub(super) struct Update {
     containers: Vec<String>,
 
     /// When to start it again: no, on-failure[:TIMES], always or unless-stopped
-    #[arg(long, value_name = "POLICY", required = true)]
+    #[arg(long, value_name = "POLICY")]
     restart: Option<runner::Restart>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl Update {
     /// Changes it, from now on.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        if self.restart.is_none() && self.limits.is_empty() {
+            return Err(Report::wrong_use("no option says what to change"));
+        }
+        self.limits.check_least()?;
         let store = session.store()?;
-        each_container(&store, &self.containers, |mut container| {
-            let restart = self.restart;
-            Ok(container.update(|request| {
-                request.restart = restart.unwrap_or(request.restart);
-            })?)
-        })
+        each_container(&store, &self.containers, |container| self.update(container))
+    }
+
+    fn update(&self, mut container: Container) -> Result<(), Report> {
+        let request = &container.config.request;
+        let restart = self.restart.unwrap_or(request.restart);
+        if request.remove && restart != runner::Restart::No {
+            let text = format!(
+                "`{}` is removed when its program ends (`--rm`), so it can't be started again",
+                container.config.name
+            );
+            return Err(Report::failed(text));
+        }
+        let mut limits = self.limits.over(request.isolation.limits.clone())?;
+        if !limits.is_empty() {
+            limits.session_bus = env::session_bus();
+        }
+        Ok(container.update(|request| {
+            (request.restart, request.isolation.limits) = (restart, limits);
+        })?)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::dockerfile::{Source, Span};
 use crate::registry;
 use crate::runner;
 use crate::sandbox::userns::{EnterError, Refusal};
-use crate::sandbox::{self, LimitError};
+use crate::sandbox::{self, LimitError, Remedy};
 use crate::store;
 use crate::transfer;
 
@@ -100,7 +100,7 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return of_namespace(error);
     }
     if let Some(sandbox::Error::Limit(error)) = error.downcast_ref() {
-        return of_limit(error);
+        return Some(limit_hint(error));
     }
     if let Some(error) = error.downcast_ref::<runner::Error>() {
         return of_runner(error);
@@ -253,35 +253,33 @@ fn of_refusal(refusal: &Refusal) -> Option<String> {
 
 /// What to do about a limit that can't be kept.
 pub(crate) fn limit_hint(error: &LimitError) -> String {
-    of_limit(error).unwrap_or_default()
+    of_remedy(error.remedy())
 }
 
-fn of_limit(error: &LimitError) -> Option<String> {
-    Some(match error {
-        LimitError::NotDelegated { .. } | LimitError::NoScope { .. } => {
+fn of_remedy(remedy: Remedy) -> String {
+    match remedy {
+        Remedy::Session => {
             "`machinectl shell USER@`, or ssh, logs in with a session of systemd, which gives one; \
              `--limits=best-effort` goes on without the limit"
-                .to_owned()
         }
-        LimitError::NoController { group, .. }
-            if group.extension().is_some_and(|kind| kind == "scope") =>
-        {
+        Remedy::Delegation => {
             "`Delegate=cpu cpuset io memory pids` below `[Service]` in `systemctl edit \
              user@.service` lets sessions have it; `--limits=best-effort` goes on without the limit"
-                .to_owned()
         }
-        LimitError::NoHierarchy { .. } => {
+        Remedy::Unified => {
             "`systemd.unified_cgroup_hierarchy=1` on the kernel's command line, or \
              `--limits=best-effort`"
-                .to_owned()
         }
-        _ => "`--limits=best-effort` goes on without the limit".to_owned(),
-    })
+        Remedy::Memory => "stop the container first, or free some of its memory",
+        Remedy::None => "`--limits=best-effort` goes on without the limit",
+    }
+    .to_owned()
 }
 
 fn of_runner(error: &runner::Error) -> Option<String> {
     let nearest = |names: &[String]| names.first().map(|name| format!("did you mean `{name}`?"));
     match error {
+        runner::Error::NotStarted(told) => told.remedy().map(of_remedy),
         runner::Error::NoImage { nearest: names, .. } => nearest(names),
         runner::Error::NoContainer { nearest: names, .. } => {
             Some(nearest(names).unwrap_or_else(|| "`cask ps -a` lists what is there".to_owned()))

@@ -173,20 +173,42 @@ impl Monitor {
 
     /// Takes over what `update` may change.
     fn reload(&mut self) -> Answer {
-        if let Ok(config) = container::read_config(&self.job.dir) {
-            self.job.restart = config.request.restart;
+        let Ok(config) = container::read_config(&self.job.dir) else {
+            return Answer::Done;
+        };
+        let limits = config.request.isolation.limits;
+        if let Some(run) = &mut self.run
+            && limits != self.job.plan.limits
+        {
+            let changed = run.child.limit(&self.job.plan.limits, &limits, &all);
+            if let Err(error) = changed {
+                return Answer::Refused(not_started(&error.into()));
+            }
         }
+        (self.job.restart, self.job.plan.limits) = (config.request.restart, limits);
         Answer::Done
     }
 
-    /// Halts every process of the container, until no new one is found that runs.
+    /// Halts every process of the container, by the kernel's freezer or, where that is not to be
+    /// had, by a signal.
     fn pause(&mut self) -> Answer {
         match self.state.status {
             Status::Running => {}
             Status::Paused => return Answer::Refused(Refusal::Paused),
             _ => return Answer::Refused(Refusal::NotRunning),
         }
-        if let Err(error) = signal_all(Signal::STOP, self.init()) {
+        let init = self.init();
+        let others = || {
+            Ok(all()?
+                .into_iter()
+                .filter(|pid| Some(*pid) != init)
+                .collect())
+        };
+        let frozen = self
+            .run
+            .as_mut()
+            .is_some_and(|run| run.child.freeze(&others));
+        if !frozen && let Err(error) = signal_all(Signal::STOP, init) {
             return os(&error);
         }
         self.state.status = Status::Paused;
@@ -199,8 +221,15 @@ impl Monitor {
         if self.state.status != Status::Paused {
             return Answer::Refused(Refusal::NotPaused);
         }
-        if let Err(error) = signal_all(Signal::CONT, self.init()) {
-            return os(&error);
+        let thawed = self.run.as_mut().map_or(Ok(false), |run| run.child.thaw());
+        match thawed {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Err(error) = signal_all(Signal::CONT, self.init()) {
+                    return os(&error);
+                }
+            }
+            Err(error) => return Answer::Refused(not_started(&error.into())),
         }
         self.state.status = Status::Running;
         self.write_state();
@@ -323,18 +352,20 @@ fn os(error: &std::io::Error) -> Answer {
     })
 }
 
+/// Lists all processes of this monitor's container.
+fn all() -> std::io::Result<Vec<i32>> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let all = processes::inside(own)?;
+    Ok(all.iter().map(|process| process.pid).collect())
+}
+
 /// Sends `signal` to all processes of this monitor's container but `init`. Between listing and
 /// halting a process may have made another, so it goes on until there is none that is new.
 fn signal_all(signal: Signal, init: Option<i32>) -> std::io::Result<()> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut done: Vec<i32> = init.into_iter().collect();
     loop {
-        let all = processes::inside(own)?;
-        let new: Vec<i32> = all
-            .iter()
-            .map(|process| process.pid)
-            .filter(|pid| !done.contains(pid))
-            .collect();
+        let found = all()?.into_iter();
+        let new: Vec<i32> = found.filter(|pid| !done.contains(pid)).collect();
         if new.is_empty() {
             return Ok(());
         }

@@ -630,9 +630,14 @@ pub(super) fn not_started(error: &Error) -> Refusal {
         chain.push(source.to_string());
         link = source;
     }
+    let remedy = match error {
+        Error::Sandbox(sandbox::Error::Limit(limit)) => Some(limit.remedy()),
+        _ => None,
+    };
     Refusal::NotStarted {
         chain,
         code: error.exit_code(),
+        remedy,
     }
 }
 

@@ -38,10 +38,10 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         plan,
         filters,
         socketcall,
-        group_fd,
+        group_fds,
         ..
     } = read_plan().at(Stage::Plan, "memfd")?;
-    if let Some(door) = group_fd {
+    for door in group_fds {
         let door = sys::fd::inherited(door).at(Stage::Limits, "the program")?;
         rustix::io::write(&door, b"0").at(Stage::Limits, "the program")?;
     }

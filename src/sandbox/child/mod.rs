@@ -164,10 +164,10 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         process_fds,
         filters,
         socketcall,
-        group_fd,
+        group_fds,
     } = read_plan().at(Stage::Plan, "memfd")?;
     let own = plan.walls == Walls::Namespaces;
-    enter_group(group_fd, own).at(Stage::Limits, "the sandbox")?;
+    enter_group(&group_fds, own).at(Stage::Limits, "the sandbox")?;
     network_fd
         .map_or(Ok(()), enter_network)
         .at(Stage::JoinNetwork, "the program")?;
@@ -222,11 +222,12 @@ fn build_root(
 }
 
 /// Enters the group that limits us, then its `own` namespace in which it is the root.
-fn enter_group(door: Option<i32>, own: bool) -> io::Result<()> {
-    let Some(door) = door else { return Ok(()) };
-    let door = sys::fd::inherited(door)?;
-    rustix::io::write(&door, b"0")?;
-    match own {
+fn enter_group(doors: &[i32], own: bool) -> io::Result<()> {
+    for &door in doors {
+        let door = sys::fd::inherited(door)?;
+        rustix::io::write(&door, b"0")?;
+    }
+    match own && !doors.is_empty() {
         true => sys::process::unshare_cgroup(),
         false => Ok(()),
     }
