@@ -6,20 +6,15 @@
 //! the same reason. A change of blocks, levels or libraries that changes bytes is a change of
 //! [`COMPRESSOR_VERSION`].
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::num::NonZero;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
+use super::members::Members;
 use crate::image::Compression;
 
 /// Which bytes the packing gives: part of the key under which a packed layer is remembered.
 pub const COMPRESSOR_VERSION: u32 = 1;
 
-/// Input of one gzip member.
-const BLOCK: usize = 1 << 20;
 /// Input of one zstd job. Fixed, as the bytes depend on it; small, as each thread holds a few.
 const ZSTD_JOB: u32 = 2 << 20;
 /// More threads than this gain nothing that a disk or a network could take.
@@ -44,7 +39,7 @@ pub struct Compressor<W: Write> {
 
 enum Inner<W: Write> {
     Plain(W),
-    Gzip(Gzip<W>),
+    Gzip(Members<W>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -61,7 +56,7 @@ pub fn compressor<W: Write>(
     let threads = threads.get().min(MAX_THREADS);
     let inner = match compression {
         Compression::None => Inner::Plain(out),
-        Compression::Gzip => Inner::Gzip(Gzip::new(out, level.unsigned_abs(), threads)?),
+        Compression::Gzip => Inner::Gzip(Members::new(out, level, threads)?),
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(out, level)?;
             encoder.include_checksum(true)?;
@@ -79,7 +74,7 @@ impl<W: Write> Compressor<W> {
     pub fn finish(self) -> io::Result<W> {
         match self.inner {
             Inner::Plain(out) => Ok(out),
-            Inner::Gzip(gzip) => gzip.finish(),
+            Inner::Gzip(members) => Ok(members.finish()?.0),
             Inner::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -89,7 +84,7 @@ impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.inner {
             Inner::Plain(out) => out.write(buf),
-            Inner::Gzip(gzip) => gzip.write(buf),
+            Inner::Gzip(members) => members.write(buf),
             Inner::Zstd(encoder) => encoder.write(buf),
         }
     }
@@ -98,7 +93,7 @@ impl<W: Write> Write for Compressor<W> {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.inner {
             Inner::Plain(out) => out.flush(),
-            Inner::Gzip(gzip) => gzip.out.flush(),
+            Inner::Gzip(members) => members.flush(),
             Inner::Zstd(_) => Ok(()),
         }
     }
@@ -113,142 +108,4 @@ impl<W: Write> std::fmt::Debug for Compressor<W> {
         };
         f.write_str(name)
     }
-}
-
-/// A block on its way to a worker, and the way back.
-struct Job {
-    block: Vec<u8>,
-    reply: SyncSender<Packed>,
-}
-
-/// What a worker made: the member, and the block's memory to be used again.
-struct Packed {
-    member: io::Result<Vec<u8>>,
-    block: Vec<u8>,
-}
-
-struct Gzip<W> {
-    out: W,
-    level: u32,
-    block: Vec<u8>,
-    /// Blocks in work, oldest first.
-    pending: VecDeque<Receiver<Packed>>,
-    /// The most blocks in work: it bounds the memory.
-    most: usize,
-    jobs: Option<mpsc::Sender<Job>>,
-    spare: Vec<Vec<u8>>,
-    any: bool,
-}
-
-impl<W: Write> Gzip<W> {
-    fn new(out: W, level: u32, threads: usize) -> io::Result<Self> {
-        let jobs = if threads > 1 {
-            Some(start(level, threads)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            out,
-            level,
-            block: Vec::with_capacity(BLOCK),
-            pending: VecDeque::new(),
-            most: threads * 2,
-            jobs,
-            spare: Vec::new(),
-            any: false,
-        })
-    }
-
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let take = buf.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&buf[..take]);
-        if self.block.len() == BLOCK {
-            self.pack()?;
-        }
-        Ok(take)
-    }
-
-    /// Packs the current block, here or on a worker.
-    fn pack(&mut self) -> io::Result<()> {
-        self.any = true;
-        let Some(jobs) = &self.jobs else {
-            let packed = member(&self.block, self.level)?;
-            self.block.clear();
-            return self.out.write_all(&packed);
-        };
-        let (reply, packed) = mpsc::sync_channel(1);
-        let next = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BLOCK));
-        let block = std::mem::replace(&mut self.block, next);
-        jobs.send(Job { block, reply }).map_err(|_| gone())?;
-        self.pending.push_back(packed);
-        while self.pending.len() >= self.most {
-            self.take_oldest()?;
-        }
-        Ok(())
-    }
-
-    fn take_oldest(&mut self) -> io::Result<()> {
-        let Some(oldest) = self.pending.pop_front() else {
-            return Ok(());
-        };
-        let Packed { member, mut block } = oldest.recv().map_err(|_| gone())?;
-        block.clear();
-        self.spare.push(block);
-        self.out.write_all(&member?)
-    }
-
-    fn finish(mut self) -> io::Result<W> {
-        // No input at all is one empty member: an empty file is no gzip.
-        if !self.block.is_empty() || !self.any {
-            self.pack()?;
-        }
-        while !self.pending.is_empty() {
-            self.take_oldest()?;
-        }
-        Ok(self.out)
-    }
-}
-
-/// Starts workers that end when nobody can send them jobs any more.
-fn start(level: u32, threads: usize) -> io::Result<mpsc::Sender<Job>> {
-    let (jobs, queue) = mpsc::channel::<Job>();
-    let queue = Arc::new(Mutex::new(queue));
-    for _ in 0..threads {
-        let queue = Arc::clone(&queue);
-        thread::Builder::new()
-            .name("gzip".to_owned())
-            .spawn(move || {
-                loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Job { block, reply }) = job else {
-                        return;
-                    };
-                    let member = member(&block, level);
-                    // Whoever asked may have given up; then nobody wants the answer.
-                    let _ = reply.send(Packed { member, block });
-                }
-            })?;
-    }
-    Ok(jobs)
-}
-
-fn gone() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::BrokenPipe,
-        "a compression thread ended early",
-    )
-}
-
-/// Packs one block as a gzip member with no name, no time and no operating system in its header.
-fn member(block: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    let out = Vec::with_capacity(block.len() / 2 + 64);
-    let mut encoder = flate2::GzBuilder::new()
-        .mtime(0)
-        .operating_system(255)
-        .write(out, flate2::Compression::new(level));
-    encoder.write_all(block)?;
-    encoder.finish()
 }

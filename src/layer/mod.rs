@@ -18,6 +18,7 @@ mod entry;
 mod error;
 mod flatten;
 mod give;
+mod members;
 mod metadata;
 mod node;
 #[cfg(test)]
