@@ -138,6 +138,7 @@ fn run(tree: &Path, work: &Path) {
             });
         }
     }
+    show_levels(&plain, size);
     for (name, format) in [("gzip", Format::Gzip), ("zstd", Format::Zstd)] {
         let packed = fs::metadata(work.join(name)).unwrap().len();
         println!("{name}: ratio {:.3}", packed as f64 / size as f64);
@@ -155,6 +156,28 @@ fn run(tree: &Path, work: &Path) {
             .find(|line| line.starts_with("VmHWM"))
             .unwrap()
     );
+}
+
+/// Shows what each level of gzip costs on one thread and leaves of the bytes, beside that of zlib-rs.
+fn show_levels(plain: &Path, size: u64) {
+    let left = |packed: usize| println!("{:28} ratio {:.3}", "", packed as f64 / size as f64);
+    for level in [1, 2, 4, 6, 9] {
+        let mut packed = 0;
+        show(&format!("gzip:{level}"), size, || {
+            let one = NonZero::<usize>::MIN;
+            let mut packer = compressor(Vec::new(), Compression::Gzip, Some(level), one).unwrap();
+            io::copy(&mut File::open(plain).unwrap(), &mut packer).unwrap();
+            packed = packer.finish().unwrap().len();
+        });
+        left(packed);
+        show(&format!("zlib-rs, level {level}"), size, || {
+            let level = flate2::Compression::new(level.unsigned_abs());
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), level);
+            io::copy(&mut File::open(plain).unwrap(), &mut packer).unwrap();
+            packed = packer.finish().unwrap().len();
+        });
+        left(packed);
+    }
 }
 
 fn write_trees(plain: &Path, work: &Path, size: u64) {

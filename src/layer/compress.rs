@@ -2,8 +2,9 @@
 //!
 //! Gzip is written as independent members of 1 MiB of input each (RFC 1952 section 2.2), with no
 //! name and no time in their headers, so the blocks are packed in parallel and the bytes do not
-//! depend on how many threads there were. Zstandard splits its input into jobs of fixed size for
-//! the same reason. A change of blocks, levels or libraries that changes bytes is a change of
+//! depend on how many threads there were. libdeflate packs them; its levels have the numbers of
+//! zlib's and leave fewer bytes. Zstandard splits its input into jobs of fixed size for the same
+//! reason. A change of blocks, levels or libraries that changes bytes is a change of
 //! [`COMPRESSOR_VERSION`].
 
 use std::io::{self, Write};
@@ -13,13 +14,13 @@ use super::members::Members;
 use crate::image::Compression;
 
 /// Which bytes the packing gives: part of the key under which a packed layer is remembered.
-pub const COMPRESSOR_VERSION: u32 = 1;
+pub const COMPRESSOR_VERSION: u32 = 2;
 
 /// Input of one zstd job. Fixed, as the bytes depend on it; small, as each thread holds a few.
 const ZSTD_JOB: u32 = 2 << 20;
 /// More threads than this gain nothing that a disk or a network could take.
 const MAX_THREADS: usize = 8;
-const GZIP_LEVEL: i32 = 4;
+const GZIP_LEVEL: i32 = 1;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Returns the level that `None` stands for, within what the format knows; 0 for no packing.

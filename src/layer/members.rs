@@ -167,23 +167,37 @@ fn gone() -> io::Error {
 
 /// Packs one block after the other, with no name, no time and no operating system in the headers.
 struct Encoder {
-    level: flate2::Compression,
+    /// `None` where nothing is to be packed: libdeflate's levels begin at 1.
+    deflate: Option<libdeflater::Compressor>,
+    room: Vec<u8>,
 }
 
 impl Encoder {
     fn new(level: i32) -> Self {
+        let level = libdeflater::CompressionLvl::new(level).ok();
         Self {
-            level: flate2::Compression::new(level.unsigned_abs()),
+            deflate: level.map(libdeflater::Compressor::new),
+            room: Vec::new(),
         }
     }
 
     fn member(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
-        let out = Vec::with_capacity(block.len() / 2 + 64);
-        let mut encoder = flate2::GzBuilder::new()
-            .mtime(0)
-            .operating_system(255)
-            .write(out, self.level);
-        encoder.write_all(block)?;
-        encoder.finish()
+        let Some(deflate) = &mut self.deflate else {
+            return stored(block);
+        };
+        self.room
+            .resize(deflate.gzip_compress_bound(block.len()), 0);
+        let packed = deflate.gzip_compress(block, &mut self.room);
+        let packed = packed.expect("there is room for the most that it can give");
+        Ok(self.room[..packed].to_vec())
     }
+}
+
+fn stored(block: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = flate2::GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(Vec::new(), flate2::Compression::none());
+    encoder.write_all(block)?;
+    encoder.finish()
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! layer/<diff id>     {"size":N,"origin":{descriptor},"chains":["sha256:…"]}
-//! packed/<text>       key "<diff id> gzip 4 v1": descriptor of the blob that compressing gave
+//! packed/<text>       key "<diff id> gzip 1 v2": descriptor of the blob that compressing gave
 //! ```
 //!
 //! `origin` is the compressed blob that the layer was pulled or loaded as: it is what is pushed
