@@ -312,6 +312,7 @@ impl Finished<'_> {
             transfer: self.request.transfer.clone(),
             compression: form.compression,
             level: form.level,
+            force: false,
             by_digest,
         };
         let mut images = Vec::new();

@@ -3,11 +3,13 @@
 mod isolation;
 mod limits;
 mod names;
+mod packing;
 mod refused;
 
 pub(crate) use isolation::IsolationArgs;
 pub(crate) use limits::LimitArgs;
 pub(crate) use names::NameArgs;
+pub(crate) use packing::{PackingArgs, compression};
 pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
 
 use std::io::Read;

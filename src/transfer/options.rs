@@ -43,6 +43,8 @@ pub struct PushOptions {
     /// How layers that were never compressed are compressed; gzip when unset. Layers that were
     /// pulled keep their bytes.
     pub compression: Option<Compression>,
+    /// Whether layers that are compressed in another way are compressed anew.
+    pub force: bool,
     /// Level of the compression, the algorithm's own default when unset.
     pub level: Option<i32>,
     /// Whether the name's tag is left alone: what is sent is found by its digest only.

@@ -80,6 +80,14 @@ fn push_named(
     options: &PushOptions,
     sink: &dyn Sink,
 ) -> Result<Digest, Error> {
+    let forced = match options.force {
+        true => {
+            let wanted = options.compression.unwrap_or(Compression::Gzip);
+            Some(store.recompress(image, Some(wanted), options.level, sink)?)
+        }
+        false => None,
+    };
+    let image = forced.as_ref().unwrap_or(image);
     let layers = image.manifest.value().layers.iter();
     let sources = origin::sources(store, name, layers.map(|layer| &layer.digest))?;
     let repository = options.transfer.network.writer(name, &sources)?;

@@ -232,6 +232,63 @@ fn tool(t: &TestEnv, program: &str, args: &[&str]) -> String {
 }
 
 #[test]
+fn layers_are_packed_as_buildahs_options_of_push_say() {
+    let registry = Server::http();
+    let t = with_image();
+    let base = registry.name("base:1").full();
+    t.cooper(&["push", "-q", "app", &base]).ok();
+    t.cooper(&["rmi", "-f", "app", &base]).ok();
+    t.cooper(&["pull", "-q", &base]).ok();
+    t.write("Dockerfile", format!("FROM {base}\nCOPY a /c\n"));
+    t.cooper(&["build", "-q", "-t", "app", "."]).ok();
+    let types = |options: &[&str]| -> Vec<String> {
+        let name = registry.name("app:1").full();
+        t.cooper(&[&["push", "-q", "app", &name], options].concat())
+            .ok();
+        let from = format!("docker://{name}");
+        let shown = tool(
+            &t,
+            "skopeo",
+            &["inspect", "--raw", "--tls-verify=false", &from],
+        );
+        let manifest: Value = serde_json::from_str(&shown).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        let name = |layer: &Value| layer["mediaType"].as_str().unwrap().to_owned();
+        let short = |name: String| name.rsplit('+').next().unwrap().to_owned();
+        layers.map(name).map(short).collect()
+    };
+    let (gzip, zstd) = ("gzip", "zstd");
+    for (options, want) in [
+        (&["--compression-format=zstd"][..], [zstd, zstd, zstd]),
+        (
+            &["--compression-format=zstd", "--force-compression=false"],
+            [gzip, gzip, zstd],
+        ),
+        (&["--compression=zstd:1"], [gzip, gzip, zstd]),
+        (
+            &["--compression=zstd:1", "--force-compression"],
+            [zstd, zstd, zstd],
+        ),
+        (
+            &["--compression-level=9", "--remove-signatures"],
+            [gzip, gzip, gzip],
+        ),
+    ] {
+        assert_eq!(types(options), want, "{options:?}");
+    }
+    for (option, why) in [
+        (
+            "--compression-format=zstd:chunked",
+            "no table of the chunks",
+        ),
+        ("--compression-format=lz4", "expected gzip, zstd or none"),
+        ("--compression-level=10", "a number from 0 to 9"),
+    ] {
+        t.cooper(&["push", "app", option]).fails(2).says(why);
+    }
+}
+
+#[test]
 fn umoci_unpacks_and_runc_runs_what_an_oci_layout_holds() {
     let t = TestEnv::new().dockerfile("FROM busybox\nENV GREETING=hello\nCMD [\"sh\"]\n");
     t.busybox("busybox");

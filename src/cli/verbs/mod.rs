@@ -26,7 +26,7 @@ pub(crate) use build::secrets;
 pub(crate) use df::Df;
 pub(crate) use goal::Goal;
 pub(crate) use prune::Prune;
-pub(crate) use push::{compression, send};
+pub(crate) use push::send;
 pub(crate) use tag::tagged;
 
 use std::process::ExitCode;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::cli::args::Registry;
+use crate::cli::args::{PackingArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::{Session, files, ui};
 use crate::event::Sink;
-use crate::image::{Compression, Digest, Document, Index, Platform, Raw};
+use crate::image::{Digest, Document, Index, Platform, Raw};
 use crate::store::Store;
 use crate::transfer::{self, Network, Options, PushOptions, Target};
 
@@ -25,11 +25,6 @@ pub(crate) struct Push {
     #[arg(value_name = "DESTINATION")]
     to: Option<Target>,
 
-    /// How layers that were made here are compressed: gzip, zstd or none, with `:LEVEL` if the
-    /// usual one is not meant. Pulled layers keep their bytes
-    #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
-    compression: Option<(Compression, Option<i32>)>,
-
     /// Which image of a name that stands for several [default: all, if all are here]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -43,35 +38,10 @@ pub(crate) struct Push {
     quiet: bool,
 
     #[command(flatten)]
-    registry: Registry,
-}
+    packing: PackingArgs,
 
-/// Parses `--compression`.
-pub(crate) fn compression(text: &str) -> Result<(Compression, Option<i32>), String> {
-    let (algorithm, level) = match text.split_once(':') {
-        Some((algorithm, level)) => (algorithm, Some(level)),
-        None => (text, None),
-    };
-    let (algorithm, levels) = match algorithm {
-        "gzip" => (Compression::Gzip, 0..=9),
-        "zstd" => (Compression::Zstd, 1..=22),
-        "none" | "uncompressed" => (Compression::None, 0..=0),
-        _ => return Err("expected gzip, zstd or none".to_owned()),
-    };
-    let wrong = || {
-        format!(
-            "the level is a number from {} to {}",
-            levels.start(),
-            levels.end()
-        )
-    };
-    let level: Option<i32> = level
-        .map(|level| level.parse().map_err(|_| wrong()))
-        .transpose()?;
-    match level {
-        Some(level) if !levels.contains(&level) => Err(wrong()),
-        level => Ok((algorithm, level)),
-    }
+    #[command(flatten)]
+    registry: Registry,
 }
 
 impl Push {
@@ -92,10 +62,6 @@ impl Push {
                 );
             }
         };
-        let (compression, level) = match self.compression {
-            Some((compression, level)) => (Some(compression), level),
-            None => (None, None),
-        };
         let network = Network::new(network);
         let transfer = Options {
             network,
@@ -103,12 +69,7 @@ impl Push {
             unpack: false,
             attestations: false,
         };
-        let options = PushOptions {
-            transfer,
-            compression,
-            level,
-            by_digest: false,
-        };
+        let options = self.packing.options(transfer)?;
         let shown = session.modest(self.quiet);
         let digest = send(&store, &target.descriptor.digest, &to, &options, &shown)?;
         drop(shown);
@@ -155,19 +116,4 @@ fn whole_index(store: &Store, digest: &Digest) -> Result<Option<Raw<Index>>, Rep
         }
     }
     Ok(Some(index))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compressions_may_have_a_level() {
-        assert_eq!(compression("gzip"), Ok((Compression::Gzip, None)));
-        assert_eq!(compression("zstd:19"), Ok((Compression::Zstd, Some(19))));
-        assert_eq!(compression("none"), Ok((Compression::None, None)));
-        for bad in ["", "lz4", "gzip:10", "zstd:x", "gzip:"] {
-            assert!(compression(bad).is_err(), "{bad}");
-        }
-    }
 }

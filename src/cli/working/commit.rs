@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::build::ContextSource;
 use crate::build::working::{self, Change, Fields};
-use crate::cli::args::{IDENTITY, RefusedArgs, Registry, ScanArgs};
+use crate::cli::args::{IDENTITY, RefusedArgs, Registry, ScanArgs, compression};
 use crate::cli::report::Report;
-use crate::cli::verbs::{Form, Goal, compression, form};
+use crate::cli::verbs::{Form, Goal, form};
 use crate::cli::{Session, env, files, ui};
 use crate::image::{Compression, Reference};
 use crate::store::{Image, Store};
@@ -230,6 +230,7 @@ impl Commit {
             transfer,
             compression,
             level,
+            force: false,
             by_digest: false,
         };
         transfer::push(store, image, place, &options, sink)?;

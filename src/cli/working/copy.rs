@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use crate::build::working;
 use crate::build::{self, Cancel, ContextSource};
-use crate::cli::args::Registry;
+use crate::cli::args::{Registry, compression};
 use crate::cli::report::Report;
-use crate::cli::verbs::compression;
 use crate::cli::{Session, files, signals, ui};
 use crate::dockerfile::{SourceKind, source_kind};
 use crate::image::{Compression, Platform};
@@ -264,6 +263,7 @@ impl ImageArgs {
                 },
                 compression,
                 level,
+                force: false,
                 by_digest: false,
             },
             from: match self.src_tls_verify == self.dest_tls_verify {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::cli::args::{Registry, label};
+use crate::cli::args::{PackingArgs, Registry, label};
 use crate::cli::cask::each;
 use crate::cli::report::Report;
 use crate::cli::verbs::tagged;
@@ -16,7 +16,7 @@ use crate::cli::{Session, files, ui};
 use crate::event::Sink;
 use crate::image::{Descriptor, Digest, Document, Index, Platform, Raw, Reference};
 use crate::store::{Store, Target as Found};
-use crate::transfer::{self, Network, Options, PushOptions, Source, Target};
+use crate::transfer::{self, Network, Options, Source, Target};
 
 /// Make and change indexes of images for several platforms
 #[derive(Debug, Subcommand)]
@@ -263,15 +263,15 @@ pub(crate) struct Push {
     quiet: bool,
 
     #[command(flatten)]
+    packing: PackingArgs,
+
+    #[command(flatten)]
     registry: Registry,
 }
 
 impl Push {
     fn run(self, session: &Session) -> Result<(), Report> {
-        let options = PushOptions {
-            transfer: options(&self.registry)?,
-            ..PushOptions::default()
-        };
+        let options = self.packing.options(options(&self.registry)?)?;
         let to = match self.to {
             None => self.index.clone(),
             Some(Target::Registry(name)) => name,
