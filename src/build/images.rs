@@ -141,7 +141,12 @@ pub(super) fn resolve(
         let digest = image.manifest.digest().clone();
         return Ok(BaseImage::new(need, digest, &image));
     }
-    let local = local(store, reference, platform)?;
+    let (local, other) = match store.find(&reference.full(), platform)? {
+        Found::Image(image) => (Some(image), None),
+        // Where nobody asked for a platform, one that there is will do. The linter tells of it.
+        Found::OtherPlatform(image) if is_open(request, platform) => (None, Some(image)),
+        Found::OtherPlatform(_) | Found::Nothing { .. } => (None, None),
+    };
     let boxed = || Box::new(reference.clone());
     let wants_network = match request.pull {
         Pull::Missing => local.is_none(),
@@ -150,12 +155,18 @@ pub(super) fn resolve(
     };
     let image = match (wants_network && !reference.is_local_only(), local) {
         (false, Some(image)) => image,
-        (false, None) if reference.is_local_only() => {
-            return Err(StepError::NoLocalImage { reference: boxed() });
-        }
-        (false, None) => return Err(StepError::NotPulled { reference: boxed() }),
+        (false, None) => match other {
+            Some(image) => image,
+            None if reference.is_local_only() => {
+                return Err(StepError::NoLocalImage { reference: boxed() });
+            }
+            None => return Err(StepError::NotPulled { reference: boxed() }),
+        },
         (true, None) if request.pull != Pull::Newer => {
-            return promise(store, request, need, sink);
+            match (promise(store, request, need, sink), other) {
+                (Err(_), Some(image)) if request.pull == Pull::Missing => image,
+                (promised, _) => return promised,
+            }
         }
         (true, local) => {
             let source = Source::Registry(reference.clone());
@@ -216,13 +227,7 @@ fn pull(
     })
 }
 
-fn local(
-    store: &Store,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<Option<Image>, StepError> {
-    match store.find(&reference.full(), platform)? {
-        Found::Image(image) => Ok(Some(image)),
-        Found::OtherPlatform(_) | Found::Nothing { .. } => Ok(None),
-    }
+/// Whether `platform` is only what goes without saying.
+fn is_open(request: &Request, platform: &Platform) -> bool {
+    request.platforms.is_empty() && *platform == Platform::host()
 }

@@ -315,8 +315,7 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
     labels.extend_from_slice(&request.labels);
     let built = finished(&stages[&target.plan.target], &world)?;
     let stage = &target.plan.stages[target.plan.target];
-    // A stage that says its platform makes an image for that one, whatever was asked for.
-    let platform = stage.platform.clone();
+    let platform = platform_of(request, target, &built);
     let epoch = request.source_date_epoch.map(Time::from_secs);
     let author = stage.author.as_deref();
     let config = commit::config(
@@ -349,6 +348,21 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         target: target.plan.target,
         answers,
     })
+}
+
+/// What the image says that it is for: the platform that was asked for, whatever its stage and its
+/// base are for. Where none was, it is the base's own.
+fn platform_of(request: &Request, target: &Target, built: &Built) -> Platform {
+    let asked = &target.platform;
+    let Some(base) = &built.base else {
+        return asked.clone();
+    };
+    let base = base.platform().normalised();
+    let same = (&base.os, &base.architecture) == (&asked.os, &asked.architecture);
+    match request.platforms.is_empty() || (same && asked.variant.is_none()) {
+        true => base,
+        false => asked.clone(),
+    }
 }
 
 /// Runs the plan until no layer of the result is only promised by a cache. It runs again without

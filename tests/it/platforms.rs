@@ -238,7 +238,71 @@ fn programs_of_another_machine_are_refused_before_any_work() {
         .cooper(&["inspect", "-f", "{{.Os}}/{{.Architecture}}", "x"])
         .ok()
         .stdout();
-    assert_eq!(platform, foreign());
+    assert_eq!(
+        platform,
+        Platform::host().to_string(),
+        "as nobody asked for another"
+    );
+}
+
+/// What the image `x` says that it is for.
+fn made_for(t: &TestEnv) -> String {
+    let out = t.cooper(&["inspect", "--format", "json", "x"]).ok();
+    let image = parsed(out.stdout().as_bytes())[0].take();
+    let fields = ["Os", "Architecture", "Variant"].map(|field| image[field].as_str());
+    fields.into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn an_image_is_for_the_platform_that_was_asked_for_whatever_its_stage_is_for() {
+    let t = TestEnv::new().file("a", "a");
+    for text in [
+        "FROM --platform=linux/riscv64 scratch\nCOPY a /a\n",
+        "FROM --platform=linux/riscv64 scratch AS b\nCOPY a /a\nFROM b\n",
+        "FROM scratch\nCOPY a /a\n",
+    ] {
+        t.write("Dockerfile", text);
+        t.build_with(&["-t", "x", "--platform=linux/arm/v6"]).ok();
+        assert_eq!(made_for(&t), "linux/arm/v6", "{text}");
+    }
+    // A base of another platform is taken where its stage says so.
+    t.build_with(&["-t", "base", "--platform=linux/riscv64"])
+        .ok();
+    t.write(
+        "Dockerfile",
+        "FROM --platform=linux/riscv64 base\nLABEL a=b\n",
+    );
+    t.build_with(&["-t", "x", "--platform=linux/arm64"]).ok();
+    assert_eq!(made_for(&t), "linux/arm64");
+    t.build_with(&["-t", "x"]).ok();
+    assert_eq!(
+        made_for(&t),
+        "linux/riscv64",
+        "nobody asked: it is the base's"
+    );
+}
+
+#[test]
+fn a_base_for_another_platform_will_do_where_nobody_asked_for_one() {
+    let t = TestEnv::new()
+        .file("a", "a")
+        .dockerfile("FROM scratch\nCOPY a /a\n");
+    let arch = foreign();
+    t.build_with(&["-t", "localhost/base", "-t", "base", "--platform", arch])
+        .ok();
+    let told = format!(
+        "was pulled with platform \"{arch}\", expected \"{}\" for current build",
+        Platform::host()
+    );
+    for (base, pull) in [("localhost/base", "missing"), ("base", "never")] {
+        t.write("Dockerfile", format!("FROM {base}\nLABEL b=c\n"));
+        let pull = format!("--pull={pull}");
+        let out = t.build_with(&["-t", "x", &pull]).ok();
+        out.says(&told).says("InvalidBaseImagePlatform");
+        assert_eq!(made_for(&t), arch);
+        let host = Platform::host().to_string();
+        t.build_with(&[&pull, "--platform", &host]).fails(1);
+    }
 }
 
 /// How programs of the foreign architecture begin (elf(5)).
