@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::dockerfile::Span;
 use crate::event::Sink;
 use crate::image::{Config, Digest, Platform, Reference};
 use crate::store::{Found, Image, LayerRef, Store};
@@ -26,6 +27,8 @@ pub(super) struct BaseImage {
     layers: Vec<Layer>,
     /// Where the layers are, if they are not here.
     promised: Option<Arc<Promised>>,
+    /// Where the Dockerfile first names it.
+    span: Span,
 }
 
 impl BaseImage {
@@ -44,6 +47,7 @@ impl BaseImage {
             image: image.clone(),
             layers,
             promised: None,
+            span: need.span,
         }
     }
 
@@ -83,6 +87,11 @@ impl BaseImage {
     /// Returns its name.
     pub(super) fn reference(&self) -> &Reference {
         &self.reference
+    }
+
+    /// Returns where the Dockerfile first names it.
+    pub(super) fn span(&self) -> Span {
+        self.span
     }
 
     /// Returns the digest that its name stands for: of an index, if that is what it means.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use crate::dockerfile::Source;
+use crate::dockerfile::{Source, Span};
 use crate::event::{Event, Sink, StepId};
 use crate::image::{ChainId, Descriptor, DiffId, Digest};
 use crate::layer::{Changes, EncodeOptions, Stack, Time, encode_behind};
@@ -138,9 +138,25 @@ pub(super) fn trees(world: &World<'_>, layers: &[Layer]) -> Result<Vec<Tree>, St
 /// caches.
 pub(super) fn supply(world: &World<'_>, layers: &[LayerRef]) -> Result<(), StepError> {
     for image in world.images {
-        image.supply(world.store, layers, world.sink)?;
+        let brought = image.supply(world.store, layers, world.sink);
+        brought.map_err(|error| at_its_name(world, image.span(), error))?;
     }
     Ok(world.imports.supply(world.store, layers, world.sink)?)
+}
+
+/// Places what went wrong with an image where the Dockerfile names it, and not at the step that
+/// happened to read it first.
+fn at_its_name(world: &World<'_>, span: Span, error: StepError) -> StepError {
+    if span.is_empty() {
+        return error;
+    }
+    let file = world.file;
+    StepError::Build(Box::new(Error::Step {
+        name: file.line_text(file.line_of(span.start)).trim().to_owned(),
+        file: Arc::clone(file),
+        span,
+        error: Box::new(error),
+    }))
 }
 
 /// The union view of `layers`, brought and unpacked where they are not yet.
@@ -192,7 +208,11 @@ pub(super) fn run(
             .step(step, &mut built, below)
             .map_err(|error| match error {
                 StepError::Cancelled => Error::Cancelled,
-                StepError::Build(error) if matches!(*error, Error::Absent { .. }) => *error,
+                StepError::Build(error)
+                    if matches!(*error, Error::Absent { .. } | Error::Step { .. }) =>
+                {
+                    *error
+                }
                 error if Some(index) == plan.scan => scan_failed(world, error),
                 error => Error::Step {
                     name: step
