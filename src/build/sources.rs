@@ -38,6 +38,9 @@ const CAP: u64 = 16 << 20;
 /// Names looked for when none was given.
 const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
+/// Names of a context's own ignore file, the first that is there counts.
+const IGNORE_NAMES: [&str; 2] = [".dockerignore", ".containerignore"];
+
 /// What a build reads from the caller.
 pub(super) struct Sources {
     /// The Dockerfile's text.
@@ -206,13 +209,13 @@ impl Opener<'_> {
 
     /// Sees a context through `ignore`, or the ignore file at its root.
     fn files(&self, opened: Opened, ignore: IgnoreText) -> Result<Files, Error> {
-        let own = Path::new(".dockerignore");
-        let ignore = match ignore {
-            Some(found) => Some(found),
-            None => {
-                read_below(&opened.root, own, opened.is_own())?.map(|bytes| (own.to_owned(), bytes))
+        let mut ignore = ignore;
+        for own in IGNORE_NAMES.map(Path::new) {
+            if ignore.is_none() {
+                let found = read_below(&opened.root, own, opened.is_own())?;
+                ignore = found.map(|bytes| (own.to_owned(), bytes));
             }
-        };
+        }
         let ignore = ignore.map(parse_ignore).transpose()?.unwrap_or_default();
         let known = match &opened.index {
             Some(name) => self
