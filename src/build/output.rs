@@ -18,10 +18,12 @@ use crate::transfer::{self, PushOptions, Target};
 
 use super::annotations::{self, Level};
 use super::attest::Attest;
+use super::commit::rfc3339;
 use super::error::{Error, OptionsError};
 use super::form;
 use super::platforms::{Made, wants_index};
 use super::request::{Form, Output, Request};
+use super::retouch::CREATED;
 
 /// Refuses outputs that can't go together, before any work is done.
 pub(super) fn check(request: &Request) -> Result<(), Error> {
@@ -281,7 +283,7 @@ impl Finished<'_> {
         let index = self
             .index
             .map(|_| annotations::index(images.iter().zip(platforms), &attestations, wanted));
-        let descriptor = match (&index, images.as_slice(), self.made) {
+        let mut descriptor = match (&index, images.as_slice(), self.made) {
             (Some(index), ..) => Descriptor {
                 annotations: annotations::of(wanted, Level::IndexDescriptor, None),
                 ..index.descriptor(index.value().media_type())
@@ -291,6 +293,10 @@ impl Finished<'_> {
             }
             _ => unreachable!("a build is for at least one platform"),
         };
+        if let Some(epoch) = self.epoch() {
+            let made = descriptor.annotations.entry(CREATED.to_owned());
+            made.or_insert_with(|| rfc3339(epoch));
+        }
         let whole = Whole {
             images: &images,
             attestations: &attestations,

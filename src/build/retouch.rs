@@ -6,7 +6,7 @@ use crate::image::{Config, ContainerConfig, Raw};
 use super::scope::Env;
 
 /// The annotation of the image spec that says when an image was made.
-const CREATED: &str = "org.opencontainers.image.created";
+pub(super) const CREATED: &str = "org.opencontainers.image.created";
 
 /// Changes of configs that options ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

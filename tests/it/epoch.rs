@@ -240,3 +240,34 @@ fn a_named_context_or_a_stage_with_one_remote_add_gives_the_epoch() {
             .says("one remote ADD");
     }
 }
+
+#[test]
+fn a_layout_says_when_its_image_was_made_where_that_is_fixed() {
+    let t = context();
+    let created = |options: &[&str]| {
+        let all = [options, &["-o", "type=oci,tar=false,dest=../layout"]].concat();
+        t.build_with(&all).ok();
+        let index = fs::read(t.beside("layout/index.json")).unwrap();
+        let mut index: Value = serde_json::from_slice(&index).unwrap();
+        fs::remove_dir_all(t.beside("layout")).unwrap();
+        index["manifests"][0]["annotations"]["org.opencontainers.image.created"].take()
+    };
+    assert_eq!(created(&["--timestamp", EPOCH]), SHOWN);
+    let both = "--platform=linux/amd64,linux/arm64";
+    assert_eq!(created(&["--timestamp", EPOCH, both]), SHOWN);
+    assert_eq!(created(&[]), Value::Null);
+    let own = "--annotation=manifest-descriptor:org.opencontainers.image.created=mine";
+    assert_eq!(created(&["--timestamp", EPOCH, own]), "mine");
+}
+
+#[test]
+fn a_named_image_gives_no_epoch() {
+    let t = context();
+    t.build_with(&["-t", "localhost/base"]).ok();
+    t.build_with(&[
+        "--build-context=src=docker-image://localhost/base",
+        "--build-arg=SOURCE_DATE_EPOCH=src",
+    ])
+    .fails(2)
+    .says("SOURCE_DATE_EPOCH");
+}
