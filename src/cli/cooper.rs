@@ -36,7 +36,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match Cooper::try_parse_from(args) {
         Ok(Cooper { global, command }) => finish(global, |session| command.run(session)),
-        Err(error) => misuse(&error, WRONG_USE),
+        Err(error) => misuse(error, WRONG_USE),
     }
 }
 

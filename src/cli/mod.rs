@@ -12,6 +12,7 @@ pub mod cooper;
 mod env;
 mod files;
 mod glob;
+mod private;
 mod report;
 mod session;
 mod signals;
@@ -80,7 +81,8 @@ fn version_alone(name: &str, args: &[OsString]) -> Option<ExitCode> {
 }
 
 /// Answers arguments that did not parse, which includes `--help` and `--version`.
-fn misuse(error: &clap::Error, exit: u8) -> ExitCode {
+fn misuse(error: clap::Error, exit: u8) -> ExitCode {
+    let error = private::hidden(error);
     // A reader that went away needs no answer.
     let _ = error.print();
     match error.use_stderr() {

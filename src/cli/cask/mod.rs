@@ -123,8 +123,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Cask::try_parse_from(&args) {
         Ok(Cask { global, command }) => finish(global, |session| command.run(session)),
         // The program's own exit code may be 2, so wrong use must be told from it.
-        Err(error) if asks_to_run(&args) => misuse(&error, RUN_FAILED),
-        Err(error) => misuse(&error, WRONG_USE),
+        Err(error) if asks_to_run(&args) => misuse(error, RUN_FAILED),
+        Err(error) => misuse(error, WRONG_USE),
     }
 }
 

@@ -172,7 +172,7 @@ impl Given {
     /// Reads `text` for one direction, of which `types` are there.
     fn read(text: &str, keys: &Keys, types: &[&str]) -> Result<Self, String> {
         let pairs = match text.contains('=') {
-            true => fields::pairs(text)?,
+            true => fields::private_pairs(text)?,
             false => vec![
                 ("type".to_owned(), "registry".to_owned()),
                 ("ref".to_owned(), text.to_owned()),

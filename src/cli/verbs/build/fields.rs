@@ -13,6 +13,24 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     csv(text)?.into_iter().map(pair).collect()
 }
 
+/// The same where keys and passwords may be among the values: what is said of a mistake shows none.
+pub(super) fn private_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for field in csv(text)? {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(match pairs.last() {
+                None => "it does not begin with `key=value`".to_owned(),
+                Some((key, _)) => format!(
+                    "behind the comma after `{key}=…` stands no `key=value`: a value with a comma \
+                     is quoted, `\"{key}=…\"`"
+                ),
+            });
+        };
+        pairs.push((key.trim().to_owned(), value.to_owned()));
+    }
+    Ok(pairs)
+}
+
 /// Reads a truth value.
 pub(super) fn flag(key: &str, value: &str) -> Result<bool, String> {
     match value {
