@@ -233,8 +233,20 @@ mod tests {
         let host: Platform = "linux/amd64".parse().unwrap();
         let target: Platform = "linux/arm/v7".parse().unwrap();
         let env = platform_args(&host, &target, "default");
-        assert_eq!(env.get("BUILDPLATFORM"), Some("linux/amd64"));
-        assert_eq!(env.get("TARGETVARIANT"), Some("v7"));
-        assert_eq!(env.get("TARGETSTAGE"), Some("default"));
+        for (name, want) in [
+            ("BUILDPLATFORM", "linux/amd64"),
+            ("BUILDOS", "linux"),
+            ("BUILDOSVERSION", ""),
+            ("BUILDARCH", "amd64"),
+            ("BUILDVARIANT", ""),
+            ("TARGETPLATFORM", "linux/arm/v7"),
+            ("TARGETOS", "linux"),
+            ("TARGETOSVERSION", ""),
+            ("TARGETARCH", "arm"),
+            ("TARGETVARIANT", "v7"),
+            ("TARGETSTAGE", "default"),
+        ] {
+            assert_eq!(env.get(name), Some(want), "{name}");
+        }
     }
 }

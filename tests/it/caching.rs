@@ -128,3 +128,51 @@ fn steps_before_a_failure_are_kept() {
     let steps = t.build().ok().steps();
     assert_eq!(ran(&steps).len(), 1, "{steps:?}");
 }
+
+#[test]
+fn a_copy_is_keyed_by_its_files_and_by_args_only_where_it_uses_them() {
+    let text = "FROM scratch\nARG used=x\nARG unused\nCOPY a* /\nCOPY b /$used\n";
+    let t = TestEnv::new().file("a1", "1").file("b", "2").file("c", "3");
+    t.write("Dockerfile", text);
+    let steps = |options: &[&str]| t.build_with(options).ok().steps();
+    steps(&[]);
+    assert_eq!(ran(&steps(&["--build-arg=unused=1"])), Vec::<&str>::new());
+    let again = steps(&["--build-arg=used=y"]);
+    assert_eq!(ran(&again), ["[2/2] COPY b /y  ran"]);
+    t.write("c", "nobody copies it");
+    assert_eq!(ran(&steps(&[])), Vec::<&str>::new());
+    fs::rename(t.path("a1"), t.path("a2")).unwrap();
+    assert!(ran(&steps(&[]))[0].starts_with("[1/2] COPY a* /"));
+}
+
+#[test]
+fn what_a_run_can_notice_is_in_its_key_and_how_it_is_written_is_not() {
+    let t = TestEnv::new().dockerfile("FROM busybox\nRUN echo a && \\\n  echo b\n");
+    t.busybox("busybox");
+    let runs = |text: &str, options: &[&str]| {
+        t.write("Dockerfile", text);
+        ran(&t.build_with(options).ok().steps()).len()
+    };
+    assert_eq!(runs("FROM busybox\nRUN echo a && \\\n  echo b\n", &[]), 1);
+    assert_eq!(
+        runs(
+            "from busybox\n# why\nrun   echo a && \\\n# how\n  echo b\n",
+            &[]
+        ),
+        0
+    );
+    assert_eq!(runs("FROM busybox\nRUN echo a &&   echo b\n", &[]), 0);
+    for other in [
+        "FROM busybox\nUSER 1\nRUN echo a &&   echo b\n",
+        "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo a &&   echo b\n",
+        "FROM busybox\nENV X=\nRUN echo a &&   echo b\n",
+        "FROM busybox\nRUN --network=none echo a &&   echo b\n",
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/t echo a &&   echo b\n",
+    ] {
+        assert_eq!(runs(other, &[]), 1, "{other}");
+    }
+    let text = "FROM busybox\nRUN echo a &&   echo b\n";
+    assert_eq!(runs(text, &["--add-host=h:10.0.0.1"]), 1);
+    assert_eq!(runs(text, &["--add-host=h:10.0.0.2"]), 1);
+    assert_eq!(runs(text, &[]), 0);
+}

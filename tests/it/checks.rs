@@ -224,6 +224,14 @@ fn a_check_covers_every_stage_unless_a_target_is_given() {
     let lines = |options: &[&str]| found(&t, text, options).len();
     assert_eq!(lines(&[]), 2);
     assert_eq!(lines(&["--target=b"]), 1);
+    // A build looks at what it needs; what the text alone shows is told for all of it.
+    let text = "FROM scratch AS unused\nENV A=$none\nFROM scratch as b\nENV A=1\n";
+    assert_eq!(found(&t, text, &[]).len(), 2);
+    let told = t.build().ok().stderr();
+    assert!(
+        told.contains("FromAsCasing") && !told.contains("UndefinedVar"),
+        "{told}"
+    );
     t.cooper(&["check", "--target=c"])
         .fails(1)
         .says("target stage \"c\" could not be found");

@@ -308,3 +308,34 @@ fn a_lone_exclamation_mark_is_no_pattern() {
         .file(".dockerignore", "a\n!\n");
     t.build().fails(1).says("illegal exclusion pattern: \"!\"");
 }
+
+#[test]
+fn files_that_nothing_names_are_not_read() {
+    let t = TestEnv::as_user("nosub")
+        .dockerfile("FROM scratch\nCOPY a /a\n")
+        .file("a", "a")
+        .file("locked/b", "b");
+    t.chmod("locked/b", 0);
+    t.chmod("locked", 0);
+    let output = format!("type=local,dest={}", t.beside("out").display());
+    t.build_with(&["-o", &output]).ok();
+    assert_eq!(fs::read_to_string(t.beside("out/a")).unwrap(), "a");
+    t.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+    t.build().fails(1).says("locked");
+}
+
+#[test]
+fn a_containerignore_counts_where_there_is_no_dockerignore() {
+    let t = TestEnv::new()
+        .dockerfile("FROM scratch\nCOPY . /\n")
+        .file(".containerignore", "a\n")
+        .file("a", "a")
+        .file("b", "b");
+    let out = out(&t, &[]);
+    assert_eq!(out("b"), "b");
+    assert!(!t.beside("out/a").exists());
+    t.write(".dockerignore", "b\n");
+    let out = self::out(&t, &[]);
+    assert_eq!(out("a"), "a");
+    assert!(!t.beside("out/b").exists());
+}

@@ -56,6 +56,8 @@ fn parents_keeps_the_path_of_a_source() {
         ["d/a/b/c.txt", "d/a/b/y.md", "d/f"]
     );
     assert_eq!(names(&t, "COPY --parents=false a/b/c.txt /d/"), ["d/c.txt"]);
+    // The destination is a directory, with or without a slash.
+    assert_eq!(names(&t, "COPY --parents f /h"), ["h/f"]);
 }
 
 #[test]

@@ -214,6 +214,10 @@ fn a_directory_does_not_replace_a_file_nor_a_file_a_directory() {
     let t = TestEnv::new().file("f", "").file("d/x", "");
     t.write("Dockerfile", "FROM scratch\nCOPY f /p\nCOPY d /p\n");
     t.build().fails(1).says("cannot copy to non-directory: /p");
+    t.write("Dockerfile", "FROM scratch\nCOPY d /e/f\nCOPY f /e/\n");
+    t.build()
+        .fails(1)
+        .says("cannot replace directory /e/f with a file");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The language itself: what BuildKit answers for a text, line of the checklist by line.
+//! The language itself: what BuildKit answers for a text, line of the checklist by line:
+//! sections 2 to 4. Section 1 is in [`super::reading`].
 //!
 //! The answers were taken from BuildKit, with the same text and options. Nothing is run, so each
 //! build is one of metadata only.
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::TestEnv;
 
 /// Builds `text` and returns the image's config.
-fn config(t: &TestEnv, text: &str, options: &[&str]) -> Value {
+pub(super) fn config(t: &TestEnv, text: &str, options: &[&str]) -> Value {
     t.write("Dockerfile", text);
     let mut args = vec!["-t", "x"];
     args.extend(options);
@@ -22,7 +23,7 @@ fn config(t: &TestEnv, text: &str, options: &[&str]) -> Value {
 }
 
 /// Builds `text` and returns its variables without PATH.
-fn env(t: &TestEnv, text: &str, options: &[&str]) -> Vec<String> {
+pub(super) fn env(t: &TestEnv, text: &str, options: &[&str]) -> Vec<String> {
     let config = config(t, text, options);
     let pairs = config["Env"].as_array().unwrap().iter();
     let pairs = pairs.map(|pair| pair.as_str().unwrap().to_owned());
@@ -30,7 +31,7 @@ fn env(t: &TestEnv, text: &str, options: &[&str]) -> Vec<String> {
 }
 
 /// Builds each text of a table on `FROM scratch` and compares the variables.
-fn envs(table: &[(&str, &[&str])]) {
+pub(super) fn envs(table: &[(&str, &[&str])]) {
     let t = TestEnv::new();
     for (text, want) in table {
         let text = format!("FROM scratch\n{text}\n");
@@ -39,195 +40,13 @@ fn envs(table: &[(&str, &[&str])]) {
 }
 
 /// Builds each text of a table and expects it to fail with these words.
-fn errors(table: &[(&str, &str)]) {
+pub(super) fn errors(table: &[(&str, &str)]) {
     let t = TestEnv::new().file("f", "f");
     for (text, want) in table {
         t.write("Dockerfile", text);
         let err = t.build().fails(1).stderr();
         assert!(err.contains(want), "{text:?} does not say {want:?}:\n{err}");
     }
-}
-
-// 1. Reading the file
-
-#[test]
-fn a_byte_order_mark_and_crlf_are_not_part_of_any_value() {
-    let t = TestEnv::new();
-    let text = "\u{feff}FROM scratch\r\nENV a=b \\\r\n  c=d\r\n";
-    assert_eq!(env(&t, text, &[]), ["a=b", "c=d"]);
-}
-
-#[test]
-fn leading_blanks_of_a_continued_line_belong_to_the_value() {
-    envs(&[
-        ("   ENV a=1", &["a=1"]),
-        ("ENV a \"x\\\n   y\"", &["a=x   y"]),
-        ("ENV a=x\\\n   b=y", &["a=x", "b=y"]),
-    ]);
-}
-
-#[test]
-fn continuations_end_at_an_escaped_escape_and_may_dangle() {
-    envs(&[
-        ("ENV a=b\\\\\nENV c=d", &["a=b\\", "c=d"]),
-        ("ENV a=b \\\n# comment\n\n c=d", &["a=b", "c=d"]),
-        ("ENV \\\n a=b\\", &["a=b"]),
-    ]);
-}
-
-#[test]
-fn a_hash_inside_an_instruction_is_text() {
-    envs(&[("ENV a b # text", &["a=b # text"])]);
-    errors(&[(
-        "FROM scratch\nENV a=b # no comment\n",
-        "Syntax error - can't find = in \"#\". Must be of the form: name=value",
-    )]);
-}
-
-#[test]
-fn unknown_words_and_missing_stages_have_buildkits_errors() {
-    errors(&[
-        ("FROM scratch\nFORM x\n", "unknown instruction: FORM"),
-        ("FROM scratch\nform x\n", "did you mean `from`?"),
-        (
-            "ENV a=b\nFROM scratch\n",
-            "no build stage in current context",
-        ),
-        ("ARG x\n", "dockerfile contains no stages to build"),
-        ("# only\n", "file with no instructions"),
-        ("\n\n", "file with no instructions"),
-        ("", "the Dockerfile cannot be empty"),
-    ]);
-    let long = format!("FROM scratch\nENV a={}\n", "x".repeat(65536));
-    errors(&[(
-        &long,
-        "dockerfile line greater than max allowed size of 65535",
-    )]);
-}
-
-#[test]
-fn directives_count_only_at_the_top_and_only_once() {
-    let t = TestEnv::new();
-    let text = "# Escape = `\nFROM scratch\nENV a=b `\n c=`\"x`\" d=\\y\n";
-    assert_eq!(env(&t, text, &[]), ["a=b", "c=\"x\"", "d=\\y"]);
-    let text = "#syntax=docker/dockerfile:1\n#   escape=`\nFROM scratch\nENV a=\\x\n";
-    assert_eq!(env(&t, text, &[]), ["a=\\x"], "`syntax` runs nobody's code");
-    errors(&[
-        (
-            "# foo=bar\n# escape=`\nFROM scratch\nENV a=b `\n",
-            "can't find = in \"`\"",
-        ),
-        (
-            "# escape=x\nFROM scratch\n",
-            "invalid escape token 'x' does not match ` or \\",
-        ),
-        (
-            "# escape=`\n# escape=`\nFROM scratch\n",
-            "only one escape parser directive can be used",
-        ),
-        (
-            "# check=foo\nFROM scratch\n",
-            "invalid check option \"foo\"",
-        ),
-    ]);
-}
-
-#[test]
-fn flags_are_checked_by_name_count_and_value() {
-    errors(&[
-        (
-            "FROM scratch\nCOPY --chwon=1 f /\n",
-            "unknown flag: --chwon",
-        ),
-        (
-            "FROM scratch\nCOPY --chwon=1 f /\n",
-            "did you mean `chown`?",
-        ),
-        (
-            "FROM scratch\nCOPY --chown=1 --chown=2 f /\n",
-            "duplicate flag specified: --chown",
-        ),
-        (
-            "FROM scratch\nCOPY --chown f /\n",
-            "missing a value on flag: --chown",
-        ),
-        (
-            "FROM scratch\nCOPY --link=x f /\n",
-            "expecting boolean value for flag --link, not: x",
-        ),
-        (
-            "FROM scratch\nCOPY --link= f /\n",
-            "missing a value on flag: --link",
-        ),
-        ("FROM scratch\nENV --x a=b\n", "unknown flag: --x"),
-        ("FROM scratch\nCMD --x a\n", "unknown flag: --x"),
-        ("FROM scratch\nUSER --x a\n", "unknown flag: --x"),
-    ]);
-    envs(&[
-        ("ARG --x a=b\nENV z=$a", &["z=b"]),
-        ("STOPSIGNAL --x 9", &[]),
-    ]);
-}
-
-#[test]
-fn text_that_is_no_json_is_the_shell_form_and_json_of_numbers_is_an_error() {
-    let t = TestEnv::new();
-    for (line, want) in [
-        ("CMD [\"a\"", json!(["/bin/sh", "-c", "[\"a\""])),
-        ("CMD [a]", json!(["/bin/sh", "-c", "[a]"])),
-        ("CMD [\"a\"] x", json!(["/bin/sh", "-c", "[\"a\"] x"])),
-        ("CMD", json!(["/bin/sh", "-c", ""])),
-        ("CMD [ \"a\" , \"b\" ]", json!(["a", "b"])),
-    ] {
-        let text = format!("FROM scratch\n{line}\n");
-        assert_eq!(config(&t, &text, &[])["Cmd"], want, "{line}");
-    }
-    let volumes = config(&t, "FROM scratch\nVOLUME [\"/a\", \"/b c\"]\n", &[]);
-    assert_eq!(volumes["Volumes"], json!({ "/a": {}, "/b c": {} }));
-    errors(&[(
-        "FROM scratch\nCMD [\"a\", 1]\n",
-        "when using JSON array syntax, arrays must be comprised of strings only",
-    )]);
-}
-
-#[test]
-fn wrong_numbers_of_arguments_have_buildkits_errors() {
-    let t = TestEnv::new();
-    for (instructions, want) in [
-        (
-            "MAINTAINER WORKDIR USER STOPSIGNAL",
-            "requires exactly one argument",
-        ),
-        (
-            "ENV LABEL ONBUILD HEALTHCHECK EXPOSE VOLUME ARG SHELL",
-            "requires at least one argument",
-        ),
-        (
-            "COPY ADD",
-            "requires at least two arguments, but only one was provided. Destination could not \
-             be determined",
-        ),
-        ("FROM", "requires either one or three arguments"),
-    ] {
-        for instruction in instructions.split(' ') {
-            t.write("Dockerfile", format!("FROM scratch\n{instruction}\n"));
-            t.build().fails(1).says(&format!("{instruction} {want}"));
-        }
-    }
-    errors(&[
-        ("FROM scratch\nENV =x\n", "ENV names can not be blank"),
-        ("FROM scratch\nARG =x\n", "ARG names can not be blank"),
-        ("FROM scratch\nENV a\n", "ENV must have two arguments"),
-        ("FROM scratch\nLABEL a\n", "LABEL must have two arguments"),
-        (
-            "FROM scratch\nENV a=b c\n",
-            "Syntax error - can't find = in \"c\"",
-        ),
-        (
-            "FROM scratch\nSHELL a\n",
-            "SHELL requires the arguments to be in JSON form",
-        ),
-    ]);
 }
 
 // 2. Variables
@@ -387,6 +206,17 @@ fn each_instruction_expands_what_buildkit_expands() {
     }
     assert_eq!(config["Healthcheck"]["Test"], json!(["CMD-SHELL", "$a"]));
     assert_eq!(config["OnBuild"], json!(["RUN $a"]));
+}
+
+#[test]
+fn from_and_the_names_of_args_are_expanded() {
+    let t = TestEnv::new();
+    let text = "ARG B=base P=riscv64\nFROM scratch AS base\nARG A=NAME\nARG $A=value\nENV got=$NAME\n\
+                FROM --platform=linux/${P} $B\n";
+    assert_eq!(env(&t, text, &[]), ["got=value"]);
+    t.build_with(&["--build-arg=P=a/b/c"])
+        .fails(1)
+        .says("failed to parse platform linux/${P}");
 }
 
 // 3. ARG
@@ -640,7 +470,8 @@ fn a_stage_inherits_everything_but_onbuild_whose_triggers_run() {
     let t = TestEnv::new();
     let text = concat!(
         "FROM scratch AS p\nENV e=1\nUSER 1\nLABEL l=1\nEXPOSE 1\nVOLUME /v\nSHELL [\"s\"]\n",
-        "STOPSIGNAL 9\nHEALTHCHECK CMD x\nCMD [\"c\"]\nONBUILD ENV ob=1\nFROM p\n",
+        "STOPSIGNAL 9\nHEALTHCHECK CMD x\nENTRYPOINT [\"e\"]\nCMD [\"c\"]\nWORKDIR /w\n",
+        "ONBUILD ENV ob=1\nFROM p\n",
     );
     let config = config(&t, text, &[]);
     assert_eq!(config["Env"][1], "e=1");
@@ -653,6 +484,8 @@ fn a_stage_inherits_everything_but_onbuild_whose_triggers_run() {
     assert_eq!(config["StopSignal"], "9");
     assert_eq!(config["Healthcheck"]["Test"], json!(["CMD-SHELL", "x"]));
     assert_eq!(config["Cmd"], json!(["c"]));
+    assert_eq!(config["Entrypoint"], json!(["e"]));
+    assert_eq!(config["WorkingDir"], "/w");
     assert!(config["OnBuild"].is_null());
 }
 

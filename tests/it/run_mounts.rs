@@ -91,7 +91,9 @@ fn a_bind_takes_stages_by_name_and_number_and_images() {
 #[test]
 fn a_bind_of_a_later_stage_or_of_nothing_is_refused() {
     let t = env("FROM busybox\nRUN --mount=from=late,target=/m true\nFROM busybox AS late\n");
-    t.build_with(&["--target", "0"]).fails(1);
+    let later =
+        "cannot copy from stage \"late\", it needs to be defined before current stage \"stage-0\"";
+    t.build_with(&["--target", "0"]).fails(1).says(later);
     t.write(
         "Dockerfile",
         "FROM busybox AS a\nFROM busybox\nRUN --mount=from=a,source=/none,target=/m true\n",
@@ -334,4 +336,15 @@ fn wrong_mounts_are_named() {
         );
         t.build().fails(1).says(want);
     }
+}
+
+#[test]
+fn read_only_and_writable_have_two_names_and_a_value() {
+    builds(concat!(
+        "FROM busybox\n",
+        "RUN --mount=target=/a,readwrite touch /a/f\n",
+        "RUN --mount=target=/a,readwrite=true --mount=target=/b,readwrite=false touch /a/f && ! touch /b/f\n",
+        "RUN --mount=target=/a,ro=false --mount=target=/b,readonly=true touch /a/f && ! touch /b/f\n",
+        "RUN --mount=target=/a,rw=1 --mount=type=cache,target=/b,readonly touch /a/f && ! touch /b/f\n",
+    ));
 }

@@ -266,3 +266,38 @@ fn an_interrupted_build_leaves_nothing_behind() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(t.root().to_str().unwrap()), "{mounts}");
 }
+
+#[test]
+fn run_has_the_args_in_force_and_none_that_is_unset() {
+    let t = env(concat!(
+        "FROM busybox\nARG EMPTY=\nARG UNSET\nENV hidden=env\nARG hidden=arg\nARG hides=arg\n",
+        "ENV hides=env\nRUN echo \"[${EMPTY-unset}] [${UNSET-unset}] $hidden $hides\" && ! env | grep UNSET\n",
+        "FROM busybox\nRUN test -z \"$hides\"\n",
+    ));
+    t.build_with(&["--target=0"])
+        .ok()
+        .says("[] [unset] arg env");
+    t.build().ok();
+}
+
+#[test]
+fn proxies_are_not_in_the_key_until_they_are_declared() {
+    let text = "RUN echo \"all $ALL_PROXY ftp $ftp_proxy no $NO_PROXY\"\n";
+    let t = env(&format!("FROM busybox\n{text}"));
+    let with = |value: &str| {
+        let args = ["all_proxy", "FTP_PROXY", "no_proxy"]
+            .map(|name| format!("--build-arg={name}={value}"));
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(["-t", "x"]).collect();
+        t.build_with(&args).ok()
+    };
+    let history = || t.cooper(&["history", "--no-trunc", "x"]).ok().stdout();
+    with("one").says("all one ftp one no one");
+    let again = with("two").steps();
+    assert!(again.last().unwrap().ends_with("cached"), "{again:?}");
+    assert!(!history().contains("one"), "{}", history());
+    t.write("Dockerfile", format!("FROM busybox\nARG all_proxy\n{text}"));
+    with("one");
+    let again = with("two").steps();
+    assert!(again.last().unwrap().ends_with("ran"), "{again:?}");
+    assert!(history().contains("RUN |1 all_proxy=two "), "{}", history());
+}

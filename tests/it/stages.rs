@@ -300,3 +300,160 @@ fn more_layers_than_overlayfs_stacks_are_built_and_run() {
     t.cask(&["rm", "box"]).ok();
     assert_eq!(std::fs::read_to_string(t.path("got")).unwrap(), "layer 2\n");
 }
+
+/// Word for word what docker writes.
+#[test]
+fn every_instruction_is_in_the_history_as_buildkit_writes_it() {
+    let t = TestEnv::new().file("f", "1").file("d/x", "2");
+    t.busybox("busybox");
+    let base = config(&t, "busybox");
+    t.write(
+        "Dockerfile",
+        concat!(
+            "FROM busybox\nARG a=1\nARG none\nARG b=2 c\nENV k=v l=\"w x\"\nLABEL a=b c=\"d e\"\n",
+            "WORKDIR w\nUSER u\nEXPOSE 81/udp 80\nVOLUME /a /b\nSTOPSIGNAL SIGTERM\n",
+            "SHELL [\"/bin/sh\", \"-c\"]\nCMD [\"a\", \"b c\"]\nCMD a  b\nENTRYPOINT [\"a\"]\n",
+            "HEALTHCHECK --interval=3s --retries=2 CMD x y\nMAINTAINER me\nUSER root\n",
+            "COPY --chown=1:2 --chmod=644 f d/x /dst/\nCOPY --parents f /p/\nCOPY --link f /l\n",
+            "ADD --chown=3 f /add\nCOPY <<EOT <<X /h/\na\nEOT\nb\nX\n",
+            "RUN --mount=type=tmpfs,target=/t --network=none echo  hi   there\nRUN [\"echo\", \"a\"]\n",
+            "RUN <<EOT\n: one\nEOT\nRUN <<EOT\n#!/bin/sh\nEOT\nARG a=3\nRUN echo\nONBUILD RUN x\n",
+        ),
+    );
+    t.build_with(&["-t", "x"]).ok();
+    let format = ["history", "--no-trunc", "--format", "{{.CreatedBy}}", "x"];
+    let text = t.cooper(&format).ok().stdout();
+    let lines: Vec<&str> = text.lines().rev().collect();
+    assert_eq!(
+        lines[base_entries(&t)..],
+        [
+            "ARG a=1",
+            "ARG none",
+            "ARG b=2 c",
+            "ENV k=v l=w x",
+            "LABEL a=b c=d e",
+            "WORKDIR /w",
+            "USER u",
+            "EXPOSE [80/tcp 81/udp]",
+            "VOLUME [/a /b]",
+            "STOPSIGNAL SIGTERM",
+            "SHELL [/bin/sh -c]",
+            "CMD [\"a\" \"b c\"]",
+            "CMD [\"/bin/sh\" \"-c\" \"a  b\"]",
+            "ENTRYPOINT [\"a\"]",
+            "HEALTHCHECK &{[\"CMD-SHELL\" \"x y\"] \"3s\" \"0s\" \"0s\" \"0s\" '\\x02'}",
+            "MAINTAINER me",
+            "USER root",
+            "COPY --chown=1:2 --chmod=644 f d/x /dst/ # buildkit",
+            "COPY --parents f /p/ # buildkit",
+            "COPY f /l # buildkit",
+            "ADD --chown=3 f /add # buildkit",
+            "COPY <<EOT <<X /h/ # buildkit",
+            "RUN |4 a=1 none= b=2 c= /bin/sh -c echo  hi   there # buildkit",
+            "RUN |4 a=1 none= b=2 c= echo a # buildkit",
+            "RUN |4 a=1 none= b=2 c= /bin/sh -c : one  # buildkit",
+            "RUN |4 a=1 none= b=2 c= /bin/sh -c /dev/pipes/EOT # buildkit",
+            "ARG a=3",
+            "RUN |4 a=3 none= b=2 c= /bin/sh -c echo # buildkit",
+        ]
+    );
+    let count = |image: &Value| image["RootFS"]["Layers"].as_array().unwrap().len();
+    assert_eq!(count(&config(&t, "x")), count(&base) + 11);
+}
+
+/// How many entries the history of the tests' busybox has.
+fn base_entries(t: &TestEnv) -> usize {
+    let history = t.cooper(&["history", "-q", "busybox"]).ok().stdout();
+    history.lines().count()
+}
+
+#[test]
+fn an_entry_of_the_history_has_time_comment_and_whether_it_is_a_layer() {
+    let t = TestEnv::new()
+        .file("f", "1")
+        .dockerfile("FROM scratch\nLABEL a=b\nCOPY f /f\nONBUILD LABEL c=d\n");
+    t.build_with(&[
+        "--timestamp=1",
+        "-o",
+        "type=docker,dest=../x.tar",
+        "-t",
+        "x",
+    ])
+    .ok();
+    let mut tar = tar::Archive::new(std::fs::File::open(t.beside("x.tar")).unwrap());
+    let history = tar.entries().unwrap().find_map(|entry| {
+        let value: Value = serde_json::from_reader(entry.unwrap()).ok()?;
+        value.get("history").cloned()
+    });
+    let time = "1970-01-01T00:00:01Z";
+    let comment = "buildkit.dockerfile.v0";
+    let want = serde_json::json!([
+        { "created": time, "created_by": "LABEL a=b", "comment": comment, "empty_layer": true },
+        { "created": time, "created_by": "COPY f /f # buildkit", "comment": comment },
+    ]);
+    assert_eq!(history, Some(want));
+}
+
+#[test]
+fn a_base_without_layers_gives_its_config_and_a_path() {
+    let t = TestEnv::new()
+        .file("f", "1")
+        .dockerfile("FROM scratch\nENV a=b\n");
+    t.build_with(&["-t", "empty", "--unsetenv", "PATH"]).ok();
+    assert_eq!(
+        config(&t, "empty")["Config"]["Env"],
+        serde_json::json!(["a=b"])
+    );
+    t.write("Dockerfile", "FROM empty\nCOPY f /f\n");
+    assert_eq!(t.listing(&[], "."), ["-rw-r--r-- 0/0 f"]);
+    t.build_with(&["-t", "x"]).ok();
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let image = config(&t, "x");
+    assert_eq!(image["Config"]["Env"], serde_json::json!(["a=b", path]));
+    assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_stage_hides_the_image_of_its_name_and_is_found_in_any_case() {
+    let t = TestEnv::new().file("f", "stage").dockerfile(concat!(
+        "FROM scratch AS BusyBox\nCOPY f /f\nFROM busybox\nCOPY --from=BUSYBOX /f /by-name\n",
+        "COPY --from=0 /f /by-number\n",
+    ));
+    t.busybox("busybox");
+    let out = t.files(&[], ".");
+    assert!(!out.path("bin").exists(), "it is the stage");
+    assert_eq!(out.read("by-name") + &out.read("by-number"), "stagestage");
+}
+
+#[test]
+fn what_fails_to_come_of_a_base_is_told_where_the_file_names_it() {
+    let registry = crate::support::Server::http();
+    let name = registry.name("base:1").full();
+    let t = TestEnv::new()
+        .file("f", "1")
+        .dockerfile("FROM scratch\nCOPY f /f\n");
+    t.build_with(&["-t", &name, "--push"]).ok();
+    assert_eq!(damage_layers(&registry.data()), 1);
+    let t = TestEnv::new().dockerfile(&format!(
+        "FROM scratch AS first\nFROM {name} AS second\nENV a=b\nWORKDIR /w\n"
+    ));
+    let told = t.build().fails(1).says("Dockerfile:2");
+    assert!(!told.stderr().contains("Dockerfile:4"), "{}", told.stderr());
+}
+
+/// Overwrites what is compressed below `dir`, and returns how much that is.
+fn damage_layers(dir: &std::path::Path) -> usize {
+    let paths = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| match path.is_dir() {
+            true => damage_layers(&path),
+            false if std::fs::read(&path).unwrap().starts_with(&[0x1f, 0x8b]) => {
+                std::fs::write(&path, "damaged").unwrap();
+                1
+            }
+            false => 0,
+        })
+        .sum()
+}

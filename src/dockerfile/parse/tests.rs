@@ -158,6 +158,8 @@ fn comments_above_an_instruction_describe_it() {
         Some("says b")
     );
     assert_eq!(stage.instructions[0].origin.description("A"), None);
+    let file = self::file("# lost\n#\n# kept\nFROM a");
+    assert_eq!(file.stages[0].origin.comments, ["kept"]);
 }
 
 #[test]
@@ -170,6 +172,8 @@ fn directives_count_only_at_the_very_top() {
     assert_eq!(escape("# unknown=x\n# escape=`\nFROM a"), '\\');
     assert_eq!(escape("\n# escape=`\nFROM a"), '\\');
     assert_eq!(escape("FROM a\n# escape=`"), '\\');
+    // No line of them is continued.
+    assert_eq!(escape("# syntax=x \\\n# escape=`\nFROM a"), '`');
     let twice = fails("# escape=`\n# escape=`\nFROM a");
     assert_eq!(
         twice.to_string(),
@@ -197,6 +201,10 @@ fn check_options_are_read() {
     assert!(options.skip.contains("B") && !options.skip.contains("b") && options.error);
     assert!(options.experimental.contains("X"));
     assert!(check("skip=all").skip.contains("Any"));
+    // There are three parts at most: what follows belongs to the third.
+    let options = check("skip=A;error=false;experimental=B;skip=C");
+    assert!(options.skip.contains("A") && !options.skip.contains("C"));
+    assert!(options.experimental.contains("B;skip=C"));
     for wrong in ["nonsense", "a=b", "error=maybe"] {
         let e = fails(&format!("# check={wrong}\nFROM a"));
         assert!(
