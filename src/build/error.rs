@@ -178,8 +178,8 @@ pub enum OptionsError {
     #[error("only a build for several platforms has an index to annotate")]
     NoIndex,
     /// Media types that docker has no name for.
-    #[error("`oci-mediatypes=false` has no name for layers with `compression=zstd`")]
-    DockerZstd,
+    #[error("layers with `compression=zstd` or `compression=estargz` need `oci-mediatypes=true`")]
+    OciOnly,
     /// Two results on standard output.
     #[error("only one output can go to standard output")]
     TwoStdouts,

@@ -15,11 +15,17 @@ pub(super) fn packed(
     form: &Form,
     sink: &dyn Sink,
 ) -> Result<Image, store::Error> {
+    if form.compression == Some(Compression::Estargz) {
+        return store.estargz(image, form.level, form.force, sink);
+    }
     let mut manifest = image.manifest.value().clone();
     for (layer, into) in image.layers().iter().zip(&mut manifest.layers) {
         if !keeps(&layer.descriptor, form) {
             let made = compressed(store, layer, form, sink)?;
             (into.media_type, into.digest, into.size) = (made.media_type, made.digest, made.size);
+            for of_estargz in [media::TABLE_DIGEST, media::UNPACKED_SIZE] {
+                into.annotations.remove(of_estargz);
+            }
         }
     }
     let image = match manifest == *image.manifest.value() {

@@ -67,14 +67,19 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
                 return wrong(OptionsError::PushWithoutName);
             }
             Output::Oci { form, .. } | Output::Image { form, .. }
-                if form.docker_types && form.compression == Some(Compression::Zstd) =>
+                if form.docker_types && form.compression.is_some_and(oci_only) =>
             {
-                return wrong(OptionsError::DockerZstd);
+                return wrong(OptionsError::OciOnly);
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether docker has no words for layers of this kind, or nobody who reads them there.
+pub(super) fn oci_only(compression: Compression) -> bool {
+    matches!(compression, Compression::Zstd | Compression::Estargz)
 }
 
 impl Output {
@@ -323,7 +328,8 @@ impl Finished<'_> {
         };
         let mut images = Vec::new();
         for made in self.made {
-            let image = match form.force {
+            let whole = form.force || form.compression == Some(Compression::Estargz);
+            let image = match whole {
                 true => form::packed(self.store, &made.image, form, self.sink)?,
                 false => form::typed(&made.image, form.docker_types)?,
             };

@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::digest::DiffId;
 use super::platform::Platform;
 
+/// The field in which an image carries the cache of its own build, as BuildKit writes it.
+pub const INLINE_CACHE: &str = "moby.buildkit.cache.v0";
+
 /// An image config: platform, defaults for a container, layers and history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {

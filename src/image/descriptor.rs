@@ -31,6 +31,12 @@ pub mod media {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// What a build cache knows of its layers, as BuildKit writes it.
     pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+    /// Annotation of an eStargz layer: the digest of its table of contents.
+    pub const TABLE_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+    /// Annotation of an eStargz layer: bytes of all that is unpacked of it.
+    pub const UNPACKED_SIZE: &str = "io.containers.estargz.uncompressed-size";
+    /// Annotation of a compressed layer, in records only: the digest of what is unpacked of it.
+    pub const UNPACKED_DIGEST: &str = "containerd.io/uncompressed";
     /// Docker plain layer.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 }
@@ -58,6 +64,9 @@ pub enum Compression {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
+    /// Gzip of which single files can be read (stargz-snapshotter's eStargz). No media type says
+    /// so: those of such layers are gzip's, and annotations tell them apart.
+    Estargz,
 }
 
 impl Compression {
@@ -65,7 +74,7 @@ impl Compression {
     pub fn layer_media_type(self) -> &'static str {
         match self {
             Self::None => media::LAYER,
-            Self::Gzip => media::LAYER_GZIP,
+            Self::Gzip | Self::Estargz => media::LAYER_GZIP,
             Self::Zstd => media::LAYER_ZSTD,
         }
     }
@@ -123,6 +132,11 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             rest: BTreeMap::new(),
         }
+    }
+
+    /// Returns whether it names a layer in eStargz.
+    pub fn is_estargz(&self) -> bool {
+        self.annotations.contains_key(media::TABLE_DIGEST)
     }
 
     /// Tells what the descriptor points to.

@@ -16,7 +16,7 @@ mod validate;
 
 pub use attestation::{Attestation, MAX_STATEMENT, Shape, Statement, digest_set, subject};
 pub use blobs::{BlobSink, BlobSource, BlobWrite, Mismatch};
-pub use config::{Config, ContainerConfig, Empty, Healthcheck, History, RootFs};
+pub use config::{Config, ContainerConfig, Empty, Healthcheck, History, INLINE_CACHE, RootFs};
 pub use descriptor::{Compression, Descriptor, Kind, kind_of, media};
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, Hasher, Hashing, ImageId};
 pub use manifest::{Document, DocumentError, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, Raw};

@@ -19,7 +19,7 @@ pub const COMPRESSOR_VERSION: u32 = 2;
 /// Input of one zstd job. Fixed, as the bytes depend on it; small, as each thread holds a few.
 const ZSTD_JOB: u32 = 2 << 20;
 /// More threads than this gain nothing that a disk or a network could take.
-const MAX_THREADS: usize = 8;
+pub(super) const MAX_THREADS: usize = 8;
 const GZIP_LEVEL: i32 = 1;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -27,7 +27,7 @@ const ZSTD_LEVEL: i32 = 3;
 pub fn level_of(compression: Compression, level: Option<i32>) -> i32 {
     match compression {
         Compression::None => 0,
-        Compression::Gzip => level.unwrap_or(GZIP_LEVEL).clamp(0, 9),
+        Compression::Gzip | Compression::Estargz => level.unwrap_or(GZIP_LEVEL).clamp(0, 9),
         // Above 19 the window outgrows what decoders accept without a flag.
         Compression::Zstd => level.unwrap_or(ZSTD_LEVEL).clamp(1, 19),
     }
@@ -57,7 +57,8 @@ pub fn compressor<W: Write>(
     let threads = threads.get().min(MAX_THREADS);
     let inner = match compression {
         Compression::None => Inner::Plain(out),
-        Compression::Gzip => Inner::Gzip(Members::new(out, level, threads)?),
+        // What makes eStargz of it is [`super::estargz`], which wants the whole tar.
+        Compression::Gzip | Compression::Estargz => Inner::Gzip(Members::new(out, level, threads)?),
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(out, level)?;
             encoder.include_checksum(true)?;

@@ -107,6 +107,14 @@ pub enum Error {
         /// What the stream says.
         source: io::Error,
     },
+    /// A table of contents can't say what an entry is.
+    #[error("`{name}` cannot be in an eStargz layer: {why}")]
+    NoTable {
+        /// The entry's name in the tar.
+        name: String,
+        /// What it can't say.
+        why: &'static str,
+    },
     /// What a tar is written to takes no more.
     #[error("cannot write the tar")]
     Output {

@@ -31,6 +31,8 @@ pub(super) struct Members<W> {
     block: Vec<u8>,
     work: Work,
     spare: Vec<Vec<u8>>,
+    /// How many members were given to work.
+    begun: usize,
     /// Where each member that was written begins, and where the last one ends.
     starts: Vec<u64>,
 }
@@ -63,27 +65,22 @@ impl<W: Write> Members<W> {
             block: Vec::with_capacity(BLOCK),
             work,
             spare: Vec::new(),
+            begun: 0,
             starts: vec![0],
         })
     }
 
-    /// Takes some of `buf` into the current block.
-    pub(super) fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let take = buf.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&buf[..take]);
-        if self.block.len() == BLOCK {
+    /// Ends the current member, if it has begun, and returns the number of the next.
+    pub(super) fn cut(&mut self) -> io::Result<usize> {
+        if !self.block.is_empty() {
             self.pack()?;
         }
-        Ok(take)
-    }
-
-    /// Passes on the members that are ready.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(self.begun)
     }
 
     /// Packs the current block, here or on a worker.
     fn pack(&mut self) -> io::Result<()> {
+        self.begun += 1;
         match &mut self.work {
             Work::Here(encoder) => {
                 let member = encoder.member(&self.block)?;
@@ -125,13 +122,29 @@ impl<W: Write> Members<W> {
     /// Packs what is left, and returns what it was written to with where each member begins and
     /// the last one ends.
     pub(super) fn finish(mut self) -> io::Result<(W, Vec<u64>)> {
-        self.drain(true)?;
         // No input at all is one empty member: an empty file is no gzip.
-        if !self.block.is_empty() || self.starts.len() == 1 {
+        if !self.block.is_empty() || self.begun == 0 {
             self.pack()?;
         }
         self.drain(true)?;
         Ok((self.out, self.starts))
+    }
+}
+
+impl<W: Write> Write for Members<W> {
+    /// Takes some of `buf` into the current block.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let take = buf.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&buf[..take]);
+        if self.block.len() == BLOCK {
+            self.pack()?;
+        }
+        Ok(take)
+    }
+
+    /// Passes on the members that are ready, and ends none.
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

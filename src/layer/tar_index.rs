@@ -46,9 +46,9 @@ pub fn index_tar(file: Arc<File>) -> Result<Changes, Error> {
 
 /// A file read by position, so that payloads need not be read to be passed over and the
 /// descriptor can be shared.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
+pub(super) struct Positioned<'a> {
+    pub(super) file: &'a File,
+    pub(super) at: u64,
 }
 
 impl Read for Positioned<'_> {

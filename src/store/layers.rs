@@ -255,7 +255,9 @@ impl Store {
     }
 
     /// Returns the layer as a blob compressed in this way, made when it is missing. The same
-    /// layer, algorithm, level and encoder give the same blob, which is remembered.
+    /// layer, algorithm, level and encoder give the same blob, which is remembered. Whoever asks
+    /// for eStargz wants [`Store::estargz`]: such a blob has a diff id of its own, which stands
+    /// in an annotation.
     pub fn layer_blob(
         &self,
         diff_id: &DiffId,
@@ -280,9 +282,14 @@ impl Store {
         {
             return Ok(known);
         }
-        let blob = self.compress(&layer, compression, level, sink)?;
-        let media_type = compression.layer_media_type();
-        let descriptor = Descriptor::new(media_type, blob.digest().clone(), blob.size());
+        let descriptor = match compression {
+            Compression::Estargz => self.estargz_blob(&layer, level, sink)?,
+            _ => {
+                let blob = self.compress(&layer, compression, level, sink)?;
+                let media_type = compression.layer_media_type();
+                Descriptor::new(media_type, blob.digest().clone(), blob.size())
+            }
+        };
         let value = serde_json::to_vec(&descriptor).expect("a descriptor is JSON");
         self.records(PACKED)
             .put_keeping(key.as_str(), &value, std::slice::from_ref(&diff_id.0))?;
@@ -299,9 +306,8 @@ impl Store {
         let digest = layer.diff_id.digest();
         let failed =
             |source: io::Error| Error::from_io("compress", &self.blob_path(digest), source);
-        let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let out = self.blob_writer()?;
-        let packer = layer::compressor(out, compression, level, threads).map_err(failed)?;
+        let packer = layer::compressor(out, compression, level, threads()).map_err(failed)?;
         let mut progress = Progress {
             inner: packer,
             sink,
@@ -352,12 +358,18 @@ impl Store {
     }
 }
 
+/// How many threads a layer is packed on.
+pub(super) fn threads() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
 /// Key of a record of a compressed form. Begins with the diff id.
 fn packed_key(diff_id: &DiffId, compression: Compression, level: Option<i32>) -> String {
     let name = match compression {
         Compression::None => "none",
         Compression::Gzip => "gzip",
         Compression::Zstd => "zstd",
+        Compression::Estargz => "estargz",
     };
     let level = layer::level_of(compression, level);
     format!("{diff_id} {name} {level} v{}", layer::COMPRESSOR_VERSION)

@@ -40,6 +40,7 @@ mod containers;
 mod disk;
 mod durable;
 mod error;
+mod estargz;
 pub mod fault;
 mod find;
 mod format;

@@ -144,7 +144,7 @@ pub(super) fn check(store: &Store, image: &Image) {
     let inflate = |compression: Compression, stream: Box<dyn Read + Send>| {
         let format = match compression {
             Compression::None => layer::Format::Plain,
-            Compression::Gzip => layer::Format::Gzip,
+            Compression::Gzip | Compression::Estargz => layer::Format::Gzip,
             Compression::Zstd => layer::Format::Zstd,
         };
         Ok(layer::decompress(format, stream))

@@ -150,7 +150,10 @@ pub(super) fn write(
 ) -> Result<Digest, Error> {
     // Layers that were never compressed are, by the archive's own rule.
     let wanted = options.compression.filter(|&c| c != Compression::None);
-    let image = store.recompress(image, wanted, options.level, sink)?;
+    let image = match wanted {
+        Some(Compression::Estargz) => store.estargz(image, options.level, true, sink)?,
+        _ => store.recompress(image, wanted, options.level, sink)?,
+    };
     match to {
         Place::Oci(dir, pick) => {
             let tag = tag(to, pick)?;

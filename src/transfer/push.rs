@@ -80,14 +80,7 @@ fn push_named(
     options: &PushOptions,
     sink: &dyn Sink,
 ) -> Result<Digest, Error> {
-    let forced = match options.force {
-        true => {
-            let wanted = options.compression.unwrap_or(Compression::Gzip);
-            Some(store.recompress(image, Some(wanted), options.level, sink)?)
-        }
-        false => None,
-    };
-    let image = forced.as_ref().unwrap_or(image);
+    let (image, options) = &prepared(store, image, options, sink)?;
     let layers = image.manifest.value().layers.iter();
     let sources = origin::sources(store, name, layers.map(|layer| &layer.digest))?;
     let repository = options.transfer.network.writer(name, &sources)?;
@@ -107,6 +100,26 @@ fn push_named(
     store.tag(&name.with_digest(digest.clone()), &document.descriptor())?;
     origin::remember(store, name, manifest.value().layers.iter())?;
     Ok(digest)
+}
+
+/// Does before what concerns all layers or the config, and leaves the rest to be done by layer.
+fn prepared(
+    store: &Store,
+    image: &Image,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<(Image, PushOptions), Error> {
+    let mut rest = options.clone();
+    let wanted = options.compression.unwrap_or(Compression::Gzip);
+    let image = match wanted {
+        Compression::Estargz => {
+            rest.compression = None;
+            store.estargz(image, options.level, options.force, sink)?
+        }
+        _ if options.force => store.recompress(image, Some(wanted), options.level, sink)?,
+        _ => image.clone(),
+    };
+    Ok((image, rest))
 }
 
 /// Names a document in its repository, by its tag or by its digest only.

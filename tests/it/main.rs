@@ -35,6 +35,7 @@ mod copy_flags;
 mod copy_paths;
 mod copying;
 mod epoch;
+mod estargz;
 mod full_disk;
 mod git_sources;
 mod golden;

@@ -281,7 +281,10 @@ fn layers_are_packed_as_buildahs_options_of_push_say() {
             "--compression-format=zstd:chunked",
             "no table of the chunks",
         ),
-        ("--compression-format=lz4", "expected gzip, zstd or none"),
+        (
+            "--compression-format=lz4",
+            "expected gzip, zstd, estargz or none",
+        ),
         ("--compression-level=10", "a number from 0 to 9"),
     ] {
         t.cooper(&["push", "app", option]).fails(2).says(why);

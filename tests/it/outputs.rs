@@ -131,7 +131,7 @@ fn docker_media_types_are_written_on_request() {
         "type=oci,dest=x,oci-mediatypes=false,compression=zstd",
     ])
     .fails(2)
-    .says("`oci-mediatypes=false` has no name");
+    .says("need `oci-mediatypes=true`");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn options_that_a_type_has_not_are_refused_before_any_work() {
         ("type=tar,dest=x,push=true", "`type=tar` takes no `push`"),
         (
             "type=oci,dest=x,compression=lz4",
-            "expected `gzip`, `zstd` or `uncompressed`",
+            "expected `gzip`, `zstd`, `estargz` or `uncompressed`",
         ),
         ("type=local,dest=x,mode=move", "expected `copy` or `delete`"),
         ("type=image,push=true", "pushing needs a name"),

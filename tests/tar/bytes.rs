@@ -2,7 +2,7 @@
 //! threads, and as others read them.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -10,7 +10,8 @@ use std::process::Command;
 use cooper::image::{Compression, Digest};
 use cooper::layer::{
     COMPRESSOR_VERSION, Change, Changes, Content, ENCODER_VERSION, EncodeOptions, Error, Format,
-    Kind, Marks, Meta, Node, Stack, Time, TreePath, compressor, decompress, encode, is_tar, sniff,
+    Kind, Marks, Meta, Node, Stack, Time, TreePath, compressor, decompress, encode, estargz,
+    is_tar, sniff,
 };
 
 use super::support::{Place, index, is_root, list, names, open, read_all, unpack_into};
@@ -146,6 +147,39 @@ fn packed(data: &[u8], compression: Compression, threads: usize) -> Vec<u8> {
     packer.finish().unwrap()
 }
 
+/// Packs files of many lengths, one of several chunks among them, in eStargz.
+fn seekable(threads: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut changes = Changes::default();
+    for (name, len) in [
+        ("a", 3),
+        ("b", 2_500_000),
+        ("c", 0),
+        ("d", 1 << 20),
+        ("e", 9),
+    ] {
+        let file = Node::file(meta(0o644), sample(len));
+        changes.entries.insert(path(name), Change::Node(file));
+    }
+    let tar = bytes_of(&changes, &EncodeOptions::default());
+    let memory = rustix::fs::memfd_create("tar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let mut file = fs::File::from(memory);
+    file.write_all(&tar).unwrap();
+    file.rewind().unwrap();
+    let threads = NonZero::new(threads).unwrap();
+    (estargz(&file, Vec::new(), None, threads).unwrap().out, tar)
+}
+
+#[test]
+fn estargz_bytes_do_not_depend_on_threads_and_begin_with_the_tar() {
+    let (one, tar) = seekable(1);
+    for threads in [2, 3, 16] {
+        assert!(seekable(threads).0 == one, "{threads}");
+    }
+    let unpacked = read_all(decompress(Format::Gzip, std::io::Cursor::new(one))).unwrap();
+    assert!(unpacked.starts_with(&tar));
+    assert_eq!(unpacked.len() % 512, 0);
+}
+
 /// Bytes that may only change together with a version. A failure here means that layers built by
 /// an older release get other digests: raise the version and run with the new values.
 #[test]
@@ -177,6 +211,10 @@ fn bytes_are_the_ones_of_this_version() {
             "zstd {COMPRESSOR_VERSION} sample {}",
             Digest::of(&packed(&data, Compression::Zstd, 2))
         ),
+        format!(
+            "estargz {COMPRESSOR_VERSION} files {}",
+            Digest::of(&seekable(2).0)
+        ),
     ];
     let golden = include_str!("../../testdata/layer-digests.txt");
     let golden: Vec<&str> = golden
@@ -200,7 +238,7 @@ fn packed_bytes_do_not_depend_on_threads_and_unpack() {
             }
             let format = match compression {
                 Compression::None => Format::Plain,
-                Compression::Gzip => Format::Gzip,
+                Compression::Gzip | Compression::Estargz => Format::Gzip,
                 Compression::Zstd => Format::Zstd,
             };
             if compression != Compression::None {

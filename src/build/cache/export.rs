@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use crate::event::{Event, Sink};
-use crate::image::{Compression, Descriptor, Digest, Document, Index, Manifest, Raw, media};
+use crate::image::{Descriptor, Digest, Document, Index, Manifest, Raw, media};
 use crate::store::archive;
 use crate::store::{LayerRef, Store};
 use crate::transfer::{CacheDocument, CachePlace};
@@ -15,6 +15,7 @@ use crate::transfer::{CacheDocument, CachePlace};
 use super::super::commit::Built;
 use super::super::error::{Error, OptionsError};
 use super::super::form;
+use super::super::output::oci_only;
 use super::super::platforms::Made;
 use super::super::request::{CacheExport, CacheTarget, Request};
 use super::format::Contents;
@@ -35,8 +36,8 @@ pub(in crate::build) fn wants_inline(request: &Request) -> bool {
 /// Refuses what can't be written, before any work is done.
 pub(in crate::build) fn check(request: &Request) -> Result<(), Error> {
     for export in &request.cache_to {
-        if export.form.docker_types && export.form.compression == Some(Compression::Zstd) {
-            return Err(Error::Options(OptionsError::DockerZstd));
+        if export.form.docker_types && export.form.compression.is_some_and(oci_only) {
+            return Err(Error::Options(OptionsError::OciOnly));
         }
     }
     Ok(())

@@ -19,14 +19,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(in crate::build) use crate::image::INLINE_CACHE as INLINE;
 use crate::image::{Descriptor, DiffId, Digest};
 use crate::store::LayerRef;
 
 use super::super::key::StepKey;
 use super::Made;
 
-/// Where an image's config keeps its cache.
-pub(in crate::build) const INLINE: &str = "moby.buildkit.cache.v0";
 /// Version of our part of a record.
 const VERSION: u32 = 1;
 

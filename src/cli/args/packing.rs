@@ -10,8 +10,8 @@ use crate::transfer::{Options, PushOptions};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(mut_args(super::switches))]
 pub(crate) struct PackingArgs {
-    /// How layers that were made here are compressed: gzip, zstd or none, with `:LEVEL` if the
-    /// usual one is not meant. Pulled layers keep their bytes
+    /// How layers that were made here are compressed: gzip, zstd, estargz or none, with
+    /// `:LEVEL` if the usual one is not meant. Pulled layers keep their bytes
     #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
     compression: Option<(Compression, Option<i32>)>,
 
@@ -61,8 +61,9 @@ fn algorithm(text: &str) -> Result<Compression, String> {
     match text {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),
+        "estargz" => Ok(Compression::Estargz),
         "none" | "uncompressed" => Ok(Compression::None),
-        _ => Err("expected gzip, zstd or none".to_owned()),
+        _ => Err("expected gzip, zstd, estargz or none".to_owned()),
     }
 }
 
@@ -79,7 +80,7 @@ fn format(text: &str) -> Result<Compression, String> {
 fn levels(compression: Compression) -> RangeInclusive<i32> {
     match compression {
         Compression::None => 0..=0,
-        Compression::Gzip => 0..=9,
+        Compression::Gzip | Compression::Estargz => 0..=9,
         Compression::Zstd => 1..=22,
     }
 }
@@ -120,6 +121,10 @@ mod tests {
     fn compressions_may_have_a_level() {
         assert_eq!(compression("gzip"), Ok((Compression::Gzip, None)));
         assert_eq!(compression("zstd:19"), Ok((Compression::Zstd, Some(19))));
+        assert_eq!(
+            compression("estargz:9"),
+            Ok((Compression::Estargz, Some(9)))
+        );
         assert_eq!(compression("none"), Ok((Compression::None, None)));
         for bad in ["", "lz4", "gzip:10", "zstd:x", "gzip:"] {
             assert!(compression(bad).is_err(), "{bad}");

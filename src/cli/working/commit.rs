@@ -138,7 +138,7 @@ pub(crate) struct Commit {
     #[command(flatten)]
     scans: ScanArgs,
 
-    /// How layers are compressed on the way: gzip, zstd or none, with `:LEVEL`
+    /// How layers are compressed on the way: gzip, zstd, estargz or none, with `:LEVEL`
     #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
     compression: Option<(Compression, Option<i32>)>,
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::fields;
 use crate::build::{CacheExport, CacheTarget, Form};
 use crate::dockerfile;
-use crate::image::Reference;
+use crate::image::{Compression, Reference};
 use crate::transfer::{CachePlace, Network, Pick, Service};
 
 /// Services whose caches are not spoken to.
@@ -283,10 +283,7 @@ fn parse_export(text: &str) -> Result<Export, String> {
         reset: given.flag("reset")?.unwrap_or(false),
         max,
         form: Form {
-            compression: given
-                .get("compression")
-                .map(fields::compression)
-                .transpose()?,
+            compression: given.get("compression").map(packed).transpose()?,
             level: level
                 .map(|level| fields::number("compression-level", level))
                 .transpose()?,
@@ -302,6 +299,16 @@ fn parse_export(text: &str) -> Result<Export, String> {
 fn ttl(text: &str) -> Result<Duration, String> {
     let parsed = dockerfile::go_duration(text);
     parsed.ok_or_else(|| "expected a duration such as `24h` or `1h30m`".to_owned())
+}
+
+/// Reads how layers of a cache are compressed.
+fn packed(text: &str) -> Result<Compression, String> {
+    match fields::compression(text)? {
+        Compression::Estargz => Err(format!(
+            "`compression={text}` changes the diff ids by which a cache knows its layers"
+        )),
+        compression => Ok(compression),
+    }
 }
 
 #[cfg(test)]
@@ -391,7 +398,7 @@ mod tests {
             ),
             (
                 "type=registry,ref=a,compression=estargz",
-                "`compression=estargz`: expected `gzip`, `zstd` or `uncompressed`",
+                "`compression=estargz` changes the diff ids by which a cache knows its layers",
             ),
             (
                 "type=registry,ref=a,oci-mediatypes=false,image-manifest=true",

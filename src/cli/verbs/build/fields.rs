@@ -51,9 +51,10 @@ pub(super) fn compression(text: &str) -> Result<Compression, String> {
     match text {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),
+        "estargz" => Ok(Compression::Estargz),
         "uncompressed" => Ok(Compression::None),
         _ => Err(format!(
-            "`compression={text}`: expected `gzip`, `zstd` or `uncompressed`"
+            "`compression={text}`: expected `gzip`, `zstd`, `estargz` or `uncompressed`"
         )),
     }
 }
