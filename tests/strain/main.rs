@@ -88,8 +88,10 @@ struct Process {
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     processes: Vec<String>,
-    /// Mounts anywhere in or of the test's directory.
+    /// Mounts anywhere in or of the test's directory, and of namespaces.
     mounts: usize,
+    /// Network namespaces of this process and of those that descend from it.
+    networks: BTreeSet<PathBuf>,
     /// Control groups whose maker is gone.
     groups: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
@@ -143,14 +145,23 @@ impl Ground {
 
     /// What is there now.
     fn traces(&self) -> Traces {
-        let processes = processes().into_iter().map(|process| process.command);
+        let alive = processes();
+        let own = [rustix::process::getpid().as_raw_nonzero().get()];
+        let pids = alive.iter().map(|process| process.pid).chain(own);
+        let networks = pids.filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok());
+        let networks = networks.collect();
+        let processes = alive.into_iter().map(|process| process.command);
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let here = self.t.beside("").to_string_lossy().into_owned();
         let mut files = BTreeSet::new();
         list(&self.t.beside(""), &mut files);
         Traces {
             processes: processes.collect(),
-            mounts: mounts.lines().filter(|line| line.contains(&here)).count(),
+            mounts: mounts
+                .lines()
+                .filter(|line| line.contains(&here) || line.contains(" - nsfs "))
+                .count(),
+            networks,
             groups: abandoned_groups(),
             files,
         }
@@ -171,7 +182,9 @@ impl Ground {
         let dirs = fs::read_dir(self.t.root().join("containers")).unwrap();
         let dirs: Vec<PathBuf> = dirs.map(|dir| dir.unwrap().path()).collect();
         assert_eq!(dirs, [] as [PathBuf; 0], "containers that are none");
-        assert_eq!(self.traces().mounts, 0, "mounts are left");
+        let left = self.traces();
+        assert_eq!(left.mounts, 0, "mounts are left");
+        assert_eq!(left.networks.len(), 1, "network namespaces are left");
     }
 }
 

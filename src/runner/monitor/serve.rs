@@ -27,8 +27,8 @@ use super::network::Network;
 use super::run::Run;
 use super::{CLIENT_FD, JOB_FD, Job, LOCK_FD, PORTS_FD, SOCKET, read_job};
 
-/// A program that has run so long may run for long, and its monitor do nothing meanwhile.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A monitor that had nothing to do for so long may have nothing to do for long.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// Exit code of a process that was started by the monitor's name and is none.
 const NOT_A_MONITOR: i32 = 125;
@@ -108,7 +108,7 @@ pub(super) struct Monitor {
     checker: Option<Checker>,
     backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
-    /// When to give back the memory that starting the program took.
+    /// When to give back the memory that the last thing to do took; `None` when it has been.
     settle_at: Option<Instant>,
     /// The client that asked for a restart, as long as it is there.
     pub(super) restart_asked: Option<u64>,
@@ -280,6 +280,7 @@ impl Monitor {
 
     /// Waits once and does what is due.
     fn turn(&mut self) {
+        let settled = self.settle_at.take_if(|at| *at <= Instant::now()).is_some();
         let timeout = self.deadline().map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec {
@@ -287,7 +288,11 @@ impl Monitor {
                 tv_nsec: i64::from(left.subsec_nanos()),
             }
         });
-        let ready = self.wait(timeout.as_ref());
+        let ready = self.wait(timeout.as_ref(), settled);
+        // It may be this that ended the wait, and is seen to next.
+        if self.settle_at.is_none_or(|at| at > Instant::now()) {
+            self.settle_at = Some(Instant::now() + SETTLED);
+        }
         for (tag, flags) in ready {
             match tag {
                 Tag::Signals => self.obey(),
@@ -320,11 +325,6 @@ impl Monitor {
         }
         self.check();
         self.come_back();
-        if self.settle_at.is_some_and(|at| at <= Instant::now()) {
-            self.settle_at = None;
-            // What can't be given back is held on to.
-            let _ = sandbox::give_back_executable();
-        }
         if self.next_start().is_some_and(|at| at <= Instant::now()) {
             self.state.restarts += 1;
             self.begin();
@@ -352,7 +352,8 @@ impl Monitor {
         self.restart_at.filter(|_| !held)
     }
 
-    fn wait(&self, timeout: Option<&Timespec>) -> Vec<(Tag, PollFlags)> {
+    /// Waits, with as little memory as can be if this may take long.
+    fn wait(&self, timeout: Option<&Timespec>, settled: bool) -> Vec<(Tag, PollFlags)> {
         let mut tags = vec![Tag::Signals, Tag::Listener];
         let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
@@ -396,6 +397,11 @@ impl Monitor {
         }
         for fd in self.checker.iter().flat_map(Checker::fds) {
             add(Tag::Check, fd, PollFlags::IN);
+        }
+        if settled {
+            // Nothing is done between this and the wait that would bring much of it back. What
+            // can't be given back is held on to.
+            let _ = sandbox::give_back_executable();
         }
         match poll(&mut fds, timeout) {
             Ok(_) => {}
