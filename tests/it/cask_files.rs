@@ -211,6 +211,14 @@ fn commit_takes_every_instruction_that_changes_defaults() {
     ] {
         assert_eq!(shown(format), want, "{format}");
     }
+    // As in a Dockerfile, an ENTRYPOINT takes away the CMD that was there, not one given with it.
+    let both = ["-c", "CMD [\"x\"]", "-c", "ENTRYPOINT [\"y\"]"];
+    for (changes, cmd) in [(&both[..], r#"["x"]"#), (&both[2..], "null")] {
+        t.cask(&[&["commit"], changes, &["box", "made"]].concat())
+            .ok();
+        assert_eq!(shown("{{json .Config.Cmd}}"), cmd, "{changes:?}");
+        assert_eq!(shown("{{json .Config.Entrypoint}}"), r#"["y"]"#);
+    }
     for (change, why) in [
         ("RUN true", "RUN"),
         ("COPY a b", "COPY"),

@@ -148,30 +148,37 @@ pub(super) fn instructed(
 ) -> Result<ContainerConfig, Error> {
     let platform = config.config.platform();
     let failed = container.failed("commit");
-    changed(&config.config.config, &platform, text, request, &failed)
+    let mut state = StageState::on(config.config.config.clone());
+    change(&mut state, &platform, text, request, &failed)?;
+    Ok(state.config)
 }
 
-/// The config of container `name` after an instruction that changes nothing else.
+/// The config of container `name` after instructions that change nothing else, as if they stood
+/// in one Dockerfile.
 pub fn reconfigured(
     name: &str,
-    config: &ContainerConfig,
-    text: &str,
+    config: ContainerConfig,
+    instructions: &[String],
     request: &Request,
 ) -> Result<ContainerConfig, Error> {
     let failed = |error| Error::Verb {
         doing: format!("commit `{name}`"),
         source: Box::new(error),
     };
-    changed(config, &Platform::host(), text, request, &failed)
+    let mut state = StageState::on(config);
+    for text in instructions {
+        change(&mut state, &Platform::host(), text, request, &failed)?;
+    }
+    Ok(state.config)
 }
 
-fn changed(
-    config: &ContainerConfig,
+fn change(
+    state: &mut StageState,
     platform: &Platform,
     text: &str,
     request: &Request,
     failed: &dyn Fn(StepError) -> Error,
-) -> Result<ContainerConfig, Error> {
+) -> Result<(), Error> {
     let trigger = trigger(text);
     let file = Arc::new(Source::new("--change", trigger.unwrap_or(text)));
     let wrong = |error| Error::Dockerfile {
@@ -181,9 +188,8 @@ fn changed(
     let instruction = crate::dockerfile::parse_instruction(&file).map_err(wrong)?;
     if let Some(trigger) = trigger {
         // Carried out by whoever builds on the image.
-        let mut config = config.clone();
-        config.on_build.push(trigger.to_owned());
-        return Ok(config);
+        state.config.on_build.push(trigger.to_owned());
+        return Ok(());
     }
     if matches!(
         instruction.kind,
@@ -202,15 +208,13 @@ fn changed(
         lint: &Linter::default(),
     };
     let mut none = |_: &ImageNeed| Ok(None);
-    let mut state = StageState::on(config.clone());
     let mut evaluator = Evaluator::new(&input, &mut none);
     evaluator
-        .instruct(0, &mut state, &instruction, Span::default(), false)
+        .instruct(0, state, &instruction, Span::default(), false)
         .map_err(|error| match error {
             StepError::Text(error) => wrong(error),
             error => failed(error),
-        })?;
-    Ok(state.config)
+        })
 }
 
 /// What follows ONBUILD, if that is what `text` is.

@@ -228,16 +228,14 @@ impl CommitVerb {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let (store, _) = session.store_with_power()?;
         let container = runner::find(&store, &self.container)?;
-        let mut config = runner::defaults(&container);
         let request = Request::nothing(
             transfer::Options::default(),
             args::git_tools(None),
             SystemTime::now(),
         );
-        for text in &self.changes {
-            let name = &container.config.name;
-            config = build::working::reconfigured(name, &config, text, &request)?;
-        }
+        let name = &container.config.name;
+        let config = runner::defaults(&container);
+        let config = build::working::reconfigured(name, config, &self.changes, &request)?;
         // One that does not run, or is halted already, stays as it is.
         let halted = self.pause && runner::pause(&container).is_ok();
         let about = Commit {
