@@ -53,6 +53,7 @@ pub fn commit(
     about: &Commit,
     sink: &dyn Sink,
 ) -> Result<Image, Error> {
+    container.refuse_dead()?;
     let _work = store.work()?;
     let id = container.config.image.to_string();
     let base = match store.find(&id, &crate::image::Platform::host())? {

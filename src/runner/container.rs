@@ -24,7 +24,7 @@ use super::name;
 use super::networks;
 use super::spec::{self, LogDriver, Request};
 use super::start;
-use super::state::{self, State};
+use super::state::{self, State, Status};
 use super::volumes::{self, VolumeMount, VolumeSource};
 
 /// What was asked for and what the image adds; written once, when the container is made.
@@ -367,6 +367,36 @@ impl Container {
         }
     }
 
+    /// Refuses one whose removal has failed: nothing is to be made of it any more.
+    pub fn refuse_dead(&self) -> Result<(), Error> {
+        match self.state()?.status {
+            Status::Dead => Err(Error::Dead {
+                name: self.config.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes it if it was to go at its end and its monitor was killed before that. Returns
+    /// whether it is gone.
+    fn is_reaped(&self) -> bool {
+        let over = || {
+            let state = read_state(&self.dir).ok()?;
+            (!matches!(state.status, Status::Created | Status::Dead)).then_some(state)
+        };
+        if !self.config.request.remove || over().is_none() {
+            return false;
+        }
+        // Somebody has it, or it is gone just now.
+        let Ok(Some(_lock)) = self.store.lock_container(&self.id) else {
+            return !self.exists();
+        };
+        let Some(state) = over() else { return false };
+        state.await_end();
+        // What can't be removed is shown as it is, and `rm` says why.
+        erase(&self.store, &self.id, true).is_ok()
+    }
+
     /// Records an event.
     fn tell(&self, action: &str, more: &[(&str, String)]) {
         events::emit(self.store.root(), action, &self.id, &self.config, more);
@@ -386,6 +416,7 @@ impl Container {
     /// Changes what was asked for, and lets the monitor know if there is one. What that can't do
     /// is not changed.
     pub fn update(&mut self, change: impl FnOnce(&mut Request)) -> Result<(), Error> {
+        self.refuse_dead()?;
         let before = self.config.request.clone();
         change(&mut self.config.request);
         self.write_json("config.json", &self.config)?;
@@ -477,15 +508,23 @@ const SIGNALS: &[(&str, i32)] = &[
 /// Lists all containers with their states, the newest first.
 pub fn list(store: &Store) -> Result<Vec<(Container, State)>, Error> {
     let mut containers = Vec::new();
-    for id in store.containers()? {
-        // One that is being made or removed right now is not there.
-        if let Some(container) = load(store, id)?
-            && let Ok(state) = container.state()
-        {
+    for container in all(store)? {
+        // One that is being removed right now is not there.
+        if let Ok(state) = container.state() {
             containers.push((container, state));
         }
     }
     containers.sort_by(|(a, _), (b, _)| b.config.created.cmp(&a.config.created));
+    Ok(containers)
+}
+
+/// All containers there are. Whoever asks cleans up after monitors that could not.
+fn all(store: &Store) -> Result<Vec<Container>, Error> {
+    let mut containers = Vec::new();
+    for id in store.containers()? {
+        // One that is being made or removed right now is not there.
+        containers.extend(load(store, id)?.filter(|container| !container.is_reaped()));
+    }
     Ok(containers)
 }
 
@@ -513,10 +552,7 @@ fn load(store: &Store, id: String) -> Result<Option<Container>, Error> {
 
 /// Finds a container by name, id or the beginning of its id.
 pub fn find(store: &Store, text: &str) -> Result<Container, Error> {
-    let mut all = Vec::new();
-    for id in store.containers()? {
-        all.extend(load(store, id)?);
-    }
+    let all = all(store)?;
     let exact = |c: &&Container| c.config.name == text || c.id == text;
     if let Some(container) = all.iter().find(exact) {
         return Ok(container.clone());

@@ -69,6 +69,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// The container was to be removed, and something was in the way.
+    #[error("container `{name}` is dead: it was to be removed, and something was in the way")]
+    Dead {
+        /// Its name.
+        name: String,
+    },
     /// The source of a bind mount is not there.
     #[error("bind source {} does not exist", path.display())]
     NoBindSource {

@@ -25,7 +25,7 @@ use crate::store::Store;
 use super::container::Container;
 use super::error::Error;
 use super::start::image_files;
-use super::volumes;
+use super::volumes::{self, Volume};
 
 /// What lies below one directory of a tree, as a tree.
 pub(super) struct Subtree<'t> {
@@ -231,6 +231,16 @@ pub fn size(store: &Store, container: &Container) -> Result<Size, Error> {
     })
 }
 
+/// Adds up the files of a volume; one that is a directory of the machine takes nothing.
+pub fn volume_size(store: &Store, volume: &Volume) -> Result<u64, Error> {
+    if !volume.options.is_empty() {
+        return Ok(0);
+    }
+    let path = volumes::data_dir(store, &volume.name);
+    let dir = open_dir(&path).map_err(io_error("measure", &path))?;
+    sum(&dir, &mut BTreeSet::new()).map_err(io_error("measure", &path))
+}
+
 /// Bytes of the regular files below a directory that `seen` does not know.
 fn sum(dir: &OwnedFd, seen: &mut BTreeSet<(u64, u64)>) -> rustix::io::Result<u64> {
     let mut total = 0;
@@ -299,6 +309,7 @@ pub fn export(
     out: &mut dyn Write,
     sink: &dyn Sink,
 ) -> Result<(), Error> {
+    container.refuse_dead()?;
     let stack = whole(store, container, sink)?;
     encode(&flatten(&stack)?, &EncodeOptions::default(), out)?;
     Ok(())

@@ -48,6 +48,7 @@ pub fn start(
     sink: &dyn Sink,
 ) -> Result<Option<Session>, Error> {
     let lock = container.claim()?;
+    container.refuse_dead()?;
     let leases = networks::take_leases(store, container)?;
     let started = start_with(store, container, (lock, leases), attach, window, sink);
     // One that was removed at its end does not run either, and why it ended is what counts.

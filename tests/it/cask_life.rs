@@ -215,6 +215,14 @@ fn a_program_that_ignores_its_stop_signal_is_killed_at_once() {
     until("the program is up", || {
         t.cask(&["logs", "box"]).ok().stdout() == "up"
     });
+    // One that is started by a program that ignores it ignores it from the start.
+    let run = ["run", "-d", "--name", "heir", "busybox", "sh", "-c"];
+    t.cask(&[&run[..], &["trap '' TERM; exec sleep 1000"]].concat())
+        .ok()
+        .says("`heir` does not stop by signal 15: its program ignores it so far");
+    t.cask(&["stop", "-t", "60", "heir"])
+        .ok()
+        .says("ignores signal 15");
     // A minute is longer than the test may take.
     t.cask(&["stop", "-t", "60", "box"])
         .ok()
@@ -490,4 +498,40 @@ fn a_killed_monitor_is_noticed_and_loses_nothing() {
     }
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(t.root().to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn a_container_that_was_to_go_goes_when_its_monitor_was_killed() {
+    let t = env();
+    for verb in [&["ps", "-a"][..], &["inspect", "other"], &["volume", "ls"]] {
+        t.cask(&["create", "--name", "other", "busybox", "true"])
+            .ok();
+        t.cask(&["create", "--rm", "--name", "unstarted", "busybox", "true"])
+            .ok();
+        let run = [
+            "run",
+            "-d",
+            "--rm",
+            "--name",
+            "box",
+            "-v",
+            "/data",
+            "-v",
+            "kept:/kept",
+        ];
+        t.cask(&[&run[..], &["busybox", "sh", "-c", SLEEPER]].concat())
+            .ok();
+        let containers = t.root().join("containers");
+        let dir = containers.join(field(&t, "box", "{{.Id}}"));
+        kill(pids(&t, "box").0);
+        // What is asked may be about something else.
+        until("the next command removes it", || {
+            t.cask(verb).ok();
+            !dir.exists()
+        });
+        assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "kept");
+        let left = t.cask(&["ps", "-a", "--format", "{{.Names}}"]).ok();
+        assert_eq!(left.stdout(), "unstarted\nother");
+        t.cask(&["rm", "unstarted", "other"]).ok();
+    }
 }

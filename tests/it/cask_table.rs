@@ -1,8 +1,9 @@
 //! The life-cycle table: every verb from every state, with docker's exit code and the state after.
 //!
-//! The table was written down from docker 28.5 over the same containers; states that docker itself
-//! only passes through (removing) or can't be brought to from outside (dead) are not in it. A
-//! state is made once for all verbs that leave it as it is.
+//! The table was written down from docker 28.5 over the same containers, but for `dead`, which
+//! docker can't be brought to from outside: that column is what its daemon's sources refuse.
+//! `removing` is not in it: a container goes from sight at once. A state is made once for all
+//! verbs that leave it as it is.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -21,49 +22,50 @@ type Result = (i32, &'static str);
 /// and then ends with this code.
 const STAYS: i32 = 1000;
 
-const STATES: [&str; 6] = [
+const STATES: [&str; 7] = [
     "none",
     "created",
     "running",
     "paused",
     "exited",
     "restarting",
+    "dead",
 ];
 
 /// The verb's words, and what it gives from each of [`STATES`]. The name of a container that was
 /// renamed stands before its state.
 #[rustfmt::skip]
-const TABLE: &[(&[&str], [Result; 6])] = &[
+const TABLE: &[(&[&str], [Result; 7])] = &[
     // What only looks, or fails.
-    (&["ps", "-a"], [(0, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["inspect", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["top", "box"], [(1, "none"), (1, "created"), (0, "running"), (0, "paused"), (1, "exited"), (1, "restarting")]),
-    (&["stats", "--no-stream", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["port", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["diff", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["commit", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["export", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["logs", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["exec", "box", "true"], [(1, "none"), (1, "created"), (0, "running"), (1, "paused"), (1, "exited"), (1, "restarting")]),
-    (&["cp", "box:/etc/passwd", "-"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["cp", "given", "box:/tmp/given"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["rename", "box", "box"], [(1, "none"), (1, "created"), (1, "running"), (1, "paused"), (1, "exited"), (1, "restarting")]),
-    (&["wait", "box"], [(1, "none"), (0, "created"), (STAYS, "exited"), (STAYS, "exited"), (0, "exited"), (0, "restarting")]),
-    (&["attach", "--no-stdin", "box"], [(1, "none"), (1, "created"), (STAYS + 137, "exited"), (1, "paused"), (1, "exited"), (1, "restarting")]),
+    (&["ps", "-a"], [(0, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["inspect", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["top", "box"], [(1, "none"), (1, "created"), (0, "running"), (0, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["stats", "--no-stream", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["port", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["diff", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["commit", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (1, "dead")]),
+    (&["export", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (1, "dead")]),
+    (&["logs", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (1, "dead")]),
+    (&["exec", "box", "true"], [(1, "none"), (1, "created"), (0, "running"), (1, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["cp", "box:/etc/passwd", "-"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["cp", "given", "box:/tmp/given"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["rename", "box", "box"], [(1, "none"), (1, "created"), (1, "running"), (1, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["wait", "box"], [(1, "none"), (0, "created"), (STAYS, "exited"), (STAYS, "exited"), (0, "exited"), (0, "restarting"), (0, "dead")]),
+    (&["attach", "--no-stdin", "box"], [(1, "none"), (1, "created"), (STAYS + 137, "exited"), (1, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
     // What changes it.
-    (&["create", "--name", "box", "busybox", "true"], [(0, "created"), (1, "created"), (1, "running"), (1, "paused"), (1, "exited"), (1, "restarting")]),
-    (&["run", "--name", "box", "busybox", "true"], [(0, "exited"), (125, "created"), (125, "running"), (125, "paused"), (125, "exited"), (125, "restarting")]),
-    (&["start", "box"], [(1, "none"), (0, "running"), (0, "running"), (1, "paused"), (0, "running"), (0, "restarting")]),
-    (&["start", "-a", "box"], [(1, "none"), (STAYS + 137, "exited"), (STAYS + 137, "exited"), (1, "paused"), (STAYS + 137, "exited"), (1, "restarting")]),
-    (&["stop", "box"], [(1, "none"), (0, "created"), (0, "exited"), (0, "exited"), (0, "exited"), (0, "exited")]),
-    (&["kill", "box"], [(1, "none"), (1, "created"), (0, "exited"), (0, "exited"), (1, "exited"), (0, "exited")]),
-    (&["pause", "box"], [(1, "none"), (1, "created"), (0, "paused"), (1, "paused"), (1, "exited"), (1, "restarting")]),
-    (&["unpause", "box"], [(1, "none"), (1, "created"), (1, "running"), (0, "running"), (1, "exited"), (1, "restarting")]),
-    (&["restart", "box"], [(1, "none"), (0, "running"), (0, "running"), (0, "running"), (0, "running"), (0, "running")]),
-    (&["rename", "box", "other"], [(1, "none"), (0, "other created"), (0, "other running"), (0, "other paused"), (0, "other exited"), (0, "other restarting")]),
-    (&["update", "--restart=no", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting")]),
-    (&["rm", "box"], [(1, "none"), (0, "none"), (1, "running"), (1, "paused"), (0, "none"), (1, "restarting")]),
-    (&["rm", "-f", "box"], [(0, "none"), (0, "none"), (0, "none"), (0, "none"), (0, "none"), (0, "none")]),
+    (&["create", "--name", "box", "busybox", "true"], [(0, "created"), (1, "created"), (1, "running"), (1, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["run", "--name", "box", "busybox", "true"], [(0, "exited"), (125, "created"), (125, "running"), (125, "paused"), (125, "exited"), (125, "restarting"), (125, "dead")]),
+    (&["start", "box"], [(1, "none"), (0, "running"), (0, "running"), (1, "paused"), (0, "running"), (0, "restarting"), (1, "dead")]),
+    (&["start", "-a", "box"], [(1, "none"), (STAYS + 137, "exited"), (STAYS + 137, "exited"), (1, "paused"), (STAYS + 137, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["stop", "box"], [(1, "none"), (0, "created"), (0, "exited"), (0, "exited"), (0, "exited"), (0, "exited"), (0, "dead")]),
+    (&["kill", "box"], [(1, "none"), (1, "created"), (0, "exited"), (0, "exited"), (1, "exited"), (0, "exited"), (1, "dead")]),
+    (&["pause", "box"], [(1, "none"), (1, "created"), (0, "paused"), (1, "paused"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["unpause", "box"], [(1, "none"), (1, "created"), (1, "running"), (0, "running"), (1, "exited"), (1, "restarting"), (1, "dead")]),
+    (&["restart", "box"], [(1, "none"), (0, "running"), (0, "running"), (0, "running"), (0, "running"), (0, "running"), (1, "dead")]),
+    (&["rename", "box", "other"], [(1, "none"), (0, "other created"), (0, "other running"), (0, "other paused"), (0, "other exited"), (0, "other restarting"), (0, "other dead")]),
+    (&["update", "--restart=no", "box"], [(1, "none"), (0, "created"), (0, "running"), (0, "paused"), (0, "exited"), (0, "restarting"), (1, "dead")]),
+    (&["rm", "box"], [(1, "none"), (0, "none"), (1, "running"), (1, "paused"), (0, "none"), (1, "restarting"), (0, "none")]),
+    (&["rm", "-f", "box"], [(0, "none"), (0, "none"), (0, "none"), (0, "none"), (0, "none"), (0, "none"), (0, "none")]),
 ];
 
 fn env() -> TestEnv {
@@ -117,8 +119,11 @@ fn bring_to(t: &TestEnv, state: &str) {
                 .ok(),
         ),
     }
-    if state == "created" {
-        return;
+    match state {
+        "created" => return,
+        // As a monitor leaves one that it can't remove.
+        "dead" => return write_dead(t),
+        _ => {}
     }
     t.cask(&["start", "box"]).ok();
     until("the program is up", || {
@@ -129,6 +134,15 @@ fn bring_to(t: &TestEnv, state: &str) {
         "exited" => drop(t.cask(&["stop", "box"]).ok()),
         _ => {}
     }
+}
+
+fn write_dead(t: &TestEnv) {
+    let id = t.cask(&["inspect", "-f", "{{.Id}}", "box"]).ok().stdout();
+    let path = t.root().join("containers").join(id).join("state.json");
+    let state = std::fs::read(&path).unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    state["status"] = "dead".into();
+    std::fs::write(&path, state.to_string()).unwrap();
 }
 
 fn begin(t: &TestEnv, verb: &[&str]) -> Child {
@@ -209,6 +223,11 @@ fn every_verb_from_paused_gives_dockers_result() {
 #[test]
 fn every_verb_from_exited_gives_dockers_result() {
     check("exited");
+}
+
+#[test]
+fn every_verb_from_dead_gives_dockers_result() {
+    check("dead");
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Logs {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
         let container = runner::find(&store, &self.container)?;
+        container.refuse_dead()?;
         self.show(&container)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -102,8 +102,8 @@ pub(super) fn warn_if_deaf(container: &Container) {
     };
     let name = &container.config.name;
     let why = match container.config.request.init {
-        true => "ignores it",
-        false => "is pid 1 and has no handler for it; with `--init` it needs none",
+        true => "ignores it so far",
+        false => "is pid 1 and has no handler for it so far; with `--init` it needs none",
     };
     ui::note(&format!(
         "warning: `{name}` does not stop by signal {signal}: its program {why}"

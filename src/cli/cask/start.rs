@@ -43,6 +43,7 @@ impl Start {
             if container.state()?.status.is_up() {
                 return attach(&container, self.interactive, &self.detach_keys);
             }
+            container.refuse_dead()?;
             let attach = Attach::Caller {
                 input: self.interactive,
             };

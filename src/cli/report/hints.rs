@@ -302,6 +302,7 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         }
         runner::Error::Running { name } => Some(format!("`cask stop {name}` first, or `rm -f`")),
         runner::Error::NotRunning { name } => Some(format!("`cask start {name}`")),
+        runner::Error::Dead { name } => Some(format!("`cask rm {name}`")),
         runner::Error::Paused { name } => Some(format!("`cask unpause {name}`")),
         runner::Error::Journal { .. } => {
             Some("systemd-journald has to run; `--log-driver=json-file` needs none".to_owned())
