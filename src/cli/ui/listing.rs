@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::table;
-use super::template::{Template, TemplateError};
+use super::template::{Template, TemplateError, whole};
 
 /// How a listing is printed.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl Listing {
         match format {
             Format::Table => self.columns(&Template::parse(&self.default())?, rows),
             Format::Columns(template) => self.columns(template, rows),
-            Format::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
+            Format::Json => Ok(rows.iter().map(|row| format!("{}\n", whole(row))).collect()),
             Format::Lines(template) => rows
                 .iter()
                 .map(|row| Ok(template.render(row)? + "\n"))
@@ -81,7 +81,7 @@ impl Listing {
     }
 
     fn columns(&self, template: &Template, rows: &[Value]) -> Result<String, TemplateError> {
-        let head = template.header(&|field| self.head(field));
+        let head = template.header(&|field| self.head(field))?;
         let head: Vec<&str> = head.split('\t').collect();
         let cells = |row: &Value| {
             let line = template.render(row)?;
