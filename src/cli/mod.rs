@@ -11,6 +11,7 @@ pub mod cask;
 pub mod cooper;
 mod env;
 mod files;
+mod filters;
 mod glob;
 mod private;
 mod report;

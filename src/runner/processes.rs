@@ -14,24 +14,35 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's id outside.
     pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// The id of the session's leader.
+    pub session: i32,
     /// Its id in the container.
     pub inner: i32,
     /// Its user id outside.
     pub uid: u32,
-    /// Whether it has ended and only its parent has not asked how.
-    pub zombie: bool,
+    /// What it does, by the letter of proc_pid_stat(5): `Z` is one that has ended and whose parent
+    /// has not asked how.
+    pub state: char,
+    /// How far it stands back.
+    pub nice: i64,
     /// The terminal's device number, 0 for none.
     pub tty: u32,
     /// Clock ticks of processor time.
     pub ticks: u64,
     /// Start time in clock ticks since boot.
     pub born: u64,
+    /// Bytes that it has mapped.
+    pub size: u64,
     /// Resident memory in pages.
     pub pages: u64,
     /// Threads.
     pub threads: u64,
     /// Bytes read from and written to disks, where that may be known.
     pub disks: Option<(u64, u64)>,
+    /// Its name: the beginning of that of its program.
+    pub name: String,
     /// Its command line, or its name in brackets.
     pub command: String,
 }
@@ -94,22 +105,28 @@ fn look(pid: i32, inner: i32) -> Option<Process> {
     let uid = line("Uid:")?.split_whitespace().nth(1)?.parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    let name = line("Name:").unwrap_or_default().trim().to_owned();
     let command = match command.trim_end() {
-        "" => format!("[{}]", line("Name:").unwrap_or_default().trim()),
+        "" => format!("[{name}]"),
         text => text.to_owned(),
     };
     Some(Process {
         pid,
         parent: i32::try_from(number(1)?).ok()?,
+        group: i32::try_from(number(2)?).ok()?,
+        session: i32::try_from(number(3)?).ok()?,
         inner,
         uid,
-        zombie: fields.first().is_some_and(|state| state == "Z"),
+        state: fields.first()?.chars().next()?,
+        nice: fields.get(16)?.parse().ok()?,
         tty: u32::try_from(number(4)?).unwrap_or(0),
         ticks: number(11)? + number(12)?,
         born: number(19)?,
+        size: number(20)?,
         pages: number(21)?,
         threads: number(17)?,
         disks: disks(pid),
+        name,
         command,
     })
 }

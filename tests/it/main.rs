@@ -20,6 +20,7 @@ mod cask_debug;
 mod cask_files;
 mod cask_life;
 mod cask_limits;
+mod cask_listings;
 mod cask_members;
 mod cask_networks;
 mod cask_refusals;

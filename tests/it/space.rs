@@ -98,7 +98,10 @@ fn df_tells_images_from_what_only_the_cache_holds() {
     let rows = t
         .cooper(&["df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"])
         .ok();
-    assert_eq!(rows.stdout(), "Images 1 0\nContainers 0 0\nBuild Cache 2 0");
+    assert_eq!(
+        rows.stdout(),
+        "Images 1 0\nContainers 0 0\nLocal Volumes 0 0\nBuild Cache 2 0"
+    );
     let table = t.cooper(&["df"]).ok().stdout();
     assert!(table.starts_with("TYPE"), "{table}");
     assert!(

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use rustix::thread::CapabilitySet;
 
-use super::options::{self, variable};
+use super::exec::Manner;
+use super::options;
 use super::run::start;
 use crate::cli::args::{self, Registry};
 use crate::cli::report::{RUN_FAILED, Report};
 use crate::cli::{Session, env, signals};
 use crate::event::{Event, Sink};
-use crate::runner::{self, Attach, Container, DetachKeys, Network, Request};
+use crate::runner::{self, Attach, Container, Network, Request};
 use crate::sandbox::{Caps, Isolation};
 use crate::store::Store;
 use crate::transfer::{self, Options};
@@ -44,21 +45,8 @@ pub(super) struct Debug {
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
 
-    /// Keep standard input open
-    #[arg(short, long)]
-    interactive: bool,
-
-    /// Give the command a terminal
-    #[arg(short, long)]
-    tty: bool,
-
-    /// Variable for the command; without a value the environment's
-    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
-    env: Vec<String>,
-
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
+    #[command(flatten)]
+    manner: Manner,
 
     /// Name or id of the user in the image of tools
     #[arg(short, long, value_name = "USER[:GROUP]", default_value = "0")]
@@ -67,10 +55,6 @@ pub(super) struct Debug {
     /// Give the command all capabilities and mask nothing
     #[arg(long)]
     privileged: bool,
-
-    /// Keys that leave the command to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
 
     #[command(flatten)]
     registry: Registry,
@@ -94,7 +78,13 @@ impl Debug {
         let attach = Attach::Caller {
             input: container.config.request.interactive,
         };
-        let started = start(session, &store, &container, attach, &self.detach_keys);
+        let started = start(
+            session,
+            &store,
+            &container,
+            attach,
+            &self.manner.detach_keys,
+        );
         if started.is_err() {
             options::undo(&container);
         }
@@ -111,12 +101,13 @@ impl Debug {
             ));
         };
         let shell = command.is_empty() && std::io::stdin().is_terminal();
-        (request.interactive, request.tty) = (self.interactive || shell, self.tty || shell);
+        request.interactive = self.manner.interactive || shell;
+        request.tty = self.manner.tty || shell;
         request.args = command.to_vec();
         // What is asked for is run as it stands.
         request.entrypoint = (!command.is_empty()).then(String::new);
-        request.env = self.env.iter().filter_map(|pair| variable(pair)).collect();
-        request.workdir.clone_from(&self.workdir);
+        request.env = self.manner.variables().collect();
+        request.workdir.clone_from(&self.manner.workdir);
         request.user = Some(self.user.clone());
         request.isolation = match self.privileged {
             true => Isolation::privileged(),

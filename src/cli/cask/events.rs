@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::logs::{moment, stamp};
 use crate::cli::Session;
+use crate::cli::filters;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui;
 use crate::cli::ui::clean;
@@ -39,7 +40,7 @@ enum Filter {
     Container(String),
     Event(String),
     Image(String),
-    Label(String, Option<String>),
+    Label(filters::Label),
     Network(String),
     Type(String),
 }
@@ -52,10 +53,7 @@ impl Filter {
             "container" => Self::Container(value),
             "event" => Self::Event(value),
             "image" => Self::Image(value),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value, None),
-            },
+            "label" => Self::Label(filters::Label::parse(&value)),
             "network" => Self::Network(value),
             "type" => Self::Type(value),
             _ => return Err(format!("there is no filter `{key}`")),
@@ -74,8 +72,7 @@ impl Filter {
                 event.action == *action || event.action.split(':').next() == Some(action)
             }
             Self::Image(image) => is("image", image),
-            Self::Label(key, None) => event.attributes.contains_key(key),
-            Self::Label(key, Some(value)) => is(key, value),
+            Self::Label(label) => label.fits(&event.attributes),
             Self::Type(kind) => event.kind == *kind,
         }
     }

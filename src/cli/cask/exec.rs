@@ -30,25 +30,12 @@ pub(super) struct Exec {
     #[arg(short, long)]
     detach: bool,
 
-    /// Keep standard input open
-    #[arg(short, long)]
-    interactive: bool,
-
-    /// Give the program a terminal
-    #[arg(short, long)]
-    tty: bool,
-
-    /// Variable for the program; without a value the environment's
-    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    manner: Manner,
 
     /// File with such variables, one a line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
 
     /// Name or id of the user, `:GROUP` may follow
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -57,10 +44,37 @@ pub(super) struct Exec {
     /// All capabilities there are
     #[arg(long)]
     privileged: bool,
+}
+
+/// How a program is run besides the one that a container is there for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Manner {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+
+    /// Give the program a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+
+    /// Variable for the program; without a value the environment's
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
 
     /// Keys that leave the program to itself
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
+    pub(super) detach_keys: DetachKeys,
+}
+
+impl Manner {
+    /// The variables, those without a value as the environment has them.
+    pub(super) fn variables(&self) -> impl Iterator<Item = String> {
+        self.env.iter().filter_map(|pair| variable(pair))
+    }
 }
 
 impl Exec {
@@ -70,7 +84,7 @@ impl Exec {
         for file in &self.env_file {
             env.extend(read_env_file(file)?);
         }
-        env.extend(self.env.iter().filter_map(|pair| variable(pair)));
+        env.extend(self.manner.variables());
         let store = session.store()?;
         let (container, command) = match self.words.split_first() {
             Some((container, command)) => (runner::find(&store, container)?, command.to_vec()),
@@ -82,21 +96,28 @@ impl Exec {
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
         };
-        let window = match self.tty {
-            true => Some(terminal.window(self.interactive && !self.detach)?),
+        let Manner {
+            interactive,
+            tty,
+            workdir,
+            detach_keys,
+            ..
+        } = self.manner;
+        let window = match tty {
+            true => Some(terminal.window(interactive && !self.detach)?),
             false => None,
         };
         let request = ExecRequest {
             command,
             env,
-            workdir: self.workdir,
+            workdir,
             user: self.user,
             privileged: self.privileged,
             window,
             detach: self.detach,
         };
         let signals = take_signals()?;
-        let started = runner::exec(&container, &request, self.interactive, &terminal);
+        let started = runner::exec(&container, &request, interactive, &terminal);
         let attached = started.map_err(|error| match error {
             // Only a program that was looked for has an exit code of its own.
             Error::NotStarted(_) => failed(error),
@@ -105,7 +126,7 @@ impl Exec {
         if self.detach {
             return Ok(ExitCode::SUCCESS);
         }
-        let outcome = attached.serve(&terminal, &signals, &self.detach_keys);
+        let outcome = attached.serve(&terminal, &signals, &detach_keys);
         Ok(exit(outcome.map_err(failed)?))
     }
 }

@@ -1,68 +1,15 @@
-//! `cask top`, `cask port` and what `cask inspect` shows of a container.
+//! `cask port` and what `cask inspect` shows of a container.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::{endpoints, ports};
 use crate::cli::report::Report;
-use crate::cli::ui::table;
 use crate::cli::{Session, ui};
-use crate::runner::{self, Bound, Container, Process, State, Status, VolumeMount, VolumeSource};
+use crate::runner::{self, Bound, Container, State, Status, VolumeMount, VolumeSource};
 use crate::sandbox::{Limits, Swap};
 use crate::store::Store;
-
-/// Show the processes of a container
-///
-/// They are shown as `ps -ef` would, with ids of the machine. Nothing of the image is run for it.
-#[derive(Debug, clap::Args)]
-pub(super) struct Top {
-    /// Name or id of the container
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-}
-
-impl Top {
-    /// Shows them.
-    pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
-        let store = session.store()?;
-        let container = runner::find(&store, &self.container)?;
-        let rows: Vec<Vec<String>> = runner::top(&container)?.iter().map(row).collect();
-        let heads = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
-        ui::raw_data(table::render(&heads, &rows).as_bytes())?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-fn row(process: &Process) -> Vec<String> {
-    let hertz = rustix::param::clock_ticks_per_second();
-    let used = Duration::from_secs(process.ticks / hertz.max(1)).as_secs();
-    let boot = boot_time();
-    let started = i64::try_from(boot + process.born / hertz.max(1)).unwrap_or(0);
-    let started = chrono::DateTime::<chrono::Utc>::from_timestamp(started, 0).unwrap_or_default();
-    let tty = match (process.tty >> 8, process.tty & 0xff) {
-        (0, 0) => "?".to_owned(),
-        (136..=143, minor) => format!("pts/{minor}"),
-        (major, minor) => format!("{major}:{minor}"),
-    };
-    vec![
-        process.uid.to_string(),
-        process.pid.to_string(),
-        process.parent.to_string(),
-        "0".to_owned(),
-        started.format("%H:%M").to_string(),
-        tty,
-        format!("{:02}:{:02}:{:02}", used / 3600, used / 60 % 60, used % 60),
-        ui::clean::clean(&process.command, ui::clean::Colours::Drop).into(),
-    ]
-}
-
-fn boot_time() -> u64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
-    line.and_then(|time| time.parse().ok()).unwrap_or(0)
-}
 
 /// Show where the ports of a container are reachable
 #[derive(Debug, clap::Args)]
@@ -105,7 +52,7 @@ impl Port {
 }
 
 /// Everything about a container, as docker's JSON; `None` if there is none of that name.
-pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> {
+pub(super) fn value(store: &Store, text: &str, sized: bool) -> Result<Option<Value>, Report> {
     let container = match runner::find(store, text) {
         Ok(container) => container,
         Err(runner::Error::NoContainer { .. }) => return Ok(None),
@@ -124,7 +71,7 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         .iter()
         .map(|mount| mounted(store, mount))
         .collect();
-    Ok(Some(json!({
+    let mut shown = json!({
         "Id": container.id,
         "Created": config.created,
         "Path": path,
@@ -140,7 +87,13 @@ pub(super) fn value(store: &Store, text: &str) -> Result<Option<Value>, Report> 
         "Mounts": mounts,
         "Config": shown_config(&container)?,
         "NetworkSettings": settings,
-    })))
+    });
+    if sized {
+        let size = runner::size(store, &container)?;
+        shown["SizeRw"] = json!(size.written);
+        shown["SizeRootFs"] = json!(size.written + size.image);
+    }
+    Ok(Some(shown))
 }
 
 /// What `run` asked for besides the program.

@@ -18,6 +18,7 @@ mod run;
 mod start;
 mod stats;
 mod stop;
+mod top;
 mod units;
 mod volume;
 
@@ -28,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
-use super::verbs::{Df, Verb};
+use super::verbs::{Df, Kind, Look, Verb};
 use super::working::{completion, copy, info, manifest, tree};
 use super::{Session, finish, misuse, version_alone};
 
@@ -65,7 +66,7 @@ enum Command {
     Debug(debug::Debug),
     Attach(start::AttachVerb),
     Wait(stop::Wait),
-    Top(look::Top),
+    Top(top::Top),
     Stats(stats::Stats),
     Events(events::EventsVerb),
     Port(look::Port),
@@ -176,7 +177,7 @@ impl Command {
             Self::Completion(verb) => done(verb.run(&mut Cask::command(), "cask")),
             Self::Image(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
-                    inspect.look_first(look::value);
+                    inspect.look_for(OTHERS);
                 }
                 verb.run(session)
             }
@@ -188,6 +189,13 @@ impl Command {
 fn done(result: Result<(), Report>) -> Result<ExitCode, Report> {
     result.map(|()| ExitCode::SUCCESS)
 }
+
+/// What `inspect` knows besides images.
+const OTHERS: &[(Kind, Look)] = &[
+    (Kind::Container, look::value),
+    (Kind::Network, network::value),
+    (Kind::Volume, volume::value),
+];
 
 /// Finds the subcommand of arguments that did not parse.
 fn asks_to_run(args: &[OsString]) -> bool {

@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 use super::connect::{Connect, Disconnect};
 use super::each::each;
 use crate::cli::args;
+use crate::cli::filters::{self, Labels, Pruned};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
-use crate::cli::ui::template::Template;
+use crate::cli::verbs::show_inspected;
 use crate::cli::{Session, ui};
 use crate::image::Digest;
 use crate::runner::{self, Lease, NetworkRequest, UserNetwork};
@@ -130,7 +131,7 @@ pub(super) struct Ls {
     filters: Vec<Filter>,
 
     /// `table`, `json` (one object a line), or a template of ID, Name, Driver, Scope, IPv6,
-    /// Internal, Labels, CreatedAt
+    /// IPv4, Internal, Labels, CreatedAt, and `.Label "KEY"`
     #[arg(
         long,
         value_name = "FORMAT",
@@ -144,7 +145,7 @@ pub(super) struct Ls {
 enum Filter {
     Name(String),
     Id(String),
-    Label(String, Option<String>),
+    Label(filters::Label),
     Driver(String),
     Scope(String),
     Custom(bool),
@@ -158,18 +159,13 @@ impl Filter {
         Ok(match (key, value.as_str()) {
             ("name", _) => Self::Name(value),
             ("id", _) => Self::Id(value),
-            ("label", _) => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value, None),
-            },
+            ("label", _) => Self::Label(filters::Label::parse(&value)),
             ("driver", _) => Self::Driver(value),
             ("scope", _) => Self::Scope(value),
             ("type", "custom") => Self::Custom(true),
             ("type", "builtin") => Self::Custom(false),
-            ("dangling", "true" | "1") => Self::Dangling(true),
-            ("dangling", "false" | "0") => Self::Dangling(false),
+            ("dangling", text) => Self::Dangling(filters::switch(text)?),
             ("type", _) => return Err("expected `type=custom` or `type=builtin`".to_owned()),
-            ("dangling", _) => return Err("expected `dangling=true` or `false`".to_owned()),
             _ => return Err(format!("there is no filter `{key}`")),
         })
     }
@@ -178,10 +174,7 @@ impl Filter {
         match self {
             Self::Name(part) => row.name.contains(part.as_str()),
             Self::Id(start) => row.id.starts_with(start.as_str()),
-            Self::Label(key, value) => {
-                let found = row.network.as_ref().and_then(|n| n.labels.get(key));
-                found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
-            }
+            Self::Label(label) => label.fits(&row.labels()),
             Self::Driver(driver) => row.driver == driver,
             Self::Scope(scope) => scope == "local",
             Self::Custom(custom) => *custom == row.network.is_some(),
@@ -231,11 +224,7 @@ impl Row {
 
     fn value(&self, id: &str) -> Value {
         let network = self.network.as_ref();
-        let labels = network.map(|network| {
-            let pairs = network.labels.iter().map(|(k, v)| format!("{k}={v}"));
-            pairs.collect::<Vec<_>>().join(",")
-        });
-        json!({
+        let mut row = json!({
             "ID": id,
             "Name": self.name,
             "Driver": self.driver,
@@ -243,9 +232,17 @@ impl Row {
             "IPv4": "true",
             "IPv6": self.has_ipv6().to_string(),
             "Internal": network.is_some_and(|network| network.internal).to_string(),
-            "Labels": labels.unwrap_or_default(),
             "CreatedAt": network.map_or("", |network| &network.created),
-        })
+        });
+        filters::show_labels(&mut row, &self.labels());
+        row
+    }
+
+    fn labels(&self) -> Labels {
+        let network = self.network.as_ref();
+        network
+            .map(|network| network.labels.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -295,29 +292,30 @@ impl Inspect {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let mut values = Vec::new();
         for text in &self.networks {
-            let name = if text == "bridge" { "private" } else { text };
-            let found = BUILT_IN.iter().find(|(known, _)| *known == name);
-            let (row, leases) = match found {
-                Some(found) => (Row::built_in(*found), Vec::new()),
-                None => {
-                    let network = runner::find_network(store, text)?;
-                    let leases = runner::leases_of_network(store, &network.name)?;
-                    (Row::defined(network, true), leases)
-                }
-            };
-            values.push(inspected(&row, &leases));
+            values.push(found(store, text)?);
         }
-        match self.format.as_deref() {
-            None => ui::data(&format!("{:#}", Value::Array(values)))?,
-            Some("json") => ui::data(&Value::Array(values))?,
-            Some(text) => {
-                let template = Template::parse(text).map_err(wrong_format)?;
-                for value in &values {
-                    ui::data(&template.render(value).map_err(wrong_format)?)?;
-                }
-            }
-        }
+        show_inspected(values, self.format.as_deref())?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Everything about a network; an error if there is none of that name.
+fn found(store: &Store, text: &str) -> Result<Value, Report> {
+    let name = if text == "bridge" { "private" } else { text };
+    if let Some(found) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        return Ok(inspected(&Row::built_in(*found), &[]));
+    }
+    let network = runner::find_network(store, text)?;
+    let leases = runner::leases_of_network(store, &network.name)?;
+    Ok(inspected(&Row::defined(network, true), &leases))
+}
+
+/// Everything about a network; `None` if there is none of that name.
+pub(super) fn value(store: &Store, text: &str, _: bool) -> Result<Option<Value>, Report> {
+    let built_in = |name: &str| BUILT_IN.iter().any(|(known, _)| *known == name);
+    match runner::find_network(store, text) {
+        Err(_) if text != "bridge" && !built_in(text) => Ok(None),
+        _ => found(store, text).map(Some),
     }
 }
 
@@ -407,23 +405,27 @@ pub(super) struct Prune {
     #[arg(short, long)]
     force: bool,
 
-    /// Only networks that match, as for `ls`
-    #[arg(long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
-    filters: Vec<Filter>,
+    /// Only networks that match: `until=TIME`, `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`
+    #[arg(long = "filter", value_name = "FILTER", value_parser = Pruned::parse)]
+    filters: Vec<Pruned>,
 }
 
 impl Prune {
-    /// All of them.
-    pub(super) fn all() -> Self {
+    /// What `system prune` asks for.
+    pub(super) fn of(filters: Vec<Pruned>) -> Self {
         Self {
             force: true,
-            filters: Vec::new(),
+            filters,
         }
     }
 
     pub(super) fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let mut rows = rows(store)?;
-        rows.retain(|row| !row.used && self.filters.iter().all(|filter| filter.fits(row)));
+        rows.retain(|row| {
+            let created = row.network.as_ref().map_or("", |network| &network.created);
+            let fits = |filter: &Pruned| filter.fits(created, &row.labels());
+            !row.used && self.filters.iter().all(fits)
+        });
         if !rows.is_empty() {
             ui::data(&"Deleted Networks:")?;
         }

@@ -137,6 +137,11 @@ pub(super) fn inner(bound: &Bound) -> String {
     format!("{}/{}", bound.inner.port, bound.inner.protocol.word())
 }
 
+/// The port of the machine, as `8080/tcp`.
+pub(super) fn outer(bound: &Bound) -> String {
+    format!("{}/{}", bound.outer.port(), bound.inner.protocol.word())
+}
+
 /// Ports of a container that lead nowhere outside, though its program is said to listen there.
 pub(super) fn unpublished(container: &Container, bound: &[Bound]) -> Vec<String> {
     let config = &container.config;

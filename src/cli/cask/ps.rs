@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{endpoints, look, ports};
+use crate::cli::filters::{self, Labels};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, clean, human};
 use crate::cli::{Session, glob};
-use crate::runner::{self, Container, Network, State, Status, VolumeSource, Wellness};
+use crate::runner::{self, Bound, Container, Network, State, Status, VolumeSource, Wellness};
 use crate::store::Store;
 
 const CONTAINERS: Listing = Listing {
@@ -77,12 +78,13 @@ pub(super) struct Ps {
     size: bool,
 
     /// Only containers that match: `name=`, `id=`, `label=`, `status=`, `exited=`, `ancestor=`,
-    /// `before=`, `since=`, `volume=`, `health=`, `network=`
+    /// `before=`, `since=`, `volume=`, `health=`, `network=`, `publish=` or `expose=PORT[/PROTOCOL]`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
     /// `table`, `json` (one object a line), or a template of ID, Names, Image, Command, State,
-    /// Status, CreatedAt, CreatedSince, Ports, Labels, Mounts, LocalVolumes, Networks, Size
+    /// Status, CreatedAt, RunningFor, Ports, Labels, Mounts, LocalVolumes, Networks, Size, Platform,
+    /// and `.Label "KEY"`
     #[arg(
         long,
         value_name = "FORMAT",
@@ -96,8 +98,9 @@ pub(super) struct Ps {
 enum Filter {
     Name(String),
     Id(String),
-    Label(String, Option<String>),
-    Status(Status),
+    Label(filters::Label),
+    /// `None` is docker's `removing`, which no container here is seen in.
+    Status(Option<Status>),
     Exited(i32),
     Ancestor(String),
     Before(String),
@@ -105,6 +108,10 @@ enum Filter {
     Volume(String),
     Health(String),
     Network(String),
+    /// Ports of the machine, as `80/tcp`.
+    Publish(Vec<String>),
+    /// Ports of the container.
+    Expose(Vec<String>),
 }
 
 impl Filter {
@@ -114,11 +121,9 @@ impl Filter {
         Ok(match key {
             "name" => Self::Name(value),
             "id" => Self::Id(value),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value, None),
-            },
-            "status" => Self::Status(value.parse()?),
+            "label" => Self::Label(filters::Label::parse(&value)),
+            "status" if value == "removing" => Self::Status(None),
+            "status" => Self::Status(Some(value.parse()?)),
             "exited" => match value.parse() {
                 Ok(code) => Self::Exited(code),
                 Err(_) => return Err(format!("`{value}` is no exit code")),
@@ -132,6 +137,8 @@ impl Filter {
                 _ => return Err("expected starting, healthy, unhealthy or none".to_owned()),
             },
             "network" => Self::Network(value),
+            "publish" => Self::Publish(ports::expose(&value)?),
+            "expose" => Self::Expose(ports::expose(&value)?),
             _ => return Err(format!("there is no filter `{key}`")),
         })
     }
@@ -168,12 +175,8 @@ impl Filter {
                 config.name.contains(name.as_str()) || glob::matches(name, &config.name)
             }
             Self::Id(id) => container.id.starts_with(id.as_str()),
-            Self::Label(key, value) => {
-                let found = config.request.labels.get(key);
-                let found = found.or_else(|| config.image_config.labels.get(key));
-                found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
-            }
-            Self::Status(status) => state.status == *status,
+            Self::Label(label) => label.fits(&labels(container)),
+            Self::Status(status) => Some(state.status) == *status,
             Self::Exited(code) => state.status == Status::Exited && state.exit_code == Some(*code),
             Self::Ancestor(image) => {
                 config.image_name == *image
@@ -196,6 +199,18 @@ impl Filter {
                 text == health.map_or("none", |health| health.status.word())
             }
             Self::Network(text) => endpoints::names(&config.request).contains(&text.as_str()),
+            Self::Publish(wanted) => {
+                let mut outer = bound(container, state).iter().map(ports::outer);
+                outer.any(|port| wanted.contains(&port))
+            }
+            Self::Expose(wanted) => {
+                let bound = bound(container, state);
+                let mut ports: Vec<String> = bound.iter().map(ports::inner).collect();
+                if has_ports(container, state) {
+                    ports.extend(ports::unpublished(container, bound));
+                }
+                ports.iter().any(|port| wanted.contains(port))
+            }
         }
     }
 }
@@ -254,7 +269,7 @@ impl Ps {
         let config = &container.config;
         let created = human::parse_time(Some(&config.created));
         let since = created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now));
-        json!({
+        let mut row = json!({
             "ID": self.id(container),
             "Names": config.name,
             "Image": config.image_name,
@@ -265,11 +280,13 @@ impl Ps {
             "CreatedSince": since,
             "RunningFor": since,
             "Ports": published(container, state),
-            "Labels": labels(container),
             "Mounts": mounts(container),
             "LocalVolumes": volumes(container).to_string(),
             "Networks": endpoints::names(&config.request).join(","),
-        })
+            "Platform": Value::Null,
+        });
+        filters::show_labels(&mut row, &labels(container));
+        row
     }
 
     fn command(&self, command: &[String]) -> String {
@@ -291,21 +308,33 @@ fn size(store: &Store, container: &Container) -> Result<String, Report> {
 }
 
 /// Ports are there while the container is, and on a network of its own.
+fn has_ports(container: &Container, state: &State) -> bool {
+    state.status.is_up() && container.config.request.network != Network::Host
+}
+
+/// Ports of the machine that lead into it.
+fn bound<'s>(container: &Container, state: &'s State) -> &'s [Bound] {
+    match has_ports(container, state) {
+        true => look::published(state),
+        false => &[],
+    }
+}
+
 fn published(container: &Container, state: &State) -> String {
-    if !state.status.is_up() || container.config.request.network == Network::Host {
+    if !has_ports(container, state) {
         return String::new();
     }
-    let bound = look::published(state);
+    let bound = bound(container, state);
     let mut all = ports::shown(bound);
     all.extend(ports::joined(&ports::unpublished(container, bound)));
     all.join(", ")
 }
 
-fn labels(container: &Container) -> String {
+/// The labels of a container: its image's, and its own over them.
+pub(super) fn labels(container: &Container) -> Labels {
     let mut labels = container.config.image_config.labels.clone();
     labels.extend(container.config.request.labels.clone());
-    let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    pairs.join(",")
+    labels
 }
 
 fn mounts(container: &Container) -> String {

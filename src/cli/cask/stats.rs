@@ -48,6 +48,10 @@ pub(super) struct Stats {
     #[arg(short, long)]
     all: bool,
 
+    /// Ids in full
+    #[arg(long)]
+    no_trunc: bool,
+
     /// `table`, `json` (one object a line), or a template of ID, Name, Container, CPUPerc,
     /// MemUsage, MemPerc, NetIO, BlockIO, PIDs
     #[arg(
@@ -83,7 +87,11 @@ impl Stats {
                 .iter()
                 .map(|(container, used)| {
                     let old = before.1.iter().find(|(c, _)| c.id == container.id);
-                    row(container, *used, old.map(|(_, used)| *used), took)
+                    let mut row = row(container, *used, old.map(|(_, used)| *used), took);
+                    if self.no_trunc {
+                        row["ID"] = json!(container.id);
+                    }
+                    row
                 })
                 .collect();
             let text = STATS.render(&self.format, &rows).map_err(wrong_format)?;

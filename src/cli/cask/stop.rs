@@ -1,11 +1,14 @@
 //! `cask stop`, `kill`, `pause`, `unpause`, `wait` and `rename`.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use super::each::{each, each_container, each_container_at_once};
+use super::ps;
 use crate::cli::args::LimitArgs;
+use crate::cli::filters::Pruned;
 use crate::cli::report::Report;
-use crate::cli::verbs::Prune;
+use crate::cli::verbs::{Prune, until};
 use crate::cli::{Session, env, ui};
 use crate::runner::{self, Container, Error, Stopped, Until};
 use crate::store::Store;
@@ -282,6 +285,10 @@ pub(super) struct PruneSystem {
     #[arg(short, long)]
     all: bool,
 
+    /// Only what was made before: `until=24h`, `until=2026-01-31T10:00:00Z`. Volumes have no age
+    #[arg(long = "filter", value_name = "until=TIME", value_parser = until, conflicts_with = "volumes")]
+    until: Option<SystemTime>,
+
     /// Do not ask (nothing is ever asked)
     #[arg(short, long)]
     force: bool,
@@ -290,12 +297,17 @@ pub(super) struct PruneSystem {
 impl PruneSystem {
     /// Removes them, containers first, for they hold images.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
-        PruneContainers { force: self.force }.run(session)?;
-        super::network::Prune::all().run(&session.store()?)?;
+        let filters: Vec<Pruned> = self.until.map(Pruned::Until).into_iter().collect();
+        let containers = PruneContainers {
+            force: self.force,
+            filters: filters.clone(),
+        };
+        containers.run(session)?;
+        super::network::Prune::of(filters).run(&session.store()?)?;
         if self.volumes {
-            super::volume::prune(&session.store()?, false)?;
+            super::volume::prune(&session.store()?, false, &[])?;
         }
-        Prune::of(self.all).run(session)?;
+        Prune::of(self.all, self.until).run(session)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -306,6 +318,10 @@ pub(super) struct PruneContainers {
     /// Do not ask (nothing is ever asked)
     #[arg(short, long)]
     force: bool,
+
+    /// Only containers that match: `until=TIME`, `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`
+    #[arg(long = "filter", value_name = "FILTER", value_parser = Pruned::parse)]
+    filters: Vec<Pruned>,
 }
 
 impl PruneContainers {
@@ -314,6 +330,12 @@ impl PruneContainers {
         let store = session.store()?;
         let all = runner::list(&store)?.into_iter();
         let down = all.filter(|(_, state)| !state.status.is_up());
+        let down = down.filter(|(container, _)| {
+            let (created, labels) = (&container.config.created, ps::labels(container));
+            self.filters
+                .iter()
+                .all(|filter| filter.fits(created, &labels))
+        });
         let ids: Vec<String> = down.map(|(container, _)| container.id).collect();
         if !ids.is_empty() {
             ui::data(&"Deleted Containers:")?;

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::each::each;
 use super::mounts;
 use crate::cli::args;
+use crate::cli::filters::{self, Pruned};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
-use crate::cli::ui::template::Template;
+use crate::cli::verbs::show_inspected;
 use crate::cli::{Session, files, ui};
 use crate::runner::{self, Volume};
 use crate::store::Store;
@@ -90,12 +91,12 @@ pub(super) struct Ls {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Only volumes that match: `name=PART`, `label=KEY[=VALUE]`, `dangling=true|false`
+    /// Only volumes that match: `name=PART`, `label=KEY[=VALUE]`, `dangling=true|false`, `driver=`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
     /// `table`, `json` (one object a line), or a template of Name, Driver, Labels, Mountpoint,
-    /// Scope
+    /// Scope, and `.Label "KEY"`
     #[arg(
         long,
         value_name = "FORMAT",
@@ -108,29 +109,27 @@ pub(super) struct Ls {
 #[derive(Debug, Clone)]
 enum Filter {
     Name(String),
-    Label(String, Option<String>),
+    Label(filters::Label),
     Dangling(bool),
+    Driver(String),
 }
 
 impl Filter {
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some(("name", part)) => Ok(Self::Name(part.to_owned())),
-            Some(("label", label)) => Ok(match label.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(label.to_owned(), None),
-            }),
-            Some(("dangling", "true" | "1")) => Ok(Self::Dangling(true)),
-            Some(("dangling", "false" | "0")) => Ok(Self::Dangling(false)),
-            _ => Err("expected `name=`, `label=` or `dangling=true|false`".to_owned()),
+            Some(("label", label)) => Ok(Self::Label(filters::Label::parse(label))),
+            Some(("dangling", text)) => filters::switch(text).map(Self::Dangling),
+            Some(("driver", driver)) => Ok(Self::Driver(driver.to_owned())),
+            _ => Err("expected `name=`, `label=`, `driver=` or `dangling=true|false`".to_owned()),
         }
     }
 
     fn fits(&self, volume: &Volume, used: bool) -> bool {
         match self {
             Self::Name(part) => volume.name.contains(part.as_str()),
-            Self::Label(key, None) => volume.labels.contains_key(key),
-            Self::Label(key, Some(value)) => volume.labels.get(key) == Some(value),
+            Self::Label(label) => label.fits(&volume.labels),
+            Self::Driver(driver) => driver == "local",
             Self::Dangling(dangling) => *dangling != used,
         }
     }
@@ -158,18 +157,21 @@ impl Ls {
 }
 
 fn row(store: &Store, volume: &Volume) -> Value {
-    let labels: Vec<String> = volume
-        .labels
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    json!({
+    // What docker leaves to `system df -v`, or to clusters.
+    let unknown = "N/A";
+    let mut row = json!({
+        "Availability": unknown,
         "Driver": "local",
-        "Labels": labels.join(","),
+        "Group": unknown,
+        "Links": unknown,
         "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
         "Name": volume.name,
         "Scope": "local",
-    })
+        "Size": unknown,
+        "Status": unknown,
+    });
+    filters::show_labels(&mut row, &volume.labels);
+    row
 }
 
 /// Show everything about volumes
@@ -188,29 +190,29 @@ impl Inspect {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let mut values = Vec::new();
         for name in &self.volumes {
-            let volume = runner::find_volume(store, name)?;
-            values.push(json!({
-                "CreatedAt": volume.created,
-                "Driver": "local",
-                "Labels": volume.labels,
-                "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
-                "Name": volume.name,
-                "Options": (!volume.options.is_empty()).then_some(&volume.options),
-                "Scope": "local",
-            }));
+            values.push(inspected(store, &runner::find_volume(store, name)?));
         }
-        match self.format.as_deref() {
-            None => ui::data(&format!("{:#}", Value::Array(values)))?,
-            Some("json") => ui::data(&Value::Array(values))?,
-            Some(text) => {
-                let template = Template::parse(text).map_err(wrong_format)?;
-                for value in &values {
-                    ui::data(&template.render(value).map_err(wrong_format)?)?;
-                }
-            }
-        }
+        show_inspected(values, self.format.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn inspected(store: &Store, volume: &Volume) -> Value {
+    json!({
+        "CreatedAt": volume.created,
+        "Driver": "local",
+        "Labels": volume.labels,
+        "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
+        "Name": volume.name,
+        "Options": (!volume.options.is_empty()).then_some(&volume.options),
+        "Scope": "local",
+    })
+}
+
+/// Everything about a volume; `None` if there is none of that name.
+pub(super) fn value(store: &Store, name: &str, _: bool) -> Result<Option<Value>, Report> {
+    let found = runner::find_volume(store, name).ok();
+    Ok(found.map(|volume| inspected(store, &volume)))
 }
 
 /// Remove volumes that no container mounts
@@ -247,20 +249,25 @@ pub(super) struct Prune {
     /// Do not ask (nothing is ever asked)
     #[arg(short, long)]
     force: bool,
+
+    /// Only volumes that match: `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`
+    #[arg(long = "filter", value_name = "FILTER", value_parser = Pruned::parse_label)]
+    filters: Vec<Pruned>,
 }
 
 impl Prune {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        prune(store, self.all)
+        prune(store, self.all, &self.filters)
     }
 }
 
 /// Removes volumes that no container mounts; those with a name only if `all`.
-pub(super) fn prune(store: &Store, all: bool) -> Result<ExitCode, Report> {
+pub(super) fn prune(store: &Store, all: bool, filters: &[Pruned]) -> Result<ExitCode, Report> {
     let mut names = Vec::new();
     for volume in runner::list_volumes(store)? {
         let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
-        if !used && (all || volume.anonymous) {
+        let fits = |filter: &Pruned| filter.fits(&volume.created, &volume.labels);
+        if !used && (all || volume.anonymous) && filters.iter().all(fits) {
             names.push(volume.name);
         }
     }

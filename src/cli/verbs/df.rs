@@ -8,7 +8,8 @@ use crate::cli::Session;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, human};
-use crate::store::{ImageUsage, Usage};
+use crate::runner;
+use crate::store::{ImageUsage, Store, Usage};
 
 const KINDS: Listing = Listing {
     columns: &["Type", "TotalCount", "Active", "Size", "Reclaimable"],
@@ -50,9 +51,10 @@ pub(crate) struct Df {
 impl Df {
     /// Shows it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
-        let usage = session.store()?.usage()?;
+        let store = session.store()?;
+        let usage = store.usage()?;
         let (listing, rows) = match self.verbose {
-            false => (&KINDS, kinds(&usage)),
+            false => (&KINDS, kinds(&usage, &volumes(&store)?)),
             true => (&IMAGES, usage.images.iter().map(image).collect()),
         };
         let text = listing.render(&self.format, &rows).map_err(wrong_format)?;
@@ -60,7 +62,17 @@ impl Df {
     }
 }
 
-fn kinds(usage: &Usage) -> Vec<Value> {
+/// What a volume takes, and whether a container mounts it.
+fn volumes(store: &Store) -> Result<Vec<(u64, bool)>, Report> {
+    let mut taken = Vec::new();
+    for volume in runner::list_volumes(store)? {
+        let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
+        taken.push((runner::volume_size(store, &volume)?, used));
+    }
+    Ok(taken)
+}
+
+fn kinds(usage: &Usage, volumes: &[(u64, bool)]) -> Vec<Value> {
     let row = |kind: &str, total: usize, active: usize, bytes: u64, reclaimable: u64| {
         let share = (reclaimable * 100).checked_div(bytes).unwrap_or(0);
         json!({
@@ -88,6 +100,17 @@ fn kinds(usage: &Usage) -> Vec<Value> {
             running.count(),
             usage.containers.iter().map(|c| c.bytes).sum(),
             stopped.map(|c| c.bytes).sum(),
+        ),
+        row(
+            "Local Volumes",
+            volumes.len(),
+            volumes.iter().filter(|(_, used)| *used).count(),
+            volumes.iter().map(|(bytes, _)| bytes).sum(),
+            volumes
+                .iter()
+                .filter(|(_, used)| !used)
+                .map(|(bytes, _)| bytes)
+                .sum(),
         ),
         row(
             "Build Cache",

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use clap::ArgAction;
 use serde_json::{Value, json};
 
 use crate::cli::Session;
@@ -20,11 +21,18 @@ const HISTORY: Listing = Listing {
     ],
 };
 
+/// The same for machines.
+const EXACT: Listing = Listing {
+    columns: &["ID", "CreatedAt", "CreatedBy", "Size", "Comment"],
+    heads: HISTORY.heads,
+};
+
 /// Longest instruction in a table, in characters, as docker cuts it.
 const SHOWN: usize = 45;
 
 /// Show what made an image, the newest instruction first
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(crate) struct History {
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
@@ -37,6 +45,14 @@ pub(crate) struct History {
     /// Ids only
     #[arg(short, long)]
     quiet: bool,
+
+    /// Whether sizes and times are for people
+    #[arg(short = 'H', long, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    human: bool,
+
+    /// Which image of a name that stands for several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
 
     /// `table`, `json` (one object a line), or a template of ID, CreatedSince, CreatedAt,
     /// CreatedBy, Size, Comment
@@ -54,7 +70,8 @@ impl History {
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         let store = session.store()?;
         let target = store.need(&self.image)?;
-        let image = store.image(&target.descriptor.digest, &Platform::host())?;
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let image = store.image(&target.descriptor.digest, &platform)?;
         let rows = self.rows(&store, &image)?;
         if self.quiet {
             let ids = rows
@@ -62,7 +79,8 @@ impl History {
                 .filter_map(|row| Some(format!("{}\n", row["ID"].as_str()?)));
             return ui::raw_data(ids.collect::<String>().as_bytes());
         }
-        let text = HISTORY.render(&self.format, &rows).map_err(wrong_format)?;
+        let listing = if self.human { HISTORY } else { EXACT };
+        let text = listing.render(&self.format, &rows).map_err(wrong_format)?;
         ui::raw_data(text.as_bytes())
     }
 
@@ -92,7 +110,7 @@ impl History {
                 "CreatedAt": entry.created.as_deref().unwrap_or("N/A"),
                 "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now)),
                 "CreatedBy": self.cut(&by),
-                "Size": human::size(size),
+                "Size": if self.human { human::size(size) } else { size.to_string() },
                 "Comment": entry.comment.as_deref().unwrap_or_default(),
             }));
         }

@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::until;
+use crate::cli::filters;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, human};
@@ -47,7 +49,7 @@ pub(crate) struct Images {
     digests: bool,
 
     /// Only images that match: `reference=PATTERN`, `label=KEY[=VALUE]`, `dangling=BOOL`,
-    /// `before=IMAGE`, `since=IMAGE`
+    /// `before=IMAGE`, `since=IMAGE`, `until=TIME`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
 
@@ -65,10 +67,11 @@ pub(crate) struct Images {
 #[derive(Debug, Clone)]
 enum Filter {
     Reference(String),
-    Label(String, Option<String>),
+    Label(filters::Label),
     Dangling(bool),
     Before(String),
     Since(String),
+    Until(SystemTime),
 }
 
 impl Filter {
@@ -77,19 +80,13 @@ impl Filter {
         let owned = value.to_owned();
         Ok(match key {
             "reference" => Self::Reference(owned),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(owned, None),
-            },
-            "dangling" => Self::Dangling(match value {
-                "true" | "1" => true,
-                "false" | "0" => false,
-                _ => return Err(format!("`{value}` is neither `true` nor `false`")),
-            }),
+            "label" => Self::Label(filters::Label::parse(value)),
+            "dangling" => Self::Dangling(filters::switch(value)?),
             "before" => Self::Before(owned),
             "since" => Self::Since(owned),
+            "until" => Self::Until(until(text)?),
             _ => {
-                let known = "reference, label, dangling, before, since";
+                let known = "reference, label, dangling, before, since, until";
                 return Err(format!("there is no filter `{key}`, only {known}"));
             }
         })
@@ -139,17 +136,20 @@ impl Images {
             Filter::Reference(pattern) => {
                 rows.retain(|row| row.name.is_some_and(|name| matches(name, pattern)));
             }
-            Filter::Label(key, value) => {
+            Filter::Label(label) => {
                 let mut kept = Vec::new();
                 for row in rows.drain(..) {
                     let image = store.image(&row.image.manifest.digest, &Platform::host())?;
-                    let label = image.config.value().config.labels.get(key);
-                    if label.is_some_and(|label| value.as_ref().is_none_or(|want| want == label)) {
+                    if label.fits(&image.config.value().config.labels) {
                         kept.push(row);
                     }
                 }
                 *rows = kept;
             }
+            Filter::Until(time) => rows.retain(|row| {
+                let created = human::parse_time(row.image.created.as_deref());
+                created.is_some_and(|created| created < *time)
+            }),
             // The listing is sorted, the newest first.
             Filter::Before(text) => {
                 let at = place_of(store, images, text)?;
@@ -191,6 +191,11 @@ impl Images {
             "CreatedAt": created.map_or_else(|| "N/A".to_owned(), human::date),
             "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now)),
             "Size": human::size(row.image.size),
+            "VirtualSize": human::size(row.image.size),
+            // `df -v` tells.
+            "Containers": "N/A",
+            "SharedSize": "N/A",
+            "UniqueSize": "N/A",
         })
     }
 }
@@ -279,10 +284,7 @@ mod tests {
 
     #[test]
     fn filters_say_what_they_take() {
-        assert!(matches!(
-            Filter::parse("label=a=b"),
-            Ok(Filter::Label(_, Some(_)))
-        ));
+        assert!(matches!(Filter::parse("label=a=b"), Ok(Filter::Label(_))));
         assert!(matches!(
             Filter::parse("dangling=true"),
             Ok(Filter::Dangling(true))

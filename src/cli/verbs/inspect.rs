@@ -1,5 +1,6 @@
 //! `inspect`: everything about an image, as docker's JSON.
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::cli::report::{Report, wrong_format};
@@ -23,7 +24,8 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
 
-    /// What the names are of: image or container [default: whatever there is]
+    /// What the names are of: image or container, with cask network or volume as well
+    /// [default: whatever there is, in this order but containers first]
     #[arg(
         short = 't',
         long = "type",
@@ -32,72 +34,100 @@ pub(crate) struct Inspect {
     )]
     kind: Option<Kind>,
 
-    /// What else the names may stand for, and is looked for first.
+    /// Of containers also how much they have written, and with their images' files
+    #[arg(short, long)]
+    size: bool,
+
+    /// What else the names may stand for.
     #[arg(skip)]
-    first: Option<Look>,
+    others: &'static [(Kind, Look)],
 }
 
 /// What a name may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+pub(crate) enum Kind {
     Image,
     Container,
+    Network,
+    Volume,
 }
 
-/// Everything about the thing of this name, or `None` if there is none.
-type Look = fn(&Store, &str) -> Result<Option<Value>, Report>;
+/// Everything about the thing of this name, or `None` if there is none. Sizes are dear, so they
+/// are asked for.
+pub(crate) type Look = fn(&Store, &str, bool) -> Result<Option<Value>, Report>;
 
 impl Inspect {
-    /// Looks for other things before images.
-    pub(crate) fn look_first(&mut self, look: Look) {
-        self.first = Some(look);
+    /// Looks for other things as well, for containers before images.
+    pub(crate) fn look_for(&mut self, others: &'static [(Kind, Look)]) {
+        self.others = others;
     }
 
     /// Shows it: a JSON list, or a line for each image when there is a template. Images that
     /// are not there are told after those that are.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
-        let template = match self.format.as_deref() {
-            None | Some("json") => None,
-            Some(text) => Some(Template::parse(text).map_err(wrong_format)?),
-        };
+        if let Some(text) = self.format.as_deref().filter(|text| *text != "json") {
+            // A slip of the pen comes first.
+            Template::parse(text).map_err(wrong_format)?;
+        }
         let store = session.store()?;
-        let platform = self.platform.unwrap_or_else(Platform::host);
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let mut values = Vec::new();
         let mut missing = None;
         for text in &self.images {
-            if let Some(look) = self.first.filter(|_| self.kind != Some(Kind::Image))
-                && let Some(value) = look(&store, text)?
-            {
-                values.push(value);
-                continue;
-            }
-            if self.kind == Some(Kind::Container) {
-                return Err(Report::failed(format!("there is no container `{text}`")));
-            }
-            match store.need(text) {
-                Ok(target) => {
-                    let image = store.image(&target.descriptor.digest, &platform)?;
-                    values.push(value(&store, &image)?);
-                }
-                Err(error) => missing = missing.or(Some(error)),
+            match self.find(&store, text, &platform) {
+                Ok(value) => values.push(value),
+                Err(report) => missing = missing.or(Some(report)),
             }
         }
-        match template {
-            Some(template) => {
-                for value in &values {
-                    ui::data(&template.render(value).map_err(wrong_format)?)?;
-                }
-            }
+        match &values[..] {
             // buildah has one container as it is.
-            None if self.kind == Some(Kind::Container) && values.len() == 1 => {
-                ui::data(&format!("{:#}", values[0]))?;
+            [one] if self.kind == Some(Kind::Container) && self.format.is_none() => {
+                ui::data(&format!("{one:#}"))?;
             }
-            None if self.format.is_some() => ui::data(&Value::Array(values))?,
-            None => ui::data(&format!("{:#}", Value::Array(values)))?,
+            _ => show_inspected(values, self.format.as_deref())?,
         }
-        match missing {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
+        missing.map_or(Ok(()), Err)
+    }
+
+    fn find(&self, store: &Store, text: &str, platform: &Platform) -> Result<Value, Report> {
+        let wanted = |kind| self.kind.is_none_or(|wanted| wanted == kind);
+        let look = |first: bool| {
+            let others = self.others.iter().filter(|(kind, _)| wanted(*kind));
+            let mut others = others.filter(|(kind, _)| (*kind == Kind::Container) == first);
+            let found = others.find_map(|(_, look)| look(store, text, self.size).transpose());
+            found.transpose()
+        };
+        if let Some(value) = look(true)? {
+            return Ok(value);
+        }
+        let missing = match (wanted(Kind::Image), self.kind) {
+            (true, _) => match store.need(text) {
+                Ok(target) => {
+                    return value(store, &store.image(&target.descriptor.digest, platform)?);
+                }
+                Err(error) => error.into(),
+            },
+            (false, kind) => {
+                let kind = kind.and_then(|kind| kind.to_possible_value());
+                let kind = kind.map_or_else(String::new, |kind| kind.get_name().to_owned());
+                Report::failed(format!("there is no {kind} `{text}`"))
+            }
+        };
+        look(false)?.ok_or(missing)
+    }
+}
+
+/// Shows values that were inspected: as a list, or a line for each when there is a template.
+pub(crate) fn show_inspected(values: Vec<Value>, format: Option<&str>) -> Result<(), Report> {
+    match format {
+        None => ui::data(&format!("{:#}", Value::Array(values))),
+        Some("json") => ui::data(&Value::Array(values)),
+        Some(text) => {
+            let template = Template::parse(text).map_err(wrong_format)?;
+            for value in &values {
+                ui::data(&template.render(value).map_err(wrong_format)?)?;
+            }
+            Ok(())
         }
     }
 }

@@ -39,7 +39,8 @@ pub(crate) struct Prune {
     dry_run: bool,
 }
 
-fn until(text: &str) -> Result<SystemTime, String> {
+/// Parses `until=TIME`.
+pub(crate) fn until(text: &str) -> Result<SystemTime, String> {
     let Some(time) = text.strip_prefix("until=") else {
         return Err("expected `until=TIME`".to_owned());
     };
@@ -59,9 +60,10 @@ fn until(text: &str) -> Result<SystemTime, String> {
 
 impl Prune {
     /// What `system prune` asks for; `all` takes images with a name as well.
-    pub(crate) fn of(all: bool) -> Self {
+    pub(crate) fn of(all: bool, until: Option<SystemTime>) -> Self {
         Self {
             all,
+            until,
             ..Self::default()
         }
     }

@@ -27,7 +27,7 @@ use super::Session;
 use super::args::{self, Registry};
 use super::cooper::Cooper;
 use super::report::Report;
-use super::verbs::Verb;
+use super::verbs::{Kind, Verb};
 use crate::build::{self, Request};
 use crate::store::Store;
 use crate::transfer::{self, Network};
@@ -79,7 +79,7 @@ impl Command {
             Self::Manifest(verb) => return verb.run(session),
             Self::Image(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
-                    inspect.look_first(look);
+                    inspect.look_for(&[(Kind::Container, look)]);
                 }
                 return verb.run(session);
             }
@@ -99,7 +99,7 @@ impl Command {
 }
 
 /// Everything about a working container, for `inspect`.
-fn look(store: &Store, text: &str) -> Result<Option<Value>, Report> {
+fn look(store: &Store, text: &str, _: bool) -> Result<Option<Value>, Report> {
     match build::working::find(store, text) {
         Ok(container) => containers::value(&container).map(Some),
         Err(build::Error::NoContainer { .. }) => Ok(None),
