@@ -139,6 +139,7 @@ impl Registry {
             backoff: self.retry_delay.unwrap_or(usual.backoff),
             tls_verify: self.tls_verify,
             credentials,
+            registries: env::registries_conf(),
             authfiles: match &self.authfile {
                 Some(file) => vec![file.clone()],
                 None => env::authfiles(),

@@ -6,7 +6,9 @@
 )]
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::registry::ConfigFiles;
 
 /// Returns a variable that is set and not empty.
 pub(crate) fn os(name: &str) -> Option<OsString> {
@@ -84,12 +86,39 @@ pub(crate) fn authfiles() -> Vec<PathBuf> {
         return vec![only];
     }
     let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-    let config = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
-    let config = config.map(|dir| dir.join("containers/auth.json"));
+    let config = config_home().map(|dir| dir.join("containers/auth.json"));
     [docker_config(), runtime, config]
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// Returns the files that say how registries are reached, as containers-registries.conf(5) has
+/// them: `CONTAINERS_REGISTRIES_CONF` or the user's own or the system's, and drop-ins; the
+/// system's only where the user has no file of their own.
+pub(crate) fn registries_conf() -> ConfigFiles {
+    const SYSTEM: &str = "/etc/containers/registries.conf";
+    let own = config_home().map(|dir| dir.join("containers/registries.conf"));
+    let dir = |file: &Path| file.with_extension("conf.d");
+    let own_dir = own.as_deref().map(dir);
+    let all_dirs = || [Some(dir(SYSTEM.as_ref())), own_dir.clone()];
+    let named = path("CONTAINERS_REGISTRIES_CONF");
+    let required = named.is_some();
+    let (file, dirs) = match (named, own.filter(|own| own.exists())) {
+        (Some(named), _) => (named, all_dirs()),
+        (None, Some(own)) => (own, [None, own_dir]),
+        (None, None) => (SYSTEM.into(), all_dirs()),
+    };
+    ConfigFiles {
+        file: Some(file),
+        required,
+        dirs: dirs.into_iter().flatten().collect(),
+    }
+}
+
+/// Returns the directory of the user's configuration, `XDG_CONFIG_HOME` or `~/.config`.
+fn config_home() -> Option<PathBuf> {
+    path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")))
 }
 
 /// Returns the auth file that `login` writes and `logout` empties.

@@ -2,9 +2,12 @@
 //!
 //! `app` is `docker.io/library/app:latest`, and is shown short again. The grammar is that of
 //! the distribution project's `reference` package: a first part that holds a dot, a colon or is
-//! `localhost` is the registry host; names are lower case.
+//! `localhost` is the registry host; names are lower case. A name remembers whether it was written
+//! short, since what short names mean can be configured.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -31,6 +34,35 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    short: Short,
+}
+
+/// Whether a name was written without a registry. Names that differ in nothing else are the same.
+#[derive(Debug, Clone, Copy)]
+struct Short(bool);
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Reference {
@@ -79,6 +111,19 @@ impl Reference {
         Self {
             tag: None,
             digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
+    /// Returns whether the name was written without a registry, as `debian` and `me/app` are.
+    pub fn is_short(&self) -> bool {
+        self.short.0
+    }
+
+    /// Returns the same name as if its registry had been written.
+    pub fn qualified(&self) -> Self {
+        Self {
+            short: Short(false),
             ..self.clone()
         }
     }
@@ -210,14 +255,15 @@ impl FromStr for Reference {
         if rest.is_empty() {
             return Err(bad("it is empty"));
         }
-        let (registry, path) = match rest.split_once('/') {
+        let (registry, path, short) = match rest.split_once('/') {
             Some((host, path)) if looks_like_host(host) => {
                 if !valid_host(host) {
                     return Err(bad("the registry host is malformed"));
                 }
-                (if host == "index.docker.io" { HUB } else { host }, path)
+                let host = if host == "index.docker.io" { HUB } else { host };
+                (host, path, false)
             }
-            _ => (HUB, rest),
+            _ => (HUB, rest, true),
         };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(bad("a repository name must be lower case"));
@@ -239,6 +285,7 @@ impl FromStr for Reference {
             repository,
             tag,
             digest,
+            short: Short(short),
         })
     }
 }
@@ -323,6 +370,16 @@ mod tests {
         assert_eq!(reference.digest(), Some(&digest));
         let both: Reference = format!("debian:12@{digest}").parse().unwrap();
         assert_eq!(both.familiar(), format!("debian:12@{digest}"));
+    }
+
+    #[test]
+    fn a_name_knows_whether_it_was_written_short() {
+        let name = |text: &str| text.parse::<Reference>().unwrap();
+        assert!(name("debian").is_short() && name("me/app:1").is_short());
+        assert!(!name("docker.io/library/debian").is_short());
+        assert!(!name("localhost/app").is_short());
+        assert!(!name("debian").qualified().is_short());
+        assert_eq!(name("debian"), name("docker.io/library/debian"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All registries of one run, and one repository of one of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK};
 use reqwest::{Method, StatusCode, Url};
@@ -14,9 +14,12 @@ use crate::image::{
 
 use super::answer::Answer;
 use super::auth::Scope;
+use super::conf::Registries;
 use super::error::Error;
 use super::host::Host;
 use super::options::{Credentials, Options};
+use super::places::Place;
+use super::reader::Reader;
 use super::wire::Ask;
 
 /// The media types that name an image, best first.
@@ -36,7 +39,16 @@ const MAX_TAGS: usize = 100_000;
 #[derive(Debug)]
 pub struct Client {
     options: Arc<Options>,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    registries: OnceLock<Registries>,
+    hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
+}
+
+/// A registry by its name, and in which way it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct HostKey {
+    name: String,
+    insecure: bool,
+    own: bool,
 }
 
 impl Client {
@@ -44,6 +56,7 @@ impl Client {
     pub fn new(options: Options) -> Self {
         Self {
             options: Arc::new(options),
+            registries: OnceLock::new(),
             hosts: Mutex::default(),
         }
     }
@@ -57,25 +70,59 @@ impl Client {
         Arc::clone(&self.options)
     }
 
-    fn host(&self, name: &str) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Host::new(name, Arc::clone(&self.options)));
-        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(make))
+    /// Returns what is configured about registries, read on first use.
+    fn registries(&self) -> Result<&Registries, Error> {
+        if let Some(known) = self.registries.get() {
+            return Ok(known);
+        }
+        let read = Registries::read(&self.options.registries)?;
+        Ok(self.registries.get_or_init(|| read))
     }
 
-    /// Returns the repository that `name` is in, to read from it.
-    pub fn reader(&self, name: &Reference) -> Repository {
-        self.repository(name, "pull", &[])
+    fn host(&self, place: &Place) -> Arc<Host> {
+        let key = HostKey {
+            name: place.host.clone(),
+            insecure: place.insecure,
+            own: place.own,
+        };
+        let make = || {
+            let options = match (place.insecure, place.own) {
+                (false, true) => Arc::clone(&self.options),
+                _ => Arc::new(self.options_for(place.insecure, place.own)),
+            };
+            Arc::new(Host::new(&place.host, options))
+        };
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(key).or_insert_with(make))
+    }
+
+    /// Returns the options for a registry that is configured; an option of this run wins.
+    fn options_for(&self, insecure: bool, own: bool) -> Options {
+        let options = &self.options;
+        Options {
+            tls_verify: options.tls_verify.or(insecure.then_some(false)),
+            credentials: options.credentials.clone().filter(|_| own),
+            ..(**options).clone()
+        }
+    }
+
+    /// Returns the places that `name` may be in, to read from the first that has it.
+    pub fn reader(&self, name: &Reference) -> Result<Reader, Error> {
+        let places = self.registries()?.to_read(name)?.into_iter();
+        let places = places.map(|place| self.repository(place, "pull", &[]));
+        Ok(Reader::new(name.name(), places.collect()))
     }
 
     /// Returns the repository that `name` is in, to write to it. `sources` are repositories of
     /// the same registry that may hold the blobs already.
-    pub fn writer(&self, name: &Reference, sources: &[String]) -> Repository {
-        self.repository(name, "pull,push", sources)
+    pub fn writer(&self, name: &Reference, sources: &[String]) -> Result<Repository, Error> {
+        let place = self.registries()?.to_write(name)?;
+        Ok(self.repository(place, "pull,push", sources))
     }
 
-    fn repository(&self, name: &Reference, actions: &str, sources: &[String]) -> Repository {
-        let repository = name.repository().to_owned();
+    fn repository(&self, place: Place, actions: &str, sources: &[String]) -> Repository {
+        let host = self.host(&place);
+        let repository = place.repository;
         let mut scopes = vec![format!("repository:{repository}:{actions}")];
         let sources: Vec<String> = sources
             .iter()
@@ -84,7 +131,7 @@ impl Client {
             .collect();
         scopes.extend(sources.iter().map(|s| format!("repository:{s}:pull")));
         Repository {
-            host: self.host(name.registry()),
+            host,
             scope: Scope { repository, scopes },
             sources,
         }
@@ -93,9 +140,10 @@ impl Client {
     /// Checks that `credentials` are good at `registry` (`HOST[:PORT]`), without using any
     /// others. A registry that asks for no login takes everything.
     pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<(), Error> {
+        let insecure = self.registries()?.insecure_host(registry)?;
         let options = Options {
             credentials: Some(credentials.clone()),
-            ..(*self.options).clone()
+            ..self.options_for(insecure, true)
         };
         let host = Host::new(registry, Arc::new(options));
         let ask = Ask::new("check a login", Method::GET, host.url("").await?);
@@ -147,6 +195,11 @@ impl Repository {
         &self.scope.repository
     }
 
+    /// Returns where it is, with the registry's host.
+    pub(super) fn shown(&self) -> String {
+        format!("{}/{}", self.host.name, self.name())
+    }
+
     /// Returns how many blobs should move at once.
     pub fn parallel(&self) -> usize {
         self.host.options.parallel.max(1)
@@ -157,8 +210,7 @@ impl Repository {
             Version::Tag(_) => ':',
             Version::Digest(_) => '@',
         };
-        let (host, name) = (&self.host.name, self.name());
-        format!("{host}/{name}{separator}{}", version.text())
+        format!("{}{separator}{}", self.shown(), version.text())
     }
 
     async fn manifest_ask(

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::image::{Digest, DocumentError, Mismatch};
 
+use super::conf::Line;
+
 /// Why a registry operation did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -130,6 +132,50 @@ pub enum Error {
         path: PathBuf,
         /// Where it is wrong; never holds the content.
         why: &'static str,
+    },
+    /// A file says something about registries that can't be used.
+    #[error("{line}: {why}")]
+    Conf {
+        /// Where.
+        line: Line,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file forbids to speak to the registry.
+    #[error("`{name}` is blocked by {line}")]
+    ConfBlocked {
+        /// The name, or the registry.
+        name: String,
+        /// The entry that says so.
+        line: Line,
+    },
+    /// Several registries are searched for short names, and a file wants no guess.
+    #[error("`{name}` may be at {hosts}, and {line} wants that to be said")]
+    Ambiguous {
+        /// The short name.
+        name: String,
+        /// The registries, parted by commas.
+        hosts: String,
+        /// The mode that forbids to try them.
+        line: Line,
+    },
+    /// A file leads a name to what is none.
+    #[error("`{name}` leads to `{to}` by registries.conf, which is no image name")]
+    NoPlace {
+        /// The name.
+        name: String,
+        /// What became of it.
+        to: String,
+    },
+    /// None of several places gives what is asked for; the source is the error of the last.
+    #[error("`{name}` can be had nowhere ({})", others.join("; "))]
+    Nowhere {
+        /// The name without tag or digest.
+        name: String,
+        /// The other places, each with what went wrong there.
+        others: Vec<String>,
+        /// What went wrong at the last, which is the name's own.
+        source: Box<Self>,
     },
     /// A credential helper did not give credentials.
     #[error("credential helper `{helper}` {why}")]

@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::conf::ConfigFiles;
+
 /// A password or token. Shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -75,8 +77,11 @@ pub struct Options {
     /// certificate and plain http are accepted. `None`: as `Some(true)`, except that a
     /// registry on a loopback address may speak http.
     pub tls_verify: Option<bool>,
-    /// Credentials given for this run; they win over all files.
+    /// Credentials given for this run; they win over all files. Other registries that a name is
+    /// read from do not see them.
     pub credentials: Option<Credentials>,
+    /// Files that say how registries are reached, read when the first one is spoken to.
+    pub registries: ConfigFiles,
     /// Auth files (docker's `config.json`, podman's `auth.json`), the first match wins.
     pub authfiles: Vec<PathBuf>,
     /// Where credential helpers are looked for, in the form of `PATH`; the process' own when unset.
@@ -108,6 +113,7 @@ impl Default for Options {
         Self {
             tls_verify: None,
             credentials: None,
+            registries: ConfigFiles::default(),
             authfiles: Vec::new(),
             helper_path: None,
             cert_dir: None,

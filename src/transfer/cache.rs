@@ -13,7 +13,7 @@ use crate::event::Sink;
 use crate::image::{
     Config, Descriptor, Digest, Document, Kind, MAX_CONFIG, Manifest, Raw, Reference, media,
 };
-use crate::registry::{Repository, Service, Version};
+use crate::registry::{Reader, Service, Version};
 use crate::store::archive::{self, Layout, Loose};
 use crate::store::{LayerRef, Store};
 
@@ -106,7 +106,7 @@ enum Shelf<'a> {
     Registry {
         name: &'a Reference,
         network: &'a Network,
-        repository: Repository,
+        reader: Reader,
     },
     Layout {
         layout: Layout,
@@ -121,7 +121,7 @@ impl CachePlace {
             Self::Registry { name, network } => Shelf::Registry {
                 name,
                 network,
-                repository: network.reader(name)?,
+                reader: network.reader(name)?,
             },
             Self::Layout { dir, pick } => Shelf::Layout {
                 layout: Layout::open(dir)?,
@@ -244,10 +244,10 @@ impl Shelf<'_> {
             Self::Registry {
                 name,
                 network,
-                repository,
+                reader,
             } => {
                 let version = digest.map_or(Version::of(name), Version::Digest);
-                network.wait(repository.document(version))
+                network.wait(reader.document(version))
             }
             Self::Layout { layout, pick } => {
                 let pick = match (digest, pick) {
@@ -273,10 +273,8 @@ impl Shelf<'_> {
     fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         match self {
             Self::Registry {
-                network,
-                repository,
-                ..
-            } => network.wait(repository.small_blob("cache config", blob, MAX_CONFIG)),
+                network, reader, ..
+            } => network.wait(reader.small_blob("cache config", blob, MAX_CONFIG)),
             Self::Layout { layout, .. } => Ok(layout.small_blob(blob, MAX_CONFIG)?),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::event::Sink;
 use crate::image::{Descriptor, Digest, Document, Kind, Reference};
-use crate::registry::{Repository, Version};
+use crate::registry::{Reader, Repository, Version};
 use crate::store::Store;
 
 use super::archive;
@@ -72,7 +72,7 @@ fn from_network(options: &CopyOptions) -> &Network {
 
 struct Copier<'a> {
     store: &'a Store,
-    from: Repository,
+    from: Reader,
     to: Repository,
     name: &'a Reference,
     sink: &'a dyn Sink,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::image::Reference;
-use crate::registry::{self, Client, Daemon, Repository};
+use crate::registry::{self, Client, Daemon, Reader, Repository};
 
 use super::error::Error;
 
@@ -80,16 +80,16 @@ impl Network {
         Ok(self.shared.runtime.get_or_init(|| runtime))
     }
 
-    /// Returns the repository of `name` for reading, unless the name is a local one.
-    pub(super) fn reader(&self, name: &Reference) -> Result<Repository, Error> {
+    /// Returns the places of `name` for reading, unless the name is a local one.
+    pub(super) fn reader(&self, name: &Reference) -> Result<Reader, Error> {
         refuse_local(name)?;
-        Ok(self.client().reader(name))
+        Ok(self.client().reader(name)?)
     }
 
     /// Returns the repository of `name` for writing. `sources` may hold its blobs already.
     pub(super) fn writer(&self, name: &Reference, sources: &[String]) -> Result<Repository, Error> {
         refuse_local(name)?;
-        Ok(self.client().writer(name, sources))
+        Ok(self.client().writer(name, sources)?)
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `docker-daemon:NAME` | the images of docker's daemon on this machine |
 //! | `dir:DIR` | a directory with the image's blobs and its `manifest.json` |
 //!
-//! Pure text to value; a path ends at its first colon.
+//! Pure text to value; a path ends at its first colon. Behind `docker://` a short name is one of
+//! the Hub, whatever is configured for short names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -77,7 +78,7 @@ impl FromStr for Place {
         };
         let name = |name: &str| name.parse::<Reference>().map_err(|e| bad(&e.why));
         if let Some(rest) = text.strip_prefix("docker://") {
-            return name(rest).map(Self::Registry);
+            return name(rest).map(|name| Self::Registry(name.qualified()));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(bad(&format_args!("`{scheme}://` is no transport")));

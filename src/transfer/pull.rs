@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::event::{Event, Motion, Sink};
 use crate::image::{Descriptor, Digest, Document, MAX_STATEMENT, Reference};
-use crate::registry::{self, Repository, Version};
+use crate::registry::{self, Reader, Version};
 use crate::store::{Image, LayerRef, Store};
 
 use super::archive;
@@ -53,6 +53,7 @@ fn pull_named(
 pub struct Promised {
     name: Reference,
     options: Options,
+    reader: Reader,
     remote: Remote,
     image: Image,
     kept: Mutex<bool>,
@@ -60,14 +61,15 @@ pub struct Promised {
 
 /// Reads what the name in a registry leads to, without its layers.
 pub fn promise(store: &Store, name: &Reference, options: &Options) -> Result<Promised, Error> {
-    let repository = options.network.reader(name)?;
+    let reader = options.network.reader(name)?;
     let platform = options.platform();
-    let reading = remote::read(&repository, store, name, &platform);
+    let reading = remote::read(&reader, store, name, &platform);
     let remote = options.network.wait(reading)?;
     let image = Image::new(remote.manifest.clone(), remote.config.clone())?;
     Ok(Promised {
         name: name.clone(),
         options: options.clone(),
+        reader,
         remote,
         image,
         kept: Mutex::default(),
@@ -107,11 +109,16 @@ impl Promised {
 
     /// Brings the image into the store without a name.
     fn bring(&self, store: &Store, sink: &dyn Sink) -> Result<(), Error> {
-        let repository = self.options.network.reader(&self.name)?;
+        if let Some(place) = self.reader.elsewhere() {
+            sink.emit(Event::Chosen {
+                what: "registry",
+                text: &format!("{} is read from {place}", self.name),
+            });
+        }
         let layers = self.image.layers();
-        bring(store, &repository, &layers, &self.options, sink)?;
+        bring(store, &self.reader, &layers, &self.options, sink)?;
         if self.options.attestations {
-            let bringing = bring_attestations(store, &repository, &self.remote, sink);
+            let bringing = bring_attestations(store, &self.reader, &self.remote, sink);
             self.options.network.wait(bringing)?;
         }
         for index in &self.remote.indexes {
@@ -138,7 +145,7 @@ pub(super) fn fetch_image(
 /// has not, as when only images were copied there, is left out, as is one that is too large.
 async fn bring_attestations(
     store: &Store,
-    repository: &Repository,
+    reader: &Reader,
     remote: &Remote,
     sink: &dyn Sink,
 ) -> Result<(), Error> {
@@ -148,7 +155,7 @@ async fn bring_attestations(
         .flat_map(|index| &index.value().manifests);
     let digest = remote.manifest.digest();
     for entry in entries.filter(|entry| entry.attests().as_ref() == Some(digest)) {
-        let manifest = match repository.document(Version::Digest(&entry.digest)).await {
+        let manifest = match reader.document(Version::Digest(&entry.digest)).await {
             Ok(Document::Manifest(manifest)) => manifest,
             Ok(Document::Index(_)) | Err(registry::Error::UnknownManifest { .. }) => continue,
             Err(error) => return Err(error.into()),
@@ -159,7 +166,7 @@ async fn bring_attestations(
         if blobs.iter().any(|blob| blob.size > MAX_STATEMENT) {
             continue;
         }
-        repository.fetch_all(&blobs, store, sink).await?;
+        reader.fetch_all(&blobs, store, sink).await?;
         store.put(manifest.bytes())?;
     }
     Ok(())
@@ -177,7 +184,7 @@ fn top(remote: &Remote) -> Descriptor {
 /// Brings the layers that are missing, and unpacks all when that is wanted.
 fn bring(
     store: &Store,
-    repository: &Repository,
+    reader: &Reader,
     layers: &[LayerRef],
     options: &Options,
     sink: &dyn Sink,
@@ -207,7 +214,7 @@ fn bring(
         let unpacking = options
             .unpack
             .then(|| scope.spawn(move || unpack(store, layers, missing, landing, sink)));
-        let fetching = fetch(repository, store, missing, landed, sink);
+        let fetching = fetch(reader, store, missing, landed, sink);
         let fetched = options.network.wait(fetching);
         let unpacked = unpacking.map(|thread| thread.join().expect("unpacking does not panic"));
         fetched?;
@@ -218,7 +225,7 @@ fn bring(
 type Missing<'a> = [(usize, &'a Descriptor)];
 
 async fn fetch(
-    repository: &Repository,
+    reader: &Reader,
     store: &Store,
     missing: &Missing<'_>,
     landed: mpsc::Sender<usize>,
@@ -227,12 +234,12 @@ async fn fetch(
     let landed = &landed;
     stream::iter(missing)
         .map(|&(at, blob)| async move {
-            repository.fetch(blob, store, sink).await?;
+            reader.fetch(blob, store, sink).await?;
             // Nobody listens when nothing is unpacked, or when unpacking went wrong already.
             let _ = landed.send(at);
             Ok::<_, Error>(())
         })
-        .buffer_unordered(repository.parallel())
+        .buffer_unordered(reader.parallel())
         .try_collect()
         .await
 }

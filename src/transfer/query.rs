@@ -10,8 +10,8 @@ use super::network::Network;
 
 /// Asks which document `name` leads to now, without reading it: what `--pull=newer` needs.
 pub fn resolve(network: &Network, name: &Reference) -> Result<Descriptor, Error> {
-    let repository = network.reader(name)?;
-    network.wait(repository.resolve(Version::of(name)))
+    let reader = network.reader(name)?;
+    network.wait(reader.resolve(Version::of(name)))
 }
 
 /// Lists the tags of the repository that `name` is in.

@@ -4,7 +4,7 @@ use crate::image::{
     Config, Digest, Document, DocumentError, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform,
     Raw, Reference,
 };
-use crate::registry::{Repository, Version};
+use crate::registry::{Reader, Version};
 use crate::store::{self, Store};
 
 use super::choose::{choose, offered};
@@ -27,13 +27,13 @@ pub(super) struct Remote {
 /// Follows `name` to the image for `want`. What the store has already is not asked for again;
 /// what the name means now always is.
 pub(super) async fn read(
-    repository: &Repository,
+    reader: &Reader,
     store: &Store,
     name: &Reference,
     want: &Platform,
 ) -> Result<Remote, Error> {
     let mut indexes = Vec::new();
-    let mut document = repository.document(Version::of(name)).await?;
+    let mut document = reader.document(Version::of(name)).await?;
     let manifest = loop {
         let index = match document {
             Document::Manifest(manifest) => break manifest,
@@ -54,18 +54,14 @@ pub(super) async fn read(
         }
         document = match known(store, "document", &next.digest, MAX_MANIFEST)? {
             Some(bytes) => Document::parse(None, bytes).map_err(|e| unusable(name, e))?,
-            None => repository.document(Version::Digest(&next.digest)).await?,
+            None => reader.document(Version::Digest(&next.digest)).await?,
         };
         indexes.push(index);
     };
     let descriptor = &manifest.value().config;
     let bytes = match known(store, "config", &descriptor.digest, MAX_CONFIG)? {
         Some(bytes) => bytes,
-        None => {
-            repository
-                .small_blob("config", descriptor, MAX_CONFIG)
-                .await?
-        }
+        None => reader.small_blob("config", descriptor, MAX_CONFIG).await?,
     };
     let config = Raw::<Config>::parse("config", bytes).map_err(|e| unusable(name, e))?;
     let diff_ids = config.value().rootfs.diff_ids.len();

@@ -52,6 +52,7 @@ mod outputs;
 mod platforms;
 mod ports;
 mod reading;
+mod registries_conf;
 mod run_environment;
 mod run_grants;
 mod run_mounts;

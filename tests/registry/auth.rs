@@ -49,7 +49,7 @@ fn parallel_transfers_share_one_token_request() {
         reply(200, &[], &bytes)
     });
     let (client, back) = (client(Some(login("me", "pw"))), Blobs::default());
-    let repository = client.reader(&name(&liar));
+    let repository = client.reader(&name(&liar)).unwrap();
     wait(repository.fetch_all(&layers, &back, &Silent)).unwrap();
     assert_eq!(back.count(), 8);
     assert_eq!(
@@ -79,7 +79,7 @@ fn an_identity_token_is_traded_by_post() {
     });
     let client = client(Some(Credentials::Identity(Secret::new("refresh me"))));
     let name = name(&liar);
-    let got = wait(client.reader(&name).document(Version::of(&name))).unwrap();
+    let got = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap();
     assert_eq!(got.bytes(), document.bytes());
     assert_eq!(missing.count(), 0);
     let asked = liar.asked();
@@ -114,7 +114,7 @@ fn a_token_that_runs_out_in_between_is_renewed() {
         }
         reply(200, &[], br#"{"name":"app","tags":["x"]}"#)
     });
-    let tags = wait(client(None).reader(&name(&liar)).tags()).unwrap();
+    let tags = wait(client(None).reader(&name(&liar)).unwrap().tags()).unwrap();
     assert_eq!(tags, ["x"]);
 }
 
@@ -136,7 +136,7 @@ fn a_refused_login_is_told_from_a_missing_right() {
         let name = name(&liar);
         move |credentials| {
             let client = client(credentials);
-            let e = wait(client.reader(&name).document(Version::of(&name))).unwrap_err();
+            let e = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap_err();
             // The server must live until here.
             assert!(!liar.asked().is_empty());
             e
@@ -180,7 +180,7 @@ fn t_reg_1_nothing_secret_follows_a_redirect() {
     });
     let client = client(Some(login("me", "hunter2")));
     let blob = Blobs::default().add(b"blob");
-    let repository = client.reader(&name(&liar));
+    let repository = client.reader(&name(&liar)).unwrap();
     for _ in 0..2 {
         wait(repository.fetch(&blob, &Blobs::default(), &Silent)).unwrap();
     }
@@ -215,12 +215,19 @@ fn t_reg_1_nothing_secret_goes_to_a_foreign_layer_or_upload_location() {
     let client = client(Some(login("me", "hunter2")));
     let here = Blobs::default();
     let mut blob = here.add(b"blob");
-    wait(client.writer(&name(&liar), &[]).send(&blob, &here, &Silent)).unwrap();
+    wait(
+        client
+            .writer(&name(&liar), &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap();
     let url = format!("http://{}/layer", elsewhere.host());
     blob.rest.insert("urls".into(), serde_json::json!([url]));
     wait(
         client
             .reader(&name(&liar))
+            .unwrap()
             .fetch(&blob, &Blobs::default(), &Silent),
     )
     .unwrap();
@@ -242,7 +249,7 @@ fn refused_realm(liar: &Liar, options: Options) {
         credentials: Some(login("me", "hunter2")),
         ..options
     });
-    let e = wait(client.reader(&name).document(Version::of(&name))).unwrap_err();
+    let e = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap_err();
     assert!(matches!(e, Error::Refuses { .. }), "{e:?}");
     assert!(!format!("{e:?} {e}").contains("hunter2"));
     assert!(
@@ -312,11 +319,18 @@ fn t_reg_1_an_https_registry_may_not_lead_to_http() {
     let e = wait(
         client
             .reader(&name)
+            .unwrap()
             .fetch(&blob, &Blobs::default(), &Silent),
     )
     .unwrap_err();
     assert!(matches!(e, Error::Refuses { .. }), "{e:?}");
-    let e = wait(client.writer(&name, &[]).send(&blob, &here, &Silent)).unwrap_err();
+    let e = wait(
+        client
+            .writer(&name, &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap_err();
     assert!(matches!(e, Error::Refuses { .. }), "{e:?}");
     assert_eq!(elsewhere.asked().len(), 0);
 }
@@ -359,7 +373,7 @@ fn t_reg_2_a_redirect_or_layer_into_another_private_network_is_refused() {
                 b"",
             ),
         });
-        let repository = client(None).reader(&name(&liar));
+        let repository = client(None).reader(&name(&liar)).unwrap();
         let e = wait(repository.fetch(&blob, &Blobs::default(), &Silent)).unwrap_err();
         assert!(matches!(e, Error::Refuses { .. }), "{e:?}");
     }
@@ -381,7 +395,7 @@ fn t_reg_7_not_verifying_one_registry_trusts_no_other_host() {
             ca_files,
             ..options()
         });
-        let repository = client.reader(&name(&liar));
+        let repository = client.reader(&name(&liar)).unwrap();
         wait(repository.fetch(&blob, &Blobs::default(), &Silent))
     };
     let other = Certs::new("IP:127.0.0.1");
@@ -411,7 +425,7 @@ fn a_proxy_is_used_for_others_and_never_for_loopback() {
         },
         ..options()
     });
-    let tags = |name: Reference| wait(client.reader(&name).tags());
+    let tags = |name: Reference| wait(client.reader(&name).unwrap().tags());
     assert_eq!(tags("r.invalid/app".parse().unwrap()).unwrap(), ["far"]);
     assert_eq!(tags(name(&near)).unwrap(), ["near"]);
     let direct = tags("direct.invalid/app".parse().unwrap());

@@ -161,7 +161,13 @@ fn the_image_for_the_platform_is_taken_out_of_an_index() {
     let document = Document::Index(Raw::of(index));
     let client = cooper::registry::Client::new(support::options());
     let version = cooper::registry::Version::of(&name);
-    support::wait(client.writer(&name, &[]).put_document(version, &document)).unwrap();
+    support::wait(
+        client
+            .writer(&name, &[])
+            .unwrap()
+            .put_document(version, &document),
+    )
+    .unwrap();
     for (platform, image, digest) in &images {
         let there = store(&dir, &platform.replace('/', "-"));
         let options = Options {

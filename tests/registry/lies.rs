@@ -29,6 +29,7 @@ fn document(liar: &Liar) -> Result<cooper::image::Document, Error> {
     wait(
         Client::new(options())
             .reader(&name)
+            .unwrap()
             .document(Version::of(&name)),
     )
 }
@@ -37,7 +38,12 @@ fn document(liar: &Liar) -> Result<cooper::image::Document, Error> {
 fn fetch(liar: &Liar, blob: &Descriptor) -> Result<Heard, Error> {
     let (into, heard) = (Blobs::default(), Heard::default());
     let client = Client::new(options());
-    let got = wait(client.reader(&name(liar)).fetch(blob, &into, &heard));
+    let got = wait(
+        client
+            .reader(&name(liar))
+            .unwrap()
+            .fetch(blob, &into, &heard),
+    );
     assert_eq!(into.count(), usize::from(got.is_ok()));
     assert_eq!(heard.count("done"), usize::from(got.is_ok()));
     got.map(|()| heard)
@@ -85,7 +91,12 @@ fn t_reg_6_a_manifest_that_is_not_its_digest_is_found_out() {
     });
     let pinned = name(&liar).with_digest(Digest::of(b"pinned"));
     let client = Client::new(options());
-    let got = wait(client.reader(&pinned).document(Version::of(&pinned)));
+    let got = wait(
+        client
+            .reader(&pinned)
+            .unwrap()
+            .document(Version::of(&pinned)),
+    );
     assert!(matches!(got, Err(Error::Corrupt { .. })));
 }
 
@@ -225,7 +236,7 @@ fn a_server_that_says_nothing_times_out() {
         ..options()
     });
     let name = name(&liar);
-    let e = wait(client.reader(&name).document(Version::of(&name))).unwrap_err();
+    let e = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap_err();
     assert!(matches!(e, Error::Timeout { .. }), "{e:?}");
 }
 
@@ -249,10 +260,10 @@ fn t_dos_2_what_never_ends_is_cut_off() {
     let e = document(&endless("200 OK\r\nContent-Length: 99999999999")).unwrap_err();
     assert!(matches!(e, Error::TooLarge { .. }), "{e:?}");
     let liar = endless("200 OK");
-    let e = wait(Client::new(options()).reader(&name(&liar)).tags()).unwrap_err();
+    let e = wait(Client::new(options()).reader(&name(&liar)).unwrap().tags()).unwrap_err();
     assert!(matches!(e, Error::TooLarge { .. }), "{e:?}");
     let config = Descriptor::new("x", Digest::of(b"config"), 6);
-    let reader = Client::new(options()).reader(&name(&liar));
+    let reader = Client::new(options()).reader(&name(&liar)).unwrap();
     let e = wait(reader.small_blob("config", &config, 1 << 20)).unwrap_err();
     assert!(matches!(e, Error::TooLarge { limit: 6, .. }), "{e:?}");
 }
@@ -284,7 +295,7 @@ fn t_dos_2_pages_of_tags_come_to_an_end() {
         let link = "</v2/app/tags/list?last=x>; rel=\"next\"";
         reply(200, &[("Link", link)], body.as_bytes())
     });
-    let e = wait(Client::new(options()).reader(&name(&liar)).tags()).unwrap_err();
+    let e = wait(Client::new(options()).reader(&name(&liar)).unwrap().tags()).unwrap_err();
     assert!(matches!(e, Error::Protocol { .. }), "{e:?}");
 }
 
@@ -375,7 +386,13 @@ fn a_registry_that_takes_no_whole_blobs_gets_them_in_parts() {
     let here = Blobs::default();
     let blob = here.add(&bytes);
     let client = Client::new(options());
-    wait(client.writer(&name(&liar), &[]).send(&blob, &here, &Silent)).unwrap();
+    wait(
+        client
+            .writer(&name(&liar), &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap();
     let asked = liar.asked();
     let parts: Vec<_> = asked.iter().filter(|a| a.method == "PATCH").collect();
     let ranges: Vec<_> = parts
@@ -411,7 +428,13 @@ fn a_proxy_that_hangs_up_on_whole_blobs_gets_them_in_parts() {
         _ => reply(202, &[("Location", "/up")], b""),
     });
     let client = Client::new(options());
-    wait(client.writer(&name(&mute), &[]).send(&blob, &here, &Silent)).unwrap();
+    wait(
+        client
+            .writer(&name(&mute), &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap();
     assert_eq!(
         (mute.count("PUT", "/up"), mute.count("PATCH", "/up")),
         (3, 1)
@@ -432,7 +455,13 @@ fn an_upload_that_fails_for_a_moment_begins_anew() {
     let here = Blobs::default();
     let blob = here.add(&noise(100_000, 1));
     let client = Client::new(options());
-    wait(client.writer(&name(&liar), &[]).send(&blob, &here, &Silent)).unwrap();
+    wait(
+        client
+            .writer(&name(&liar), &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap();
     assert_eq!(liar.count("PUT", "/up"), 2);
 }
 
@@ -441,7 +470,7 @@ fn a_manifest_is_written_by_digest_without_a_location_in_the_answer() {
     let liar = registry(|_| reply(201, &[], b""));
     let document = image(&Blobs::default(), &[]).1;
     let client = Client::new(options());
-    let writer = client.writer(&name(&liar), &[]);
+    let writer = client.writer(&name(&liar), &[]).unwrap();
     let version = Version::Digest(document.digest());
     let digest = wait(writer.put_document(version, &document)).unwrap();
     assert_eq!(digest, *document.digest());
@@ -462,6 +491,12 @@ fn an_upload_without_a_location_breaks_the_protocol() {
     let here = Blobs::default();
     let blob = here.add(b"x");
     let client = Client::new(options());
-    let e = wait(client.writer(&name(&liar), &[]).send(&blob, &here, &Silent)).unwrap_err();
+    let e = wait(
+        client
+            .writer(&name(&liar), &[])
+            .unwrap()
+            .send(&blob, &here, &Silent),
+    )
+    .unwrap_err();
     assert!(matches!(e, Error::Protocol { .. }), "{e:?}");
 }

@@ -30,7 +30,7 @@ fn an_image_goes_there_and_comes_back_over_http() {
             .unwrap();
         assert_eq!(digest, *document.digest());
         assert_eq!(heard.count("done"), 6);
-        let reader = client.reader(&name);
+        let reader = client.reader(&name).unwrap();
         let got = pull(&reader, &name, &back, &Silent).await.unwrap();
         assert_eq!(got.bytes(), document.bytes());
         let found = reader.resolve(Version::of(&name)).await.unwrap();
@@ -59,7 +59,7 @@ fn what_is_there_already_is_not_moved_again() {
             .unwrap();
         assert_eq!((heard.count("known"), heard.count("done")), (2, 0));
         let heard = Heard::default();
-        pull(&client.reader(&name), &name, &here, &heard)
+        pull(&client.reader(&name).unwrap(), &name, &here, &heard)
             .await
             .unwrap();
         assert_eq!((heard.count("known"), heard.count("moved")), (2, 0));
@@ -78,7 +78,7 @@ fn a_blob_of_another_repository_is_mounted() {
             .await
             .unwrap();
         let sources = ["nowhere".to_owned(), "old".to_owned()];
-        let writer = client.writer(&new, &sources);
+        let writer = client.writer(&new, &sources).unwrap();
         let how = writer.send(&all[0], &here, &Silent).await.unwrap();
         assert_eq!(how, Pushed::Mounted);
         assert!(writer.has_blob(&all[0].digest).await.unwrap());
@@ -100,11 +100,13 @@ fn an_empty_blob_can_be_pushed_and_pulled() {
     wait(async {
         client
             .writer(&name, &[])
+            .unwrap()
             .send(&empty, &here, &Silent)
             .await
             .unwrap();
         client
             .reader(&name)
+            .unwrap()
             .fetch(&empty, &back, &Silent)
             .await
             .unwrap();
@@ -126,17 +128,21 @@ fn tags_are_listed_and_what_is_missing_is_named() {
                 .await
                 .unwrap();
         }
-        let mut tags = client.reader(&name).tags().await.unwrap();
+        let mut tags = client.reader(&name).unwrap().tags().await.unwrap();
         tags.sort();
         assert_eq!(tags, ["a", "b", "c"]);
-        let missing = client.reader(&name).document(Version::of(&name)).await;
+        let missing = client
+            .reader(&name)
+            .unwrap()
+            .document(Version::of(&name))
+            .await;
         let text = missing.unwrap_err().to_string();
         assert_eq!(
             text,
             format!("`127.0.0.1:{}/app:1` is not in the registry", server.port)
         );
         let none = server.name("none");
-        let e = client.reader(&none).tags().await.unwrap_err();
+        let e = client.reader(&none).unwrap().tags().await.unwrap_err();
         assert!(matches!(e, Error::UnknownRepository { .. }), "{e}");
     });
 }
@@ -154,7 +160,7 @@ fn a_registry_that_is_down_is_said_to_refuse_connections() {
             tls_verify,
             ..options()
         });
-        let e = wait(client.reader(&name).document(Version::of(&name))).unwrap_err();
+        let e = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap_err();
         assert!(matches!(e, Error::Refused { .. }), "{e}");
         assert_eq!(
             e.to_string(),
@@ -167,7 +173,7 @@ fn a_registry_that_is_down_is_said_to_refuse_connections() {
 fn a_host_without_an_address_is_said_to_have_none() {
     let name: Reference = "no-such-host.invalid/app".parse().unwrap();
     let client = Client::new(options());
-    let e = wait(client.reader(&name).document(Version::of(&name))).unwrap_err();
+    let e = wait(client.reader(&name).unwrap().document(Version::of(&name))).unwrap_err();
     assert!(matches!(e, Error::Lookup { .. }), "{e:?}");
 }
 
@@ -178,7 +184,7 @@ fn round_trip(server: &Server, options: Options) -> Result<(), Error> {
     let (all, document) = image(&here, &[noise(300_000, 1), noise(300_000, 2)]);
     wait(async {
         push(&client, &name, &here, &all, &document, &Silent).await?;
-        pull(&client.reader(&name), &name, &back, &Silent).await
+        pull(&client.reader(&name).unwrap(), &name, &back, &Silent).await
     })?;
     assert_eq!(back.count(), 3);
     Ok(())
@@ -235,8 +241,8 @@ fn t_reg_7_a_certificate_that_does_not_verify_fails_on_every_path() {
             });
             let here = Blobs::default();
             let blob = here.add(b"x");
-            let (document, reader) = (image(&here, &[]).1, client.reader(&name));
-            let writer = client.writer(&name, &[]);
+            let (document, reader) = (image(&here, &[]).1, client.reader(&name).unwrap());
+            let writer = client.writer(&name, &[]).unwrap();
             wait(async {
                 let version = Version::of(&name);
                 for e in [

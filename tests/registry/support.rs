@@ -16,7 +16,7 @@ use cooper::image::{
     BlobSink, BlobSource, BlobWrite, Config, Descriptor, Digest, Document, Hasher, Manifest,
     Mismatch, Raw, Reference, media,
 };
-use cooper::registry::{Client, Credentials, Error, Options, Repository, Secret, Version};
+use cooper::registry::{Client, Credentials, Error, Options, Reader, Secret, Version};
 
 /// A directory of its own for one test, removed at its end.
 pub(crate) struct Temp(pub(crate) PathBuf);
@@ -403,23 +403,23 @@ pub(crate) async fn push(
     document: &Document,
     sink: &dyn Sink,
 ) -> Result<Digest, Error> {
-    let repository = client.writer(name, &[]);
+    let repository = client.writer(name, &[]).unwrap();
     repository.send_all(all, blobs, sink).await?;
     repository.put_document(Version::of(name), document).await
 }
 
 /// Pulls manifest and all blobs of the name.
 pub(crate) async fn pull(
-    repository: &Repository,
+    reader: &Reader,
     name: &Reference,
     into: &Blobs,
     sink: &dyn Sink,
 ) -> Result<Document, Error> {
-    let document = repository.document(Version::of(name)).await?;
+    let document = reader.document(Version::of(name)).await?;
     if let Document::Manifest(raw) = &document {
         let mut all = raw.value().layers.clone();
         all.push(raw.value().config.clone());
-        repository.fetch_all(&all, into, sink).await?;
+        reader.fetch_all(&all, into, sink).await?;
     }
     Ok(document)
 }

@@ -141,6 +141,8 @@ fn handed_through<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'sta
             }
         } else if let Some(transfer::Error::Registry(inner)) = error.downcast_ref() {
             Some(inner)
+        } else if let Some(inner) = error.downcast_ref::<Box<registry::Error>>() {
+            Some(&**inner)
         } else if let Some(transfer::Error::Store(inner)) = error.downcast_ref() {
             Some(inner)
         } else {
@@ -176,6 +178,7 @@ fn of_registry(error: &registry::Error) -> Option<String> {
         E::NeedsLogin { host, .. } | E::WrongCredentials { host, .. } => {
             format!("`cooper login {host}`, or `--creds USER:PASSWORD`")
         }
+        E::Ambiguous { .. } => "the name in full, `HOST/NAME`, says which".to_owned(),
         E::TooMuch { .. } => "several steps in place of one make smaller layers".to_owned(),
         E::Slow { .. } => "`timeout=` gives the cache more time".to_owned(),
         _ => return None,

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::build::working;
-use crate::cli::Session;
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::template::Template;
 use crate::cli::ui::{self, human};
+use crate::cli::{Session, env};
 use crate::image::Platform;
+use crate::registry::Registries;
 
 /// Show the machine and the store as cooper sees them
 ///
@@ -33,6 +34,7 @@ impl Info {
         let memory = rustix::system::sysinfo();
         let unit = u64::from(memory.mem_unit);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let registries = Registries::read(&env::registries_conf())?;
         let value = json!({
             "host": {
                 "arch": platform.architecture,
@@ -52,6 +54,7 @@ impl Info {
                 "ContainerStore": { "number": working::list(&store)?.len() },
                 "ImageStore": { "number": store.images()?.len() },
             },
+            "registries": { "files": registries.files() },
         });
         let text = match self.format.as_deref() {
             None => lines(&value, 0),
@@ -79,6 +82,10 @@ fn lines(value: &Value, depth: usize) -> String {
     let line = |(key, value): (&String, &Value)| match value {
         Value::Object(_) => format!("{indent}{key}:\n{}", lines(value, depth + 1)),
         Value::String(text) => format!("{indent}{key}: {text}"),
+        Value::Array(items) => {
+            let items = items.iter().filter_map(Value::as_str);
+            format!("{indent}{key}: {}", items.collect::<Vec<_>>().join(", "))
+        }
         Value::Number(number) if key.starts_with("Mem") => {
             let size = human::size(number.as_u64().unwrap_or_default());
             format!("{indent}{key}: {size}")
