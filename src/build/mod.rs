@@ -53,6 +53,7 @@ mod select;
 mod signals;
 mod sources;
 mod squash;
+mod ssh;
 mod stage;
 mod stat_index;
 mod step;
@@ -70,10 +71,11 @@ pub use named::{NamedContext, NamedSource};
 pub use policy::{Policy, PolicyError};
 pub use request::{
     CacheExport, CacheTarget, ContextSource, DockerfileSource, Form, Grant, Network, Outcome,
-    Output, Pull, Request, Snapshotter, SshAgent, Walls,
+    Output, Pull, Request, Snapshotter, Walls,
 };
 pub use retouch::Retouch;
 pub use secret::Secret;
+pub use ssh::{KeyError, SshAgent, SshKey, SshSource};
 
 use stage::Counts;
 

@@ -18,6 +18,7 @@ use super::named::NamedContext;
 use super::policy::Policy;
 use super::retouch::Retouch;
 use super::secret::Secret;
+use super::ssh::SshAgent;
 
 /// Where the Dockerfile's text comes from.
 #[derive(Debug, Clone)]
@@ -79,15 +80,6 @@ pub enum Grant {
     SecurityInsecure,
     /// `device`: this one, or any.
     Device(Option<String>),
-}
-
-/// An agent that `RUN --mount=type=ssh` may ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshAgent {
-    /// What mounts call it.
-    pub id: String,
-    /// Its socket.
-    pub socket: PathBuf,
 }
 
 /// The form in which an image leaves the store.

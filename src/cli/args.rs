@@ -21,7 +21,7 @@ use clap::builder::BoolishValueParser;
 use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
-use crate::build::{self, GitTools, Pull};
+use crate::build::{self, GitTools, Pull, SshSource};
 use crate::image::Platform;
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network::addresses::HOST_GATEWAY;
@@ -186,7 +186,7 @@ fn credentials(text: &str) -> Result<Credentials, Report> {
 }
 
 /// How git repositories are reached.
-pub(crate) fn git_tools(ssh_agent: Option<PathBuf>) -> GitTools {
+pub(crate) fn git_tools(ssh_agent: Option<SshSource>) -> GitTools {
     GitTools {
         path: env::os("PATH"),
         proxies: env::proxies(),

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::support::canary::{Canary, SONG};
 use crate::support::git::{GitServer, Repo};
-use crate::support::{TestEnv, everywhere};
+use crate::support::{self, TestEnv, everywhere};
 
 /// A test with a directory for repositories.
 fn env() -> (TestEnv, Repo) {
@@ -279,7 +279,7 @@ fn ssh_is_asked_without_the_users_configuration() {
         log.display(),
         t.beside("git").display()
     );
-    fs::write(bin.join("ssh"), script).unwrap();
+    fs::write(bin.join("ssh"), &script).unwrap();
     fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
     let t = t
         .var("PATH", format!("{}:/usr/bin:/bin", bin.display()))
@@ -306,6 +306,15 @@ fn ssh_is_asked_without_the_users_configuration() {
     t.build_with(&["--no-cache", "--ssh", &agent]).ok();
     let want = format!("agent={}\n", socket.display());
     assert!(fs::read_to_string(&log).unwrap().contains(&want));
+    // A key from a file is found as an agent's is.
+    let key = t.beside("key").display().to_string();
+    support::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &key]);
+    let script = script.replace("agent=$SSH_AUTH_SOCK", "$(ssh-add -L)");
+    fs::write(bin.join("ssh"), script).unwrap();
+    let agent = format!("default={key}");
+    t.build_with(&["--no-cache", "--ssh", &agent]).ok();
+    let public = fs::read_to_string(format!("{key}.pub")).unwrap();
+    assert!(fs::read_to_string(&log).unwrap().contains(public.trim()));
 }
 
 #[test]

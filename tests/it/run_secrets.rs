@@ -1,9 +1,10 @@
 //! Secrets and agents of RUN: where they are seen, and where they never are.
 
+use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::{TestEnv, everybody};
+use crate::support::{self, TestEnv, everybody};
 
 const VALUE: &str = "s3cr3t-b1rd-of-paradise";
 
@@ -223,6 +224,105 @@ fn a_missing_agent_matters_only_where_it_is_required() {
     t.build_with(&["--ssh", "default"])
         .fails(2)
         .says("SSH_AUTH_SOCK");
-    let key = format!("default={}", t.beside("value").display());
-    t.build_with(&["--ssh", &key]).fails(2).says("ssh-add");
+}
+
+/// Makes an image of OpenSSH's programs with the libraries that they need, from this machine.
+fn openssh(t: &TestEnv) {
+    let dir = t.beside("openssh");
+    let put = |path: &str| {
+        let to = dir.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    };
+    for program in ["/usr/bin/ssh-add", "/usr/bin/ssh-keygen"] {
+        put(program);
+        let listed = support::run("ldd", &[program]);
+        listed
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+            .for_each(put);
+    }
+    fs::create_dir_all(dir.join("etc")).unwrap();
+    fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    fs::write(dir.join("Dockerfile"), "FROM busybox\nCOPY . /\n").unwrap();
+    t.cooper(&["build", "-q", "-t", "openssh", dir.to_str().unwrap()])
+        .ok();
+}
+
+/// Makes a key and returns where it is.
+fn ssh_key(t: &TestEnv, name: &str, options: &[&str]) -> String {
+    let path = t.beside(name).display().to_string();
+    let mut args = vec!["-q", "-f", &path, "-C", name];
+    args.extend(options);
+    support::run("ssh-keygen", &args);
+    path
+}
+
+#[test]
+fn keys_from_files_sign_and_stay_outside() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    openssh(&t);
+    let (none, rsa) = (["-N", ""], ["-b", "2048", "-t", "rsa"]);
+    let keys = [
+        ("ed25519", ["-t", "ed25519"].as_slice()),
+        ("rsa", &rsa),
+        ("rsa-pkcs1", &["-b", "2048", "-t", "rsa", "-m", "PEM"]),
+        ("rsa-pkcs8", &["-b", "2048", "-t", "rsa", "-m", "PKCS8"]),
+        ("ecdsa-256", &["-t", "ecdsa", "-b", "256"]),
+        ("ecdsa-384", &["-t", "ecdsa", "-b", "384"]),
+        ("ecdsa-sec1", &["-t", "ecdsa", "-b", "256", "-m", "PEM"]),
+        ("ecdsa-pkcs8", &["-t", "ecdsa", "-b", "384", "-m", "PKCS8"]),
+    ];
+    let mut paths = Vec::new();
+    for (name, options) in keys {
+        let path = ssh_key(&t, name, &[options, &none].concat());
+        fs::copy(format!("{path}.pub"), t.path(&format!("{name}.pub"))).unwrap();
+        paths.push(path);
+    }
+    t.write("text", "signed");
+    t.write(
+        "Dockerfile",
+        "FROM openssh\nWORKDIR /w\nCOPY *.pub text /w/\n\
+         RUN --mount=type=ssh /usr/bin/ssh-add -L | cut -d' ' -f1,2 > listed && ! /usr/bin/ssh-add -D\n\
+         RUN --mount=type=ssh for key in *.pub; do \
+         /usr/bin/ssh-keygen -q -Y sign -n test -f $key < text > $key.sig || exit 1; done\n",
+    );
+    let ssh = format!("default={}", paths.join(","));
+    t.build_with(&["--ssh", &ssh, "-o", "out"]).ok();
+    let listed = fs::read_to_string(t.path("out/w/listed")).unwrap();
+    assert_eq!(listed.lines().count(), keys.len(), "{listed}");
+    for (name, _) in keys {
+        let public = fs::read_to_string(t.path(&format!("{name}.pub"))).unwrap();
+        let public = public.rsplit_once(' ').unwrap().0;
+        assert!(
+            listed.lines().any(|line| line == public),
+            "{name}: {listed}"
+        );
+        let signature = t.path(&format!("out/w/{name}.pub.sig"));
+        let check = format!(
+            "ssh-keygen -q -Y check-novalidate -n test -s {} < {}",
+            signature.display(),
+            t.path("text").display()
+        );
+        support::run("sh", &["-c", &check]);
+    }
+}
+
+#[test]
+fn keys_that_can_not_be_used_say_why() {
+    let t = env("FROM busybox\nRUN --mount=type=ssh true\n");
+    let ssh = |path: &str| ["--ssh".to_owned(), format!("default={path}")];
+    let sealed = ssh_key(&t, "sealed", &["-t", "ed25519", "-N", "secret"]);
+    let curve = ssh_key(&t, "curve", &["-t", "ecdsa", "-b", "521", "-N", ""]);
+    let none = t.beside("value").display().to_string();
+    for (path, said) in [
+        (&sealed, "this private key is passphrase protected"),
+        (&sealed, "`ssh-add "),
+        (&curve, "`ecdsa-sha2-nistp521` is none of ed25519, rsa"),
+        (&none, "it holds no private key in PEM form"),
+    ] {
+        let [option, value] = ssh(path);
+        t.build_with(&[&option, &value]).fails(1).says(said);
+    }
 }

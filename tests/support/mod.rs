@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use servers::{Certs, Server, Setup, Temp};
+pub(crate) use servers::{Certs, Server, Setup, Temp, run};
 
 /// The programs, as cargo built them.
 const COOPER: &str = env!("CARGO_BIN_EXE_cooper");

@@ -6,16 +6,21 @@
 //! messages. The program is ended when the build is told to stop.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::AtFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::super::exec::Cancel;
+use super::super::ssh::{Agent, SshSource};
 use super::error::GitError;
 use super::url::{GitUrl, Login};
 
@@ -31,8 +36,8 @@ pub struct GitTools {
     pub path: Option<OsString>,
     /// Proxy variables.
     pub proxies: Vec<(String, String)>,
-    /// Socket of the ssh agent, where it may be used.
-    pub ssh_agent: Option<PathBuf>,
+    /// The ssh agent, where it may be asked.
+    pub ssh_agent: Option<SshSource>,
     /// Keys of hosts that are known; the key of any other is taken as it comes.
     pub known_hosts: Option<PathBuf>,
     /// A PEM file with CAs, used in place of the system's.
@@ -90,13 +95,15 @@ impl<'a> Git<'a> {
         doing: &'static str,
         args: &[&str],
     ) -> Result<String, GitError> {
-        let mut child = self
-            .command(dir, args)
-            .spawn()
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => GitError::NotInstalled,
-                _ => GitError::Start { source },
-            })?;
+        let own = self.own_agent()?;
+        let mut command = self.command(dir, args);
+        if let Some(own) = &own {
+            command.env("SSH_AUTH_SOCK", &own.path);
+        }
+        let mut child = command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => GitError::NotInstalled,
+            _ => GitError::Start { source },
+        })?;
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let ended = self.wait(&mut child);
@@ -145,7 +152,10 @@ impl<'a> Git<'a> {
             ("PATH", tools.path.as_deref()),
             (
                 "SSH_AUTH_SOCK",
-                tools.ssh_agent.as_deref().map(Path::as_os_str),
+                match &tools.ssh_agent {
+                    Some(SshSource::Socket(path)) => Some(path.as_os_str()),
+                    Some(SshSource::Keys(_)) | None => None,
+                },
             ),
             (
                 "GIT_SSL_CAINFO",
@@ -162,6 +172,28 @@ impl<'a> Git<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Begins to answer for keys that `git` may use, which have no agent of their own.
+    fn own_agent(&self) -> Result<Option<OwnAgent>, GitError> {
+        let Some(source @ SshSource::Keys(_)) = &self.tools.ssh_agent else {
+            return Ok(None);
+        };
+        let serve = || {
+            let home = File::open(self.home)?;
+            // A socket's path has room for 107 bytes only; a descriptor's is short.
+            let (process, fd) = (std::process::id(), home.as_raw_fd());
+            let path = PathBuf::from(format!("/proc/{process}/fd/{fd}/agent"));
+            let listener = UnixListener::bind(&path)?;
+            Ok(OwnAgent {
+                _served: Agent::serve(listener, source.clone())?,
+                home,
+                path,
+            })
+        };
+        serve()
+            .map(Some)
+            .map_err(|source| GitError::Agent { source })
     }
 
     /// Settings go through the environment: an argument list is everybody's to read.
@@ -195,6 +227,21 @@ impl<'a> Git<'a> {
             }
             thread::sleep(PATIENCE);
         }
+    }
+}
+
+/// An agent of ours for as long as one command runs.
+struct OwnAgent {
+    _served: Agent,
+    home: File,
+    /// Its socket, below the descriptor of `home`.
+    path: PathBuf,
+}
+
+impl Drop for OwnAgent {
+    fn drop(&mut self) {
+        // The next command makes its own; what is left goes with the home.
+        let _ = rustix::fs::unlinkat(&self.home, "agent", AtFlags::empty());
     }
 }
 

@@ -16,6 +16,12 @@ pub enum GitError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The keys for `git` can't be offered to it.
+    #[error("cannot offer the ssh keys to `git`")]
+    Agent {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// `git` ran and failed.
     #[error("git cannot {doing}: {says}")]
     Failed {

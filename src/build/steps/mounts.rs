@@ -487,7 +487,7 @@ impl Mounted {
                 false => Ok(()),
             };
         };
-        let (agent, socket) = Agent::serve(runner.world.store, &known.socket, ssh.owned)?;
+        let (agent, socket) = Agent::serve(runner.world.store, &known.source, ssh.owned)?;
         self.add_fd(&ssh.target, socket, Access::default());
         self.agents.push(agent);
         Ok(())

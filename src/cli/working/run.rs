@@ -100,8 +100,9 @@ pub(crate) struct Run {
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
 
-    /// Agent for `--mount type=ssh`: `default` (the one in SSH_AUTH_SOCK) or `ID=SOCKET`
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// Agent for `--mount type=ssh`: `default` (the one in SSH_AUTH_SOCK), `ID=SOCKET` or
+    /// `ID=KEYFILE[,KEYFILE…]`
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEYFILE]")]
     ssh: Vec<String>,
 
     #[command(flatten)]

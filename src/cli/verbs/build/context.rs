@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::Build;
-use crate::build::{ContextSource, DockerfileSource, GitUrl, NamedSource, Request};
+use crate::build::{ContextSource, DockerfileSource, GitUrl, NamedSource, Request, SshSource};
 use crate::cli::env;
 use crate::cli::report::Report;
 use crate::dockerfile::{self, SourceKind};
@@ -51,7 +51,7 @@ pub(super) fn resolve(
         |context: &ContextSource| matches!(context, ContextSource::Git(url) if url.is_ssh());
     // As with buildx, naming such a repository is leave enough.
     if named.chain([&request.context]).any(over_ssh) && request.git.ssh_agent.is_none() {
-        request.git.ssh_agent = env::path("SSH_AUTH_SOCK");
+        request.git.ssh_agent = env::path("SSH_AUTH_SOCK").map(SshSource::Socket);
     }
     request.dockerfile = match &args.file {
         None => DockerfileSource::Default,

@@ -421,7 +421,7 @@ impl Build {
         let agents = self.secrets.agents()?;
         // Of one name the last counts.
         let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
-        let ssh_agent = ssh_agent.map(|agent| agent.socket.clone());
+        let ssh_agent = ssh_agent.map(|agent| agent.source.clone());
         let transfer = transfer::Options {
             network: network.clone(),
             ..transfer::Options::default()

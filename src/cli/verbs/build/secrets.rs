@@ -1,14 +1,14 @@
-//! `--secret`, `--ssh` and `--secret-guard`: where values and sockets come from.
+//! `--secret`, `--ssh` and `--secret-guard`: where values, keys and sockets come from.
 //!
-//! A secret is read here, once, before anything runs: from a file (a pipe will do) or from the
-//! environment. Errors name the option, never a value.
+//! A secret or key is read here, once, before anything runs: from a file (a pipe will do) or from
+//! the environment. Errors name the option, never a value.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::build::{Secret, SshAgent};
+use crate::build::{KeyError, Secret, SshAgent, SshKey, SshSource};
 use crate::cli::env;
 use crate::cli::report::Report;
 
@@ -22,8 +22,9 @@ pub(super) struct SecretArgs {
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
 
-    /// Agent for `RUN --mount=type=ssh`: `default` (the one in SSH_AUTH_SOCK) or `ID=SOCKET`
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// Agent for `RUN --mount=type=ssh`: `default` (the one in SSH_AUTH_SOCK), `ID=SOCKET`, or
+    /// `ID=KEYFILE[,KEYFILE…]`, whose keys sign and do not leave cooper
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEYFILE]")]
     ssh: Vec<String>,
 
     /// `off` lets steps leave the value of a secret in their layer
@@ -52,7 +53,7 @@ impl SecretArgs {
         secrets(&self.secrets)
     }
 
-    /// Finds the agents' sockets.
+    /// Finds the agents' sockets, or reads the keys.
     pub(super) fn agents(&self) -> Result<Vec<SshAgent>, Report> {
         agents(&self.ssh)
     }
@@ -68,7 +69,7 @@ pub(crate) fn secrets(texts: &[String]) -> Result<Vec<Secret>, Report> {
     texts.iter().map(|text| secret(text)).collect()
 }
 
-/// Finds the sockets of the agents that `--ssh` names.
+/// Finds the sockets of the agents that `--ssh` names, or reads the keys.
 pub(crate) fn agents(texts: &[String]) -> Result<Vec<SshAgent>, Report> {
     texts.iter().map(|text| agent(text)).collect()
 }
@@ -117,10 +118,10 @@ fn secret(text: &str) -> Result<Secret, Report> {
     let value = match (&spec.variable, &spec.file) {
         (Some(name), _) => from_env(name)
             .ok_or_else(|| wrong(&format!("the environment has no variable `{name}`")))?,
-        (None, Some(file)) => read(Path::new(file)).map_err(|report| report.hint(src_hint()))?,
+        (None, Some(file)) => read_secret(Path::new(file))?,
         (None, None) => match from_env(&spec.id) {
             Some(value) => value,
-            None => read(Path::new(&spec.id)).map_err(|report| report.hint(src_hint()))?,
+            None => read_secret(Path::new(&spec.id))?,
         },
     };
     if value.len() as u64 > MOST {
@@ -132,16 +133,18 @@ fn secret(text: &str) -> Result<Secret, Report> {
     })
 }
 
-fn src_hint() -> &'static str {
-    "`--secret id=ID,src=FILE` names another file, `--secret id=ID,env=VARIABLE` a variable"
+fn read_secret(path: &Path) -> Result<Vec<u8>, Report> {
+    let doing = format!("cannot read the secret in {}", path.display());
+    read(path, &doing).map_err(|report| {
+        report.hint(
+            "`--secret id=ID,src=FILE` names another file, `--secret id=ID,env=VARIABLE` a variable",
+        )
+    })
 }
 
-/// Reads at most one byte more than a secret may have.
-fn read(path: &Path) -> Result<Vec<u8>, Report> {
-    let failed = |error: std::io::Error| {
-        let text = format!("cannot read the secret in {}", path.display());
-        Report::failed(text).because(&error)
-    };
+/// Reads at most one byte more than a secret may have; `doing` is told when that fails.
+fn read(path: &Path, doing: &str) -> Result<Vec<u8>, Report> {
+    let failed = |error: std::io::Error| Report::failed(doing).because(&error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut value = Vec::new();
     file.take(MOST + 1)
@@ -150,34 +153,55 @@ fn read(path: &Path) -> Result<Vec<u8>, Report> {
     Ok(value)
 }
 
-/// Reads `default` or `ID=SOCKET`.
+/// Reads `default`, `ID=SOCKET` or `ID=KEYFILE,…`.
 fn agent(text: &str) -> Result<SshAgent, Report> {
-    let (id, socket) = text.split_once('=').unwrap_or((text, ""));
+    let (id, places) = text.split_once('=').unwrap_or((text, ""));
     let wrong = |why: &str| Report::wrong_use(format!("`--ssh {text}`: {why}"));
     if id.is_empty() {
-        return Err(wrong("expected `default` or `ID=SOCKET`"));
+        return Err(wrong("expected `default`, `ID=SOCKET` or `ID=KEYFILE`"));
     }
-    let socket = match socket {
-        "" => env::path("SSH_AUTH_SOCK").ok_or_else(|| {
+    let places: Vec<PathBuf> = match places {
+        "" => vec![env::path("SSH_AUTH_SOCK").ok_or_else(|| {
             wrong("the environment has no SSH_AUTH_SOCK").hint("`eval $(ssh-agent)` starts one")
-        })?,
-        path => PathBuf::from(path),
+        })?],
+        list => list.split(',').map(PathBuf::from).collect(),
     };
-    let stat = rustix::fs::stat(&socket).map_err(|errno| {
-        let text = format!("cannot look at the ssh agent's socket {}", socket.display());
-        Report::failed(text).because(&std::io::Error::from(errno))
-    })?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-        return Err(
-            wrong("it is no socket; keys in files are for an agent to hold").hint(format!(
-                "`ssh-add {}` gives the key to your agent, `--ssh {id}` that agent to the build",
-                socket.display()
-            )),
-        );
+    let mut keys = Vec::new();
+    for place in &places {
+        let stat = rustix::fs::stat(place).map_err(|errno| {
+            let text = format!("cannot look at the ssh agent or key {}", place.display());
+            Report::failed(text).because(&std::io::Error::from(errno))
+        })?;
+        match (FileType::from_raw_mode(stat.st_mode), places.as_slice()) {
+            (FileType::Socket, [socket]) => {
+                return Ok(SshAgent {
+                    id: id.to_owned(),
+                    source: SshSource::Socket(socket.clone()),
+                });
+            }
+            (FileType::Socket, _) => return Err(wrong("a socket stands alone")),
+            _ => keys.push(key(place)?),
+        }
     }
     Ok(SshAgent {
         id: id.to_owned(),
-        socket,
+        source: SshSource::Keys(keys.into()),
+    })
+}
+
+/// Reads a private key.
+fn key(path: &Path) -> Result<SshKey, Report> {
+    let text = format!("cannot use the ssh key {}", path.display());
+    let read = read(path, &text)?;
+    SshKey::parse(&read).map_err(|error| {
+        let report = Report::failed(text).because(&error);
+        match error {
+            KeyError::Protected => report.hint(format!(
+                "`ssh-add {}` gives it to your agent, `--ssh ID` that agent to the build",
+                path.display()
+            )),
+            _ => report,
+        }
     })
 }
 
