@@ -96,6 +96,21 @@ impl Cdi {
         std::fs::write(&path, spec).unwrap();
         Self(path)
     }
+
+    /// One in YAML whose devices every build may have, by a name that both have in common.
+    fn free(kind: &str) -> Self {
+        let name = format!("/etc/cdi/cooper-test-free-{}.yaml", std::process::id());
+        let spec = format!(
+            "cdiVersion: 0.6.0\nkind: {kind}\nannotations:\n  \
+             org.mobyproject.buildkit.device.autoallow: \"true\"\n  \
+             org.mobyproject.buildkit.device.class: both\ndevices:\n\
+             - name: c\n  containerEdits:\n    env: [DEVICE_C=here]\n\
+             - name: d\n  containerEdits:\n    env: [DEVICE_D=here]\n"
+        );
+        std::fs::create_dir_all("/etc/cdi").unwrap();
+        std::fs::write(&name, spec).unwrap();
+        Self(name.into())
+    }
 }
 
 impl Drop for Cdi {
@@ -103,6 +118,16 @@ impl Drop for Cdi {
         // Left behind it would only be a device that nobody asks for.
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+#[test]
+fn a_class_of_devices_may_be_free_to_all_builds() {
+    let kind = format!("cooper{}.test/free", std::process::id());
+    let _cdi = Cdi::free(&kind);
+    let t = env(&format!(
+        "FROM busybox\nRUN --device={kind}=both,required test $DEVICE_C$DEVICE_D = herehere\n"
+    ));
+    t.build().ok();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::dockerfile::{Device, Network as RunNetwork, Run, Script as Form, Security};
 
+use super::super::cdi;
 use super::super::error::StepError;
 use super::super::eval::Evaluator;
 use super::super::request::{Grant, Network};
@@ -34,7 +35,8 @@ impl Evaluator<'_, '_> {
         }
     }
 
-    /// The devices of a RUN, as far as they are allowed.
+    /// The devices of a RUN, as far as they are allowed: by the command line, or by whoever
+    /// installed their specification.
     fn devices(&self, devices: &[Device]) -> Result<Vec<(String, bool)>, StepError> {
         let allowed = |name: &str| {
             self.request.allow.iter().any(|grant| match grant {
@@ -43,7 +45,8 @@ impl Evaluator<'_, '_> {
                 Grant::NetworkHost | Grant::SecurityInsecure => false,
             })
         };
-        let decide = |device: &Device| match allowed(&device.name) {
+        let decide = |device: &Device| match allowed(&device.name) || cdi::is_allowed(&device.name)
+        {
             true => Ok((device.name.clone(), device.required)),
             false => Err(StepError::NotAllowed {
                 grant: format!("device={}", device.name),
