@@ -72,6 +72,47 @@ fn an_image_goes_to_a_registry_and_back() {
 }
 
 #[test]
+fn all_tags_of_a_repository_go_and_come() {
+    let registry = Server::http();
+    let name = registry.name("team/app").name();
+    let t = with_image();
+    for tag in ["1", "2"] {
+        t.cooper(&["tag", "app", &format!("{name}:{tag}")]).ok();
+    }
+    let pushed = t.cooper(&["push", "-a", &name]).ok().stdout();
+    assert_eq!(pushed.lines().count(), 2, "{pushed}");
+    let elsewhere = registry.name("other/app").name();
+    t.cask(&["push", "--all-tags", &name, &elsewhere]).ok();
+    t.cooper(&["push", "-a", &format!("{name}:1")])
+        .fails(2)
+        .says("has a tag");
+    t.cooper(&["push", "-a", "none"])
+        .fails(1)
+        .says("no image `none`");
+
+    for name in [&name, &elsewhere] {
+        let other = TestEnv::new();
+        let pulled = other.cask(&["pull", "--all-tags", name]).ok().stdout();
+        assert_eq!(pulled.lines().count(), 2, "{pulled}");
+        let shown = other
+            .cooper(&["images", "--format", "{{.Tag}}"])
+            .ok()
+            .stdout();
+        let mut tags: Vec<&str> = shown.lines().collect();
+        tags.sort_unstable();
+        assert_eq!(tags, ["1", "2"]);
+        other
+            .cooper(&["pull", "-a", &format!("{name}:1")])
+            .fails(2)
+            .says("is one image");
+        other
+            .cooper(&["pull", "-a", "oci:x"])
+            .fails(2)
+            .says("has no tags");
+    }
+}
+
+#[test]
 fn a_private_ca_is_trusted_when_it_is_named() {
     let certs = Certs::new("IP:127.0.0.1");
     let registry = certs.serve();

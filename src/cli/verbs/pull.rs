@@ -16,6 +16,10 @@ pub(crate) struct Pull {
     #[arg(value_name = "SOURCE", required = true)]
     sources: Vec<Source>,
 
+    /// All tags of the repositories that the sources name without a tag
+    #[arg(short, long)]
+    all_tags: bool,
+
     /// Platform to pull for, such as `linux/arm64`
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -40,7 +44,11 @@ impl Pull {
             unpack: false,
             attestations: true,
         };
-        for source in &self.sources {
+        let mut sources = self.sources;
+        if self.all_tags {
+            sources = all_tags(&options.network, &sources)?;
+        }
+        for source in &sources {
             let shown = session.modest(self.quiet);
             let image = transfer::pull(&store, source, &options, &shown)?;
             drop(shown);
@@ -49,4 +57,27 @@ impl Pull {
         session.cap(&store);
         Ok(())
     }
+}
+
+/// Asks the registries for the tags of repositories.
+fn all_tags(network: &Network, repositories: &[Source]) -> Result<Vec<Source>, Report> {
+    let mut all = Vec::new();
+    for source in repositories {
+        let Source::Registry(name) = source else {
+            return Err(Report::wrong_use(format!(
+                "`{source}` has no tags: `--all-tags` is for repositories of a registry"
+            )));
+        };
+        // A tag that was not given is `latest`, which is one of all.
+        if name.digest().is_some() || name.tag() != Some("latest") {
+            let text = format!("`{name}` is one image, and `--all-tags` means all");
+            return Err(Report::wrong_use(text));
+        }
+        for tag in transfer::tags(network, name)? {
+            let tagged = name.with_tag(&tag);
+            let tagged = tagged.map_err(|error| Report::failed(error.to_string()))?;
+            all.push(Source::Registry(tagged));
+        }
+    }
+    Ok(all)
 }

@@ -1,12 +1,13 @@
 //! `push`: an image from the store to a registry, layout or archive.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::cli::args::{PackingArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::{Session, files, ui};
 use crate::event::Sink;
-use crate::image::{Digest, Document, Index, Platform, Raw};
+use crate::image::{Digest, Document, Index, Platform, Raw, Reference, ReferenceError};
 use crate::store::Store;
 use crate::transfer::{self, Network, Options, PushOptions, Target};
 
@@ -26,8 +27,16 @@ pub(crate) struct Push {
     to: Option<Target>,
 
     /// Which image of a name that stands for several [default: all, if all are here]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", conflicts_with = "all")]
     platform: Option<Platform>,
+
+    /// All images of a name that stands for several, and an error where one is not here
+    #[arg(long)]
+    all: bool,
+
+    /// All tags of the repository that IMAGE names without a tag
+    #[arg(short, long, conflicts_with = "digestfile")]
+    all_tags: bool,
 
     /// Write the digest of the manifest to this file
     #[arg(long, value_name = "FILE")]
@@ -48,11 +57,45 @@ impl Push {
     /// Pushes it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         let network = self.registry.options()?;
-        let typed = self.image.strip_prefix("docker://").unwrap_or(&self.image);
         let store = session.store()?;
+        let sendings = match self.all_tags {
+            true => self.tags(&store)?,
+            false => vec![self.one(&store)?],
+        };
+        let network = Network::new(network);
+        let transfer = Options {
+            network,
+            platform: self.platform.clone(),
+            unpack: false,
+            attestations: false,
+        };
+        let options = self.packing.options(transfer)?;
+        for (digest, to) in sendings {
+            let shown = session.modest(self.quiet);
+            let digest = match self.all {
+                true => send_all(&store, &digest, &to, &options, &shown)?,
+                false => send(&store, &digest, &to, &options, &shown)?,
+            };
+            drop(shown);
+            if let Some(path) = &self.digestfile {
+                files::write(path, digest.as_str().as_bytes())?;
+            }
+            ui::data(&digest)?;
+        }
+        Ok(())
+    }
+
+    fn typed(&self) -> &str {
+        self.image.strip_prefix("docker://").unwrap_or(&self.image)
+    }
+
+    /// Finds the image and where it goes.
+    fn one(&self, store: &Store) -> Result<(Digest, Target), Report> {
+        let typed = self.typed();
         let target = store.need(typed)?;
-        let to = match (self.to, target.name.filter(|name| name.digest().is_none())) {
-            (Some(to), _) => to,
+        let name = target.name.filter(|name| name.digest().is_none());
+        let to = match (&self.to, name) {
+            (Some(to), _) => to.clone(),
             (None, Some(name)) => Target::Registry(name),
             // An id or digest is no name that the image could have there.
             (None, None) => {
@@ -62,21 +105,67 @@ impl Push {
                 );
             }
         };
-        let network = Network::new(network);
-        let transfer = Options {
-            network,
-            platform: self.platform,
-            unpack: false,
-            attestations: false,
+        Ok((target.descriptor.digest, to))
+    }
+
+    /// Finds all tags of the repository and where each goes.
+    fn tags(&self, store: &Store) -> Result<Vec<(Digest, Target)>, Report> {
+        let typed = self.typed();
+        let repository = repository(typed)?;
+        let to = match &self.to {
+            None => &repository,
+            Some(Target::Registry(to)) => to,
+            Some(_) => return Err(Report::wrong_use("`--all-tags` sends to a registry")),
         };
-        let options = self.packing.options(transfer)?;
-        let shown = session.modest(self.quiet);
-        let digest = send(&store, &target.descriptor.digest, &to, &options, &shown)?;
-        drop(shown);
-        if let Some(path) = &self.digestfile {
-            files::write(path, digest.as_str().as_bytes())?;
+        let images = store.images()?;
+        let names = images.iter().flat_map(|image| &image.names);
+        let tags = names.filter(|name| name.name() == repository.name());
+        let tags: BTreeSet<&str> = tags.filter_map(Reference::tag).collect();
+        if tags.is_empty() {
+            // Says what there is in place of it, unless an id begins like the name.
+            store.need(typed)?;
+            let text = format!("no image in the store is called `{typed}`");
+            return Err(Report::failed(text));
         }
-        ui::data(&digest)
+        let sending = |tag| {
+            let named = |name: &Reference| {
+                let tagged = name.with_tag(tag);
+                tagged.map_err(|error| Report::failed(error.to_string()))
+            };
+            let found = store.need(&named(&repository)?.full())?;
+            Ok((found.descriptor.digest, Target::Registry(named(to)?)))
+        };
+        tags.into_iter().map(sending).collect()
+    }
+}
+
+/// Reads the name of a repository, for `--all-tags`.
+fn repository(text: &str) -> Result<Reference, Report> {
+    let wrong = |why: String| Report::wrong_use(why);
+    let name: Reference = text
+        .parse()
+        .map_err(|e: ReferenceError| wrong(e.to_string()))?;
+    match name.digest().is_none() && !text.ends_with(&format!(":{}", name.tag().unwrap_or(""))) {
+        true => Ok(name),
+        false => Err(wrong(format!(
+            "`{text}` has a tag, and `--all-tags` means all"
+        ))),
+    }
+}
+
+/// Sends an index with all that it names, of which nothing may be missing.
+fn send_all(
+    store: &Store,
+    digest: &Digest,
+    to: &Target,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<Digest, Report> {
+    match (store.document(digest)?, to) {
+        (Document::Index(index), Target::Registry(name)) => {
+            Ok(transfer::push_index(store, &index, name, options, sink)?)
+        }
+        _ => send(store, digest, to, options, sink),
     }
 }
 
