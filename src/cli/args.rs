@@ -4,12 +4,14 @@ mod isolation;
 mod limits;
 mod names;
 mod packing;
+mod platform;
 mod refused;
 
 pub(crate) use isolation::IsolationArgs;
 pub(crate) use limits::LimitArgs;
 pub(crate) use names::NameArgs;
 pub(crate) use packing::{PackingArgs, compression};
+pub(crate) use platform::PlatformArgs;
 pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
 
 use std::io::Read;
@@ -22,7 +24,6 @@ use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
 use crate::build::{self, GitTools, Pull, SshSource};
-use crate::image::Platform;
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Rung;
@@ -194,28 +195,6 @@ pub(crate) fn git_tools(ssh_agent: Option<SshSource>) -> GitTools {
         known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
         ca_file: env::path("SSL_CERT_FILE"),
     }
-}
-
-/// Makes a platform of its parts, of which this machine's stand for those that are missing.
-pub(crate) fn platform_of(
-    os: Option<&str>,
-    arch: Option<&str>,
-    variant: Option<&str>,
-) -> Result<Option<Platform>, Report> {
-    if os.is_none() && arch.is_none() && variant.is_none() {
-        return Ok(None);
-    }
-    let host = Platform::host();
-    let os = os.unwrap_or(&host.os);
-    let arch = arch.unwrap_or(&host.architecture);
-    let mut text = format!("{os}/{arch}");
-    if let Some(variant) = variant {
-        text.push_str(&format!("/{variant}"));
-    }
-    let platform = text.parse::<Platform>();
-    platform
-        .map(Some)
-        .map_err(|error| Report::wrong_use(error.to_string()))
 }
 
 /// Parses `--pull`.

@@ -1,6 +1,6 @@
 //! `pull`: images from registries, layouts and archives into the store.
 
-use crate::cli::args::Registry;
+use crate::cli::args::{PlatformArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::{Session, ui};
 use crate::image::Platform;
@@ -21,8 +21,11 @@ pub(crate) struct Pull {
     all_tags: bool,
 
     /// Platform to pull for, such as `linux/arm64`
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", conflicts_with_all = ["os", "arch", "variant"])]
     platform: Option<Platform>,
+
+    #[command(flatten)]
+    parts: PlatformArgs,
 
     /// No progress
     #[arg(short, long)]
@@ -40,7 +43,7 @@ impl Pull {
         let network = Network::new(network);
         let options = Options {
             network,
-            platform: self.platform,
+            platform: self.parts.platform()?.or(self.platform),
             unpack: false,
             attestations: true,
         };

@@ -52,17 +52,8 @@ pub(crate) struct From {
     #[arg(long, value_name = "PLATFORM", conflicts_with_all = ["os", "arch", "variant"])]
     platform: Option<Platform>,
 
-    /// Operating system of the image
-    #[arg(long, value_name = "OS")]
-    os: Option<String>,
-
-    /// CPU architecture of the image
-    #[arg(long, value_name = "ARCH")]
-    arch: Option<String>,
-
-    /// Variant of the architecture
-    #[arg(long, value_name = "VARIANT")]
-    variant: Option<String>,
+    #[command(flatten)]
+    parts: args::PlatformArgs,
 
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
@@ -153,8 +144,7 @@ impl From {
 
     /// The platform that was asked for, in one piece or in parts.
     fn platform(&self) -> Result<Option<Platform>, Report> {
-        let [os, arch, variant] = [&self.os, &self.arch, &self.variant].map(Option::as_deref);
-        let parts = args::platform_of(os, arch, variant)?;
+        let parts = self.parts.platform()?;
         Ok(parts.or_else(|| self.platform.clone()))
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::args::{self, IDENTITY, NamespaceArgs, RefusedArgs, ScanArgs, ref
 use crate::cli::cask::mounts;
 use crate::cli::report::Report;
 use crate::cli::{env, verbs};
-use crate::image::{Platform, Reference};
+use crate::image::Reference;
 use crate::runner::{self, VolumeMount};
 
 /// The variable by which buildx names a source policy.
@@ -31,17 +31,8 @@ pub(super) struct BuildahArgs {
     #[arg(long, value_name = "FILE")]
     source_policy_file: Option<PathBuf>,
 
-    /// Operating system to build for
-    #[arg(long, value_name = "OS", conflicts_with = "platforms")]
-    os: Option<String>,
-
-    /// CPU architecture to build for
-    #[arg(long, value_name = "ARCH", conflicts_with = "platforms")]
-    arch: Option<String>,
-
-    /// Variant of the architecture
-    #[arg(long, value_name = "VARIANT", conflicts_with = "platforms")]
-    variant: Option<String>,
+    #[command(flatten)]
+    platform: args::PlatformArgs,
 
     /// Variable that every stage begins with; without a value the environment's
     #[arg(long = "env", value_name = "KEY[=VALUE]")]
@@ -198,12 +189,6 @@ impl BuildahArgs {
         mounts::only_paths(&self.volumes)
     }
 
-    /// The platform that `--os`, `--arch` and `--variant` name, if any does.
-    fn platform(&self) -> Result<Option<Platform>, Report> {
-        let [os, arch, variant] = [&self.os, &self.arch, &self.variant].map(Option::as_deref);
-        args::platform_of(os, arch, variant)
-    }
-
     fn policy(&self) -> Result<Policy, Report> {
         let named = self.source_policy_file.clone();
         let Some(path) = named.or_else(|| env::path(POLICY).filter(|p| !p.as_os_str().is_empty()))
@@ -218,7 +203,7 @@ impl BuildahArgs {
 
     /// Puts into a request what these options say.
     pub(super) fn apply(&self, request: &mut Request) -> Result<(), Report> {
-        request.platforms.extend(self.platform()?);
+        request.platforms.extend(self.platform.platform()?);
         request.policy = self.policy()?;
         request.first_base.clone_from(&self.first_base);
         request.ignore_file.clone_from(&self.ignorefile);

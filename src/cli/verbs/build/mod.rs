@@ -92,7 +92,12 @@ pub(crate) struct Build {
     target: Option<String>,
 
     /// Platform to build for, such as `linux/arm64`
-    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    #[arg(
+        long = "platform",
+        value_name = "PLATFORM",
+        value_delimiter = ',',
+        conflicts_with_all = ["os", "arch", "variant"]
+    )]
     platforms: Vec<Platform>,
 
     #[command(flatten)]
