@@ -68,3 +68,5 @@ mod space;
 mod stages;
 mod wiring;
 mod working;
+mod working_commits;
+mod working_mounts;

@@ -1,14 +1,14 @@
-//! Working containers: `from`, `run`, `copy`, `add`, `config`, `commit`, `mount`, `unshare`,
-//! `containers`, `rm` and `rename`.
+//! Working containers: `from`, `run`, `copy`, `add`, `containers`, `rm` and `rename`. Commits and
+//! mounts have files of their own.
 
 use std::process::Command;
 
 use crate::support::TestEnv;
 
-const C: &str = "busybox-working-container";
+pub(crate) const C: &str = "busybox-working-container";
 
 /// The program, for scripts.
-const COOPER: &str = env!("CARGO_BIN_EXE_cooper");
+pub(crate) const COOPER: &str = env!("CARGO_BIN_EXE_cooper");
 
 fn env() -> TestEnv {
     let t = TestEnv::new();
@@ -17,7 +17,7 @@ fn env() -> TestEnv {
 }
 
 /// An environment with one working container of busybox.
-fn started() -> TestEnv {
+pub(crate) fn started() -> TestEnv {
     let t = env();
     t.cooper(&["from", "busybox"]).ok();
     t
@@ -25,20 +25,20 @@ fn started() -> TestEnv {
 
 /// What a shell script in the container prints.
 #[track_caller]
-fn sh(t: &TestEnv, container: &str, script: &str) -> String {
+pub(crate) fn sh(t: &TestEnv, container: &str, script: &str) -> String {
     t.cooper(&["run", container, "--", "sh", "-c", script])
         .ok()
         .stdout()
 }
 
-fn field(t: &TestEnv, what: &str, template: &str) -> String {
+pub(crate) fn field(t: &TestEnv, what: &str, template: &str) -> String {
     t.cooper(&["inspect", "--format", template, what])
         .ok()
         .stdout()
 }
 
 /// Exit code and output of a script that runs as the environment's user.
-fn script(t: &TestEnv, program: &[&str], text: &str) -> (bool, String) {
+pub(crate) fn script(t: &TestEnv, program: &[&str], text: &str) -> (bool, String) {
     let mut command: Command = t.command(program[0]);
     command.args(&program[1..]).args(["sh", "-euc", text]);
     let out = command.output().unwrap();
@@ -376,383 +376,6 @@ fn add_unpacks_archives_and_copy_does_not() {
 }
 
 #[test]
-fn every_field_of_the_config_can_be_set_and_taken_away() {
-    let t = started();
-    let config = |args: &[&str]| t.cooper(&[&["config"], args, &[C]].concat());
-    config(&[
-        "--author=me",
-        "--arch=arm64",
-        "--variant=v8",
-        "--os=linux",
-        "--cmd=run 'the thing'",
-        "--entrypoint=[\"/init\"]",
-        "--env=A=1",
-        "--env=B=2",
-        "--label=l=1",
-        "--label=m=2",
-        "--annotation=a=1",
-        "--annotation=b=2",
-        "--port=80",
-        "--port=53/udp",
-        "--volume=/data",
-        "--volume=/logs",
-        "--user=app",
-        "--workingdir=/w",
-        "--stop-signal=SIGINT",
-        "--shell=/bin/ash -c",
-        "--onbuild=RUN x",
-        "--healthcheck=CMD /ok -q",
-        "--healthcheck-interval=30s",
-        "--healthcheck-timeout=2s",
-        "--healthcheck-retries=3",
-        "--healthcheck-start-period=1m",
-        "--hostname=h",
-        "--domainname=d",
-        "--history-comment=why",
-        "--created-by=somebody",
-    ])
-    .ok();
-    let image: serde_json::Value = serde_json::from_str(&field(&t, C, "{{json .OCIv1}}")).unwrap();
-    assert_eq!(
-        (&image["author"], &image["architecture"]),
-        (&"me".into(), &"arm64".into())
-    );
-    assert_eq!(image["variant"], "v8");
-    assert_eq!(
-        image["config"].to_string(),
-        r#"{"User":"app","ExposedPorts":{"53/udp":{},"80/tcp":{}},"Env":["PATH=/bin","A=1","B=2"],"Entrypoint":["/init"],"Cmd":["run","the thing"],"Healthcheck":{"Test":["CMD","/ok","-q"],"Interval":30000000000,"Timeout":2000000000,"StartPeriod":60000000000,"Retries":3},"ArgsEscaped":true,"Volumes":{"/data":{},"/logs":{}},"WorkingDir":"/w","OnBuild":["RUN x"],"Labels":{"l":"1","m":"2"},"StopSignal":"SIGINT","Shell":["/bin/ash","-c"],"Domainname":"d","Hostname":"h"}"#
-    );
-    config(&[
-        "--env=A-",
-        "--unsetenv=B",
-        "--label=-",
-        "--annotation=a-",
-        "--port=80-",
-        "--volume=-",
-        "--onbuild=-",
-        "--entrypoint=",
-        "--healthcheck=NONE",
-    ])
-    .ok();
-    let image: serde_json::Value = serde_json::from_str(&field(&t, C, "{{json .OCIv1}}")).unwrap();
-    assert_eq!(
-        image["config"].to_string(),
-        r#"{"User":"app","ExposedPorts":{"53/udp":{}},"Env":["PATH=/bin"],"Healthcheck":{"Test":["NONE"],"Interval":30000000000,"Timeout":2000000000,"StartPeriod":60000000000,"Retries":3},"ArgsEscaped":true,"WorkingDir":"/w","StopSignal":"SIGINT","Shell":["/bin/ash","-c"],"Domainname":"d","Hostname":"h"}"#
-    );
-    assert_eq!(field(&t, C, "{{json .ImageAnnotations}}"), r#"{"b":"2"}"#);
-    config(&["--healthcheck-interval=soon"]).fails(2);
-    config(&["--port=x"]).fails(2);
-}
-
-#[test]
-fn a_commit_is_one_layer_on_top_of_the_image() {
-    let t = started();
-    sh(&t, C, "echo new > /new; rm -r /tmp");
-    t.cooper(&[
-        "config",
-        "--cmd=cat /new",
-        "--annotation=k=v",
-        "--created-by=us",
-        C,
-    ])
-    .ok();
-    let id = t
-        .cooper(&["commit", "--iidfile=iid", "-t", "also", C, "made"])
-        .ok()
-        .stdout();
-    assert_eq!(std::fs::read_to_string(t.path("iid")).unwrap(), id);
-    assert_eq!(field(&t, "also", "{{.Id}}"), id);
-    assert_eq!(t.cask(&["run", "--rm", "made"]).ok().stdout(), "new");
-    t.cask(&["run", "--rm", "made", "ls", "/tmp"]).fails(1);
-    let layers = |name: &str| field(&t, name, "{{len .RootFS.Layers}}");
-    assert_eq!(
-        (layers("busybox"), layers("made")),
-        ("1".into(), "2".into())
-    );
-    assert_eq!(field(&t, "made", "{{.Annotations.k}}"), "v");
-    let history = t
-        .cooper(&["history", "--format", "{{.CreatedBy}}", "made"])
-        .ok()
-        .stdout();
-    assert!(history.starts_with("us\n"), "{history}");
-    // The container goes on from there, and what has no new files has no new layer.
-    assert_eq!(sh(&t, C, "cat /new"), "new");
-    t.cooper(&["from", "--name", "clean", "busybox"]).ok();
-    t.cooper(&["commit", "-q", "--rm", "clean", "same"]).ok();
-    assert_eq!(layers("same"), "1");
-    t.cooper(&["run", "clean", "true"])
-        .fails(1)
-        .says("no working container `clean`");
-}
-
-#[test]
-fn a_squashed_commit_is_one_layer_in_all() {
-    let t = started();
-    sh(&t, C, "echo x > /x; rm -r /tmp");
-    t.cooper(&["commit", "-q", "--squash", C, "flat"]).ok();
-    assert_eq!(
-        field(&t, "flat", "{{len .RootFS.Layers}} {{len .History}}"),
-        "1 1"
-    );
-    assert_eq!(
-        t.cask(&["run", "--rm", "flat", "cat", "/x"]).ok().stdout(),
-        "x"
-    );
-    t.cask(&["run", "--rm", "flat", "ls", "/tmp"]).fails(1);
-}
-
-#[test]
-fn a_commit_goes_where_it_is_told_in_the_form_it_is_told() {
-    let t = started();
-    t.cooper(&["commit", "-q", "--format=docker", C, "docker"])
-        .ok();
-    let kind = field(&t, "docker", "{{.Descriptor.mediaType}}");
-    assert_eq!(kind, "application/vnd.docker.distribution.manifest.v2+json");
-    t.cooper(&["commit", "-q", C, "oci:layout:tag"]).ok();
-    assert!(t.path("layout/index.json").exists());
-    t.cooper(&["commit", "-q", C, "docker-archive:out.tar:app:1"])
-        .ok();
-    t.cooper(&["load", "-q", "-i", "out.tar"]).ok();
-    assert_eq!(
-        t.cask(&["run", "--rm", "app:1", "echo", "hi"])
-            .ok()
-            .stdout(),
-        "hi"
-    );
-    t.cooper(&["commit", C, "nowhere:x:y:z"]).fails(2);
-    t.cooper(&["commit", "--format=bogus", C, "x"]).fails(2);
-}
-
-#[test]
-fn commits_at_one_time_are_equal() {
-    let t = started();
-    sh(&t, C, "echo x > /x");
-    let commit = |options: &[&str]| {
-        let args = [&["commit", "-q"], options, &[C]].concat();
-        t.cooper(&args).ok().stdout()
-    };
-    let first = commit(&["--timestamp=1000"]);
-    sh(&t, C, "touch /x");
-    assert_eq!(commit(&["--timestamp=1000"]), first);
-    assert_ne!(commit(&["--timestamp=1001"]), first);
-    assert_eq!(field(&t, &first, "{{.Created}}"), "1970-01-01T00:16:40Z");
-    assert_eq!(
-        field(&t, &commit(&["--omit-history"]), "{{len .History}}"),
-        "0"
-    );
-}
-
-#[test]
-fn a_commit_can_change_what_the_container_keeps() {
-    let t = started();
-    t.cooper(&["config", "--env=A=1", "--env=B=2", "--annotation=a=1", C])
-        .ok();
-    t.cooper(&[
-        "commit",
-        "-q",
-        "--unsetenv=A",
-        "--unsetannotation=a",
-        "--annotation=n=2",
-        "--change=ENTRYPOINT [\"/e\"]",
-        "--change=ENV C=$B",
-        C,
-        "changed",
-    ])
-    .ok();
-    assert_eq!(
-        field(&t, "changed", "{{.Config.Env}}"),
-        "[PATH=/bin B=2 C=2]"
-    );
-    assert_eq!(
-        field(
-            &t,
-            "changed",
-            "{{.Config.Entrypoint}} {{json .Annotations}}"
-        ),
-        r#"[/e] {"n":"2"}"#
-    );
-    assert_eq!(field(&t, C, "{{.OCIv1.Config.Env}}"), "[PATH=/bin A=1 B=2]");
-    t.cooper(&["commit", "--change=RUN x", C])
-        .fails(1)
-        .says("RUN does more than change the config");
-    t.cooper(&["commit", "--change=BOGUS x", C])
-        .fails(1)
-        .says("BOGUS");
-}
-
-#[test]
-fn history_tells_what_it_is_asked_to() {
-    let t = started().file("f", "f");
-    t.cooper(&["run", "--add-history", C, "touch", "/x"]).ok();
-    t.cooper(&["copy", "--add-history", C, "f", "/f"]).ok();
-    t.cooper(&["config", "--add-history", "--user=5", C]).ok();
-    t.cooper(&["commit", "-q", C, "told"]).ok();
-    let history = t.cooper(&[
-        "history",
-        "--no-trunc",
-        "--format",
-        "{{.CreatedBy}}",
-        "told",
-    ]);
-    let history = history.ok().stdout();
-    let lines: Vec<&str> = history.lines().collect();
-    assert_eq!(lines[..2], ["/bin/sh", "/bin/sh -c #(nop) USER 5"]);
-    assert!(lines[2].starts_with("/bin/sh -c #(nop) COPY ") && lines[2].ends_with(" in /f"));
-    assert_eq!(lines[3], "touch /x");
-}
-
-#[test]
-fn inspect_tells_containers_from_images() {
-    let t = started();
-    let shown = t.cooper(&["inspect", "--type=container", C]).ok().stdout();
-    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(
-        (&shown["Container"], &shown["FromImage"]),
-        (&C.into(), &"busybox".into())
-    );
-    assert_eq!(shown["MountPoint"], "");
-    t.cooper(&["inspect", "--type=image", C]).fails(1);
-    t.cooper(&["inspect", "--type=container", "busybox"])
-        .fails(1);
-}
-
-/// Everything through a mount and beside it sees the same files.
-const MOUNTED: &str = r#"
-m=$($COOPER mount $C)
-test "$($COOPER mount)" = "$C $m"
-test "$($COOPER mount $C)" = "$m"
-echo outside > $m/outside
-test "$($COOPER run $C cat /outside)" = outside
-$COOPER run $C sh -c 'echo inside > /inside'
-test "$(cat $m/inside)" = inside
-echo copied > f
-$COOPER copy -q $C f /copied
-test "$(cat $m/copied)" = copied
-test "$($COOPER inspect --type container --format '{{.MountPoint}}' $C)" = "$m"
-$COOPER commit -q $C with-mount > /dev/null
-$COOPER umount $C > /dev/null
-test ! -e $m/outside
-$COOPER umount $C 2>&1 | grep -q 'is not mounted'
-$COOPER mount $C > /dev/null
-test -n "$($COOPER umount -a)"
-$COOPER mount $C > /dev/null
-$COOPER copy -q --from $C $C /outside /again
-echo fine
-"#;
-
-fn mounts_agree(t: &TestEnv, wrap: &[&str]) {
-    let text = format!("COOPER={COOPER}; C={C}\n{MOUNTED}");
-    let (ok, said) = script(t, wrap, &text);
-    assert!(ok && said.contains("fine\n"), "{said}");
-    assert_eq!(
-        sh(t, C, "cat /outside /inside /copied /again"),
-        "outside\ninside\ncopied\noutside"
-    );
-    let out = t.cask(&[
-        "run",
-        "--rm",
-        "with-mount",
-        "cat",
-        "/outside",
-        "/inside",
-        "/copied",
-    ]);
-    assert_eq!(out.ok().stdout(), "outside\ninside\ncopied");
-    t.cooper(&["rm", C]).ok();
-}
-
-#[test]
-fn root_mounts_a_containers_files() {
-    // In a mount namespace of its own, so that a failed test leaves no mount.
-    mounts_agree(&started(), &["unshare", "-m"]);
-}
-
-fn ordinary(isolation: Option<&str>) -> TestEnv {
-    let t = TestEnv::as_user("sub");
-    let t = match isolation {
-        Some(isolation) => t.var("COOPER_ISOLATION", isolation),
-        None => t,
-    };
-    t.busybox("busybox");
-    t.cooper(&["from", "busybox"]).ok();
-    t
-}
-
-#[test]
-fn ordinary_users_mount_inside_unshare() {
-    let t = ordinary(None);
-    t.cooper(&["mount", C]).fails(2).says("cooper unshare");
-    mounts_agree(&t, &[COOPER, "unshare"]);
-}
-
-#[test]
-fn with_one_id_mounts_work_inside_unshare_too() {
-    mounts_agree(&ordinary(Some("single-id")), &[COOPER, "unshare"]);
-}
-
-#[test]
-fn unshare_gives_a_mounted_container_in_a_variable() {
-    let t = ordinary(None);
-    let out = t.cooper(&[
-        "unshare",
-        "-m",
-        C,
-        "-m",
-        &format!("ALSO={C}"),
-        "sh",
-        "-c",
-        r#"id -u; test "$CONTAINER" = "$ALSO" && ls -d $CONTAINER/bin/sh | wc -l; exit 5"#,
-    ]);
-    assert_eq!(out.fails(5).stdout(), "0\n1");
-    t.cooper(&["unshare", "/no/such"]).fails(127);
-    let (ok, said) = script(
-        &t,
-        &[COOPER, "unshare"],
-        "touch own; chown 7:7 own; stat -c %u own",
-    );
-    assert!(ok && said == "7\n", "{said}");
-}
-
-#[test]
-fn owners_reach_the_image_on_every_rung() {
-    for isolation in [None, Some("single-id")] {
-        let t = ordinary(isolation);
-        t.write("f", "x");
-        t.cooper(&["copy", "-q", "--chown=5:6", C, "f", "/copied"])
-            .ok();
-        sh(&t, C, "touch /made; chown 7:8 /made");
-        t.cooper(&["commit", "-q", C, "owned"]).ok();
-        t.write("Dockerfile", "FROM owned\n");
-        let listing = t.listing(&[], ".");
-        let owner = |name: &str| {
-            let line = listing.iter().find(|line| line.ends_with(name));
-            line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
-        };
-        assert_eq!(
-            (owner(" copied"), owner(" made")),
-            ("5/6".into(), "7/8".into())
-        );
-    }
-}
-
-#[test]
-fn without_namespaces_containers_are_made_and_configured_but_not_run() {
-    let t = ordinary(Some("chroot"));
-    t.cooper(&["config", "--env=A=1", C]).ok();
-    t.cooper(&["commit", "-q", C, "configured"]).ok();
-    assert_eq!(
-        field(&t, "configured", "{{.Config.Env}}"),
-        "[PATH=/bin A=1]"
-    );
-    t.cooper(&["run", C, "true"])
-        .fails(1)
-        .says("`chroot` isolation was asked for");
-    t.cooper(&["unshare", "true"])
-        .fails(1)
-        .says("`chroot` isolation was asked for");
-}
-
-#[test]
 fn verbs_on_one_container_wait_for_each_other() {
     let t = started();
     std::thread::scope(|scope| {
@@ -848,66 +471,4 @@ fn mounts_show_files_of_other_containers() {
         "/f",
     ]);
     assert_eq!(out.ok().stdout(), "of the context");
-}
-
-#[test]
-fn a_commit_takes_files_and_a_config_that_the_container_has_not() {
-    let t = started()
-        .file("extra", "more\n")
-        .file(
-            "config",
-            r#"{"Cmd":["cat","/in/extra"],"Env":["A=file"],"User":"5"}"#,
-        )
-        .file("bad", r#"{"Cmd":5}"#);
-    t.chmod("extra", 0o640);
-    t.cooper(&["config", "--env=A=own", "--label=l=own", C])
-        .ok();
-    t.cooper(&[
-        "commit",
-        "-q",
-        "--add-file=extra:/in/extra",
-        "--add-file=extra:bin/extra",
-        "--config=config",
-        "--identity-label",
-        "--created-annotation",
-        "--timestamp=1000",
-        "--manifest=list",
-        "-D",
-        C,
-        "made",
-    ])
-    .ok();
-    let shown = field(
-        &t,
-        "made",
-        "{{json .Config.Cmd}} {{.Config.Env}} {{.Config.User}}",
-    );
-    assert_eq!(shown, r#"["cat","/in/extra"] [A=file] 5"#);
-    let labels = field(&t, "made", "{{json .Config.Labels}}");
-    assert!(labels.contains(r#""l":"own""#) && labels.contains(env!("CARGO_PKG_VERSION")));
-    let annotations = field(&t, "made", "{{json .Annotations}}");
-    assert!(
-        annotations.contains("1970-01-01T00:16:40Z"),
-        "{annotations}"
-    );
-    let out = t.cask(&[
-        "run",
-        "--rm",
-        "--user=0",
-        "made",
-        "/bin/sh",
-        "-c",
-        "cat /in/extra /bin/extra; stat -c %a:%u /in/extra; ls /bin/sh",
-    ]);
-    assert_eq!(out.ok().stdout(), "more\nmore\n640:0\n/bin/sh");
-    t.cooper(&["manifest", "inspect", "list"]).ok();
-    t.cooper(&["run", C, "ls", "/in"]).fails(1);
-    t.cooper(&["commit", "--config=bad", C]).fails(1);
-    t.cooper(&["commit", "--add-file=none:/x", C]).fails(1);
-    t.cooper(&["commit", "--encryption-key=k", C])
-        .fails(2)
-        .says("encrypted layers");
-    t.cooper(&["commit", "--sbom-output=f", C])
-        .fails(2)
-        .says("generator image");
 }
