@@ -8,7 +8,7 @@ use clap::Parser;
 use super::args::Global;
 use super::report::WRONG_USE;
 use super::working::Command;
-use super::{finish, misuse, version_alone};
+use super::{finish, misuse, parse, version_alone};
 
 /// Builds OCI images from any Dockerfile, without a daemon and without root
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(code) = version_alone("cooper", &args) {
         return code;
     }
-    match Cooper::try_parse_from(args) {
+    match parse::<Cooper>(&args) {
         Ok(Cooper { global, command }) => finish(global, |session| command.run(session)),
         Err(error) => misuse(error, WRONG_USE),
     }
@@ -48,5 +48,17 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory;
         Cooper::command().debug_assert();
+    }
+
+    #[test]
+    fn help_knows_the_verbs_that_were_not_asked_for() {
+        let asked = |words: &[&str]| {
+            let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+            parse::<Cooper>(&args).unwrap_err().to_string()
+        };
+        let help = asked(&["cooper", "--help"]);
+        assert!(help.contains("Build an image from a Dockerfile"), "{help}");
+        let help = asked(&["cooper", "help", "manifest"]);
+        assert!(help.contains("Usage: cooper manifest"), "{help}");
     }
 }

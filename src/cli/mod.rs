@@ -26,6 +26,7 @@ use session::Session;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::Parser;
 use report::Report;
 
 use crate::sandbox::child::Role;
@@ -67,8 +68,19 @@ fn arm_fault() {
     }
 }
 
-/// Answers `--version` alone as clap would, without describing every command to it first, which
-/// takes as long as all the rest of the start.
+/// Reads the arguments of a program whose verbs are described to the parser when they are asked
+/// for (`defer`), since describing all takes as long as the rest of the start. Help and errors
+/// may speak of any verb, so they come from a parser that knows them all.
+fn parse<P: Parser>(args: &[OsString]) -> Result<P, clap::Error> {
+    P::try_parse_from(args).or_else(|_| {
+        let mut command = P::command();
+        command.build();
+        let mut matches = command.try_get_matches_from_mut(args)?;
+        P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    })
+}
+
+/// Answers `--version` alone as clap would, without describing anything to it first.
 fn version_alone(name: &str, args: &[OsString]) -> Option<ExitCode> {
     let [_, option] = args else { return None };
     if option != "--version" && option != "-V" {

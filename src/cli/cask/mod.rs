@@ -31,7 +31,7 @@ use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
 use super::verbs::{Df, Kind, Look, Verb};
 use super::working::{completion, copy, info, manifest, tree};
-use super::{Session, finish, misuse, version_alone};
+use super::{Session, finish, misuse, parse, version_alone};
 
 /// Runs OCI images, without a daemon and without root
 #[derive(Debug, Parser)]
@@ -50,6 +50,7 @@ struct Cask {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     Run(Box<run::Run>),
     Create(Box<run::Create>),
@@ -96,6 +97,7 @@ enum Command {
 
 /// Manage containers
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum ContainerVerb {
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Ps),
@@ -104,6 +106,7 @@ enum ContainerVerb {
 
 /// Manage the machine's part
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum SystemVerb {
     Boot(start::Boot),
     Df(Df),
@@ -121,7 +124,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(code) = version_alone("cask", &args) {
         return code;
     }
-    match Cask::try_parse_from(&args) {
+    match parse::<Cask>(&args) {
         Ok(Cask { global, command }) => finish(global, |session| command.run(session)),
         // The program's own exit code may be 2, so wrong use must be told from it.
         Err(error) if asks_to_run(&args) => misuse(error, RUN_FAILED),

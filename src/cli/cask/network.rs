@@ -30,6 +30,7 @@ const BUILT_IN: &[(&str, &str)] = &[("private", "bridge"), ("host", "host"), ("n
 
 /// Manage networks
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum NetworkVerb {
     Create(Create),
     #[command(visible_alias = "list")]

@@ -25,6 +25,7 @@ const VOLUMES: Listing = Listing {
 
 /// Manage volumes
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum VolumeVerb {
     Create(Create),
     #[command(visible_alias = "list")]

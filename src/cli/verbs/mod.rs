@@ -55,6 +55,7 @@ pub(crate) fn form(text: &str) -> Result<Form, String> {
 
 /// A verb and its arguments.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Verb {
     #[command(visible_alias = "bud", alias = "build-using-dockerfile")]
     Build(Box<build::BuildVerb>),

@@ -20,6 +20,7 @@ use crate::transfer::{self, Network, Options, Source, Target};
 
 /// Make and change indexes of images for several platforms
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Manifest {
     Create(Create),
     Add(Add),

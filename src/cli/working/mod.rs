@@ -34,6 +34,7 @@ use crate::transfer::{self, Network};
 
 /// A verb and its arguments.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     From(Box<from::From>),
     Run(Box<run::Run>),
