@@ -1,8 +1,8 @@
 //! Reads what a layer's blob holds when it is unpacked, hashing both sides in one pass.
 //!
-//! A packed blob is read, hashed and inflated on a thread of its own, some way ahead of whoever
-//! wants the plain tar, so that a pull takes the time of the slower side and not of both. A blob
-//! that is plain already is hashed once.
+//! A packed blob is read, hashed and inflated on one thread, what comes out is hashed on another,
+//! and both run some way ahead of whoever wants the plain tar: without instructions for SHA-256
+//! hashing takes twice as long as inflating. A blob that is plain already is hashed once.
 //!
 //! The reader may stop where it likes and fail as it likes: [`PlainReader::end`] reads both sides
 //! to their ends and decides what was wrong. A blob that is not what its digest says is the error,
@@ -20,8 +20,8 @@ use super::images::LayerRef;
 use crate::image::{DiffId, Digest, Hasher, Mismatch};
 use crate::layer::{self, Format};
 
-/// Bytes of a packed blob below which a thread costs more than it saves.
-const WORTH_A_THREAD: u64 = 128 << 10;
+/// Bytes of a packed blob below which threads cost more than they save.
+const WORTH_THREADS: u64 = 128 << 10;
 
 impl Store {
     /// Begins to read what a blob holds when it is unpacked.
@@ -46,12 +46,16 @@ impl Store {
                 unpacked: None,
             });
         }
-        let unpacked = Hashed::new(layer::decompress(format, packed.clone()));
-        let stream: Box<dyn Read + Send> = if blob.size() < WORTH_A_THREAD {
-            Box::new(unpacked.clone())
-        } else {
-            Box::new(layer::read_ahead(unpacked.clone()).map_err(read)?)
+        let threads = blob.size() >= WORTH_THREADS;
+        let ahead = |stream: Box<dyn Read + Send>| -> Result<Box<dyn Read + Send>, Error> {
+            Ok(match threads {
+                true => Box::new(layer::read_ahead(stream).map_err(read)?),
+                false => stream,
+            })
         };
+        let plain = layer::decompress(format, packed.clone());
+        let unpacked = Hashed::new(ahead(plain)?);
+        let stream = ahead(Box::new(unpacked.clone()))?;
         Ok(PlainReader {
             blob: blob.clone(),
             stream,
