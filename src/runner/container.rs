@@ -12,7 +12,8 @@ use crate::event::Sink;
 use crate::image::{ContainerConfig, ImageId, Platform};
 use crate::sandbox::Exit;
 use crate::store::{
-    ContainerLock, Found, Image, LayerRef, Pins, Store, is_container_name, nearest_names, random_id,
+    ContainerLock, Found, Image, LayerRef, Pins, Rubbish, Store, is_container_name, nearest_names,
+    random_id,
 };
 use crate::transfer::{self, Source};
 
@@ -592,15 +593,15 @@ pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<(), E
         Err(_) if !container.exists() => return Ok(()),
         lock => lock?,
     };
-    erase(store, &container.id, volumes)
+    erase(store, &container.id, volumes).map(drop)
 }
 
-/// Removes the container with this id, whose lock the caller holds.
-pub(super) fn erase(store: &Store, id: &str, volumes: bool) -> Result<(), Error> {
+/// Removes the container with this id, whose lock the caller holds. Its files go with the result.
+pub(super) fn erase(store: &Store, id: &str, volumes: bool) -> Result<Rubbish, Error> {
     let known = load(store, id.to_owned())?;
-    store.remove_container(id)?;
+    let rubbish = store.remove_container(id)?;
     let Some(container) = known else {
-        return Ok(());
+        return Ok(rubbish);
     };
     container.tell("destroy", &[]);
     let own = match volumes {
@@ -614,7 +615,7 @@ pub(super) fn erase(store: &Store, id: &str, volumes: bool) -> Result<(), Error>
             volumes::erase(store, &name)?;
         }
     }
-    Ok(())
+    Ok(rubbish)
 }
 
 /// The host's resolver configuration; a host without one has no names to resolve.

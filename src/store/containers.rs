@@ -16,6 +16,7 @@ use super::disk;
 use super::error::Error;
 use super::fault;
 use super::frame::{self, Head};
+use super::lease::Rubbish;
 use crate::image::{DiffId, ImageId};
 
 /// What a container needs in the store.
@@ -154,15 +155,15 @@ impl Store {
             .unwrap_or_default())
     }
 
-    /// Removes a container's directory, at once from sight and then from the disk. One that is
-    /// not there is fine.
-    pub fn remove_container(&self, id: &str) -> Result<(), Error> {
+    /// Removes a container's directory, at once from sight; it is gone from the disk when the
+    /// result is dropped. One that is not there is fine.
+    pub fn remove_container(&self, id: &str) -> Result<Rubbish, Error> {
         let path = self.container_dir(id)?;
         let scratch = self.scratch()?;
         fault::point("remove", &path)?;
         match std::fs::rename(&path, scratch.path().join("removed")) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
-            _ => Ok(()),
+            _ => Ok(scratch.into_rubbish()),
         }
     }
 

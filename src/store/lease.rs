@@ -102,16 +102,29 @@ pub(super) fn reap(tmp: &Path) -> Result<(), Error> {
 /// removes it; a crash leaves it to the next opener.
 #[derive(Debug)]
 pub struct Scratch {
-    path: PathBuf,
+    rubbish: Rubbish,
     fd: OwnedFd,
-    _lease: Arc<Lease>,
     _work: Arc<Work>,
+}
+
+/// What nobody works with any more. It keeps nothing in the store from deletion, and is gone
+/// from the disk once it is dropped.
+#[derive(Debug)]
+#[must_use = "whoever drops it waits for the disk"]
+pub struct Rubbish {
+    path: PathBuf,
+    _lease: Arc<Lease>,
 }
 
 impl Scratch {
     /// Returns where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.rubbish.path
+    }
+
+    /// Ends the work; what lies in it goes later.
+    pub(super) fn into_rubbish(self) -> Rubbish {
+        self.rubbish
     }
 
     /// Returns it opened.
@@ -120,7 +133,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Rubbish {
     fn drop(&mut self) {
         // What cannot be removed now goes with the lease.
         let _ = disk::remove_tree(&self.path);
@@ -150,8 +163,10 @@ impl Store {
         disk::make_dir(&path)?;
         Ok(Scratch {
             fd: disk::open_dir(&path)?,
-            path,
-            _lease: lease,
+            rubbish: Rubbish {
+                path,
+                _lease: lease,
+            },
             _work: work,
         })
     }

@@ -77,7 +77,7 @@ pub use find::{Found, Target, nearest_names};
 pub use fsck::{Checked, Damage};
 pub use gc::{Prune, Removed};
 pub use images::{Image, LayerRef, Listed};
-pub use lease::Scratch;
+pub use lease::{Rubbish, Scratch};
 pub use locks::Work;
 pub use records::{Record, RecordKey, Records};
 pub use trees::Tree;

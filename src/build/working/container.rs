@@ -366,7 +366,8 @@ impl Container {
     pub fn remove(&self) -> Result<(), Error> {
         let _lock = self.hold()?;
         self.unmount_held()?;
-        Ok(self.store.remove_container(&self.id)?)
+        drop(self.store.remove_container(&self.id)?);
+        Ok(())
     }
 
     /// The image's layers.

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::event::Stream;
 use crate::sandbox::{self, Child, Signals, adopt_executable, inherited};
-use crate::store::{self, Store};
+use crate::store::{self, Rubbish, Store};
 
 use super::super::container::{self, exit_code, now};
 use super::super::error::Error;
@@ -114,6 +114,8 @@ pub(super) struct Monitor {
     pub(super) restart_asked: Option<u64>,
     /// `None` once the container is started no more.
     lock: Option<OwnedFd>,
+    /// The files of the container once it was removed.
+    rubbish: Option<Rubbish>,
     /// Sockets of the job's ports.
     ports: Vec<OwnedFd>,
     /// Another container's network.
@@ -176,6 +178,7 @@ impl Monitor {
             settle_at: None,
             restart_asked: None,
             lock: Some(lock),
+            rubbish: None,
             ports,
             shared,
             processes,
@@ -535,6 +538,8 @@ impl Monitor {
                 _ => {}
             }
         }
+        // Nobody has waited for the disk.
+        self.rubbish = None;
     }
 
     /// The container is started no more: the last state, no socket, no lock.
@@ -547,17 +552,21 @@ impl Monitor {
         if self.state.stopped {
             self.tell("stop", &[]);
         }
-        self.write_state();
-        // The next monitor makes its own.
-        let _ = fs::remove_file(self.job.dir.join(SOCKET));
-        if self.job.remove && self.remove().is_err() {
-            self.state.status = Status::Dead;
+        if self.job.remove {
+            match self.remove() {
+                Ok(rubbish) => self.rubbish = Some(rubbish),
+                Err(_) => self.state.status = Status::Dead,
+            }
+        }
+        if self.rubbish.is_none() {
             self.write_state();
+            // The next monitor makes its own.
+            let _ = fs::remove_file(self.job.dir.join(SOCKET));
         }
         self.lock = None;
     }
 
-    fn remove(&self) -> Result<(), Error> {
+    fn remove(&self) -> Result<Rubbish, Error> {
         let options = store::Options {
             user_xattr: self.job.user_xattr,
             owners: self.job.owners,

@@ -171,11 +171,16 @@ fn an_image_with_a_container_needs_force_and_a_running_one_has_none() {
     assert_eq!(trees(&store), 1);
     store.prune(Prune::default()).unwrap();
     assert_eq!(trees(&store), 1);
-    store.remove_container("c1").unwrap();
-    store.remove_container("c1").unwrap();
+    let rubbish = store.remove_container("c1").unwrap();
+    drop(store.remove_container("c1").unwrap());
     assert!(store.containers().unwrap().is_empty());
+    // Its files are there until somebody has the time, and keep nothing else.
+    let files_left = || files(&store.root().join("tmp")).len();
+    assert_eq!(files_left(), 2);
     store.prune(Prune::default()).unwrap();
     assert_eq!((trees(&store), blobs(&store)), (0, 0));
+    drop(rubbish);
+    assert_eq!(files_left(), 0);
     for id in ["", "../x", "a/b", ".x", "a b"] {
         let error = store.new_container(id, &pins, nothing).unwrap_err();
         assert!(matches!(error, Error::ContainerId { .. }), "{id}");
