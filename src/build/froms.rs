@@ -34,7 +34,8 @@ impl Evaluator<'_, '_> {
         let predefined = platform_args(&Platform::host(), &self.platform, target);
         let plain = self.global_args(predefined.clone(), &BuildArgs::default());
         let mut start = Env::default();
-        for (key, value) in predefined.pairs() {
+        for pair in predefined.pairs() {
+            let (key, value) = &**pair;
             start.set(key, self.build_args.get(key).unwrap_or(value));
         }
         if let Ok((defaults, _)) = plain {

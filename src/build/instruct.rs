@@ -243,7 +243,11 @@ impl Evaluator<'_, '_> {
         let pairs = self.expand_pairs(state, pairs)?;
         for (key, value) in &pairs {
             self.check_secret("ENV", key);
-            state.config.set_env(key, value);
+            match state.scope.env.get(key) {
+                // What no instruction sees, the config does not have either.
+                None => state.config.env.push(format!("{key}={value}")),
+                Some(_) => state.config.set_env(key, value),
+            }
             state.scope.env.set(key, value);
         }
         state.config_step(at, format!("ENV {}", join_pairs(&pairs)));

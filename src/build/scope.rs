@@ -70,15 +70,15 @@ pub(super) fn is_proxy(name: &str) -> bool {
             || name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()))
 }
 
-/// A variable and its value, which the steps of a stage share.
-pub(super) type Variable = (Arc<str>, Arc<str>);
+/// A variable and its value. Every step keeps those it sees, so they are shared.
+pub(super) type Variable = Arc<(String, String)>;
 
 /// Variables in the order they were first set; a set one keeps its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Env {
     pairs: Vec<Variable>,
     /// Where each name stands in `pairs`.
-    places: HashMap<Arc<str>, usize>,
+    places: HashMap<String, usize>,
 }
 
 impl Env {
@@ -94,19 +94,25 @@ impl Env {
 
     /// Returns the value of `name`.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|place| &*self.pairs[*place].1)
+        self.places.get(name).map(|place| self.value(*place))
     }
 
-    /// Sets `name`.
-    pub(super) fn set(&mut self, name: &str, value: &str) {
-        match self.places.get(name) {
-            Some(place) => self.pairs[*place].1 = value.into(),
-            None => {
-                let key: Arc<str> = name.into();
-                self.places.insert(Arc::clone(&key), self.pairs.len());
-                self.pairs.push((key, value.into()));
-            }
+    /// Returns the value of the variable that was the `place`th to be set.
+    fn value(&self, place: usize) -> &str {
+        &self.pairs[place].1
+    }
+
+    /// Sets `name`, and returns its place.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> usize {
+        let pair = Arc::new((name.to_owned(), value.to_owned()));
+        if let Some(place) = self.places.get(name) {
+            self.pairs[*place] = pair;
+            return *place;
         }
+        let place = self.pairs.len();
+        self.places.insert(name.to_owned(), place);
+        self.pairs.push(pair);
+        place
     }
 
     /// Returns the pairs in order.
@@ -116,7 +122,7 @@ impl Env {
 
     /// Returns the names in order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(key, _)| &**key)
+        self.pairs.iter().map(|pair| pair.0.as_str())
     }
 }
 
@@ -127,6 +133,8 @@ pub(super) struct DeclaredArg {
     pub(super) name: String,
     /// Its value; `None` when nobody gave one.
     pub(super) value: Option<String>,
+    /// Its place in the environment, where that has it.
+    place: Option<usize>,
 }
 
 /// The variables of a stage at one point of its text.
@@ -143,12 +151,10 @@ pub(super) struct Scope {
 impl Scope {
     /// Declares an ARG with the value in force.
     pub(super) fn declare(&mut self, name: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.env.set(name, value);
-        }
         let declared = DeclaredArg {
             name: name.to_owned(),
             value: value.map(str::to_owned),
+            place: value.map(|value| self.env.set(name, value)),
         };
         match self.args.iter_mut().find(|arg| arg.name == name) {
             Some(arg) => *arg = declared,
@@ -164,9 +170,12 @@ impl Scope {
             return None;
         }
         let mut text = format!("|{}", self.args.len());
-        for DeclaredArg { name, value } in &self.args {
-            let own = value.as_deref().unwrap_or("");
-            text.extend([" ", name, "=", self.env.get(name).unwrap_or(own)]);
+        for DeclaredArg { name, place, .. } in &self.args {
+            let seen = match place {
+                Some(place) => self.env.value(*place),
+                None => self.env.get(name).unwrap_or(""),
+            };
+            text.extend([" ", name, "=", seen]);
         }
         Some(text)
     }
@@ -210,7 +219,7 @@ mod tests {
         let mut scope = Scope::default();
         scope.declare("X", None);
         scope.declare("Y", Some(""));
-        assert_eq!(scope.env.pairs(), [("Y".into(), "".into())]);
+        assert_eq!(scope.env.pairs(), [Arc::new(("Y".into(), "".into()))]);
         assert_eq!(scope.arg_text().as_deref(), Some("|2 X= Y="));
         assert_eq!(Scope::default().arg_text(), None);
     }

@@ -263,13 +263,15 @@ impl Walk<'_> {
             if hidden && (!is_dir || self.exclude.can_prune(rel.as_bytes())) {
                 continue;
             }
+            if !is_dir {
+                self.into.push(picked(rel, path, found));
+                continue;
+            }
             self.into.push(picked(rel.clone(), path.clone(), found));
-            if is_dir {
-                let before = self.into.len();
-                self.below(&path, &rel)?;
-                if hidden && self.into.len() == before {
-                    self.into.pop();
-                }
+            let before = self.into.len();
+            self.below(&path, &rel)?;
+            if hidden && self.into.len() == before {
+                self.into.pop();
             }
         }
         Ok(())

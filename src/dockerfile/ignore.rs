@@ -233,6 +233,9 @@ impl Ignore {
 
     /// Returns the last rule that matches a path or a directory above it.
     fn deciding(&self, path: &[u8]) -> Option<usize> {
+        if self.is_empty() {
+            return None;
+        }
         // Cut once for all rules, and on the stack for all but absurdly deep paths.
         let mut few: [&[u8]; 32] = [&[]; 32];
         let many: Vec<&[u8]>;

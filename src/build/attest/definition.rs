@@ -215,7 +215,7 @@ impl Definition {
             mounts.push(mounted(mount));
         }
         inputs.dedup();
-        let env: Vec<String> = run.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let env: Vec<String> = run.env.iter().map(|v| format!("{}={}", v.0, v.1)).collect();
         let mut meta = json!({ "args": run.argv, "env": env, "cwd": run.workdir });
         if !run.user.is_empty() {
             meta["user"] = json!(run.user);

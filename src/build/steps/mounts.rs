@@ -204,7 +204,7 @@ pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepEr
         }
     }
     if let Some(target) = agent
-        && !run.env.iter().any(|(key, _)| **key == *AGENT)
+        && !run.env.iter().any(|known| known.0 == AGENT)
     {
         let value = target.to_string().into_bytes();
         mounted.env.push((AGENT.to_owned(), value));

@@ -35,7 +35,7 @@ use super::network;
 pub(in crate::build) fn inputs(runner: &Runner<'_>, run: &RunStep) -> Result<Inputs, StepError> {
     let request = runner.world.request;
     let mut inputs = Inputs::new("run", 1);
-    let variable = |(key, value): &Variable| format!("{key}={value}");
+    let variable = |pair: &Variable| format!("{}={}", pair.0, pair.1);
     let host = |(name, address): &(String, String)| format!("{name}={address}");
     inputs
         .add_list("argv", &run.argv)
@@ -84,10 +84,10 @@ fn plan(world: &World<'_>, run: &RunStep, rootfs: Rootfs, mounted: &Mounted) -> 
     plan.env = run
         .env
         .iter()
-        .map(|(key, value)| ((**key).into(), (**value).into()))
+        .map(|pair| (OsString::from(&pair.0), OsString::from(&pair.1)))
         .collect();
     for (key, value) in &run.proxies {
-        if !run.env.iter().any(|(known, _)| **known == **key) {
+        if !run.env.iter().any(|known| known.0 == *key) {
             plan.env.push((key.into(), value.into()));
         }
     }
