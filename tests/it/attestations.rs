@@ -428,6 +428,51 @@ fn a_repository_as_context_is_the_source_and_leaves_nothing_untold() {
 }
 
 #[test]
+fn a_work_tree_as_context_tells_its_repository_and_commit() {
+    let t = hello();
+    let git = |args: &[&str]| {
+        let out = Command::new("git")
+            .args(args)
+            .current_dir(t.path(""))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_NAME"), "t")))
+            .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_EMAIL"), "t@t")))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "git {args:?}: {out:?}");
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let told = |options: &[&str]| {
+        let stated = provenance(&t, &[&["--provenance=mode=min"], options].concat());
+        stated["runDetails"]["metadata"]["buildkit_metadata"]["vcs"].clone()
+    };
+    assert_eq!(told(&[]), Value::Null);
+    git(&["init", "--quiet", "-b", "main"]);
+    assert_eq!(told(&[]), Value::Null, "there is no commit");
+    git(&["add", "Dockerfile"]);
+    git(&["commit", "--quiet", "-m", "a commit"]);
+    git(&[
+        "remote",
+        "add",
+        "origin",
+        "https://me:hush@example.org/app.git",
+    ]);
+    let id = git(&["rev-parse", "HEAD"]);
+    let want = json!({
+        "revision": id, "source": "https://example.org/app.git",
+        "localdir:context": ".", "localdir:dockerfile": ".",
+    });
+    assert_eq!(told(&[]), want);
+    git(&["pack-refs", "--all"]);
+    let dockerfile = fs::read_to_string(t.path("Dockerfile")).unwrap();
+    t.write("ci/Dockerfile", dockerfile);
+    let told = told(&["-f", "ci/Dockerfile"]);
+    assert_eq!(told["revision"], id.as_str());
+    assert_eq!(told["localdir:dockerfile"], "ci");
+}
+
+#[test]
 fn the_rung_that_was_taken_is_told() {
     let rung = |t: &TestEnv, options: &[&str]| {
         let stated = provenance(t, &[&["--provenance=mode=min"], options].concat());

@@ -10,6 +10,7 @@ mod definition;
 mod provenance;
 mod purl;
 pub(super) mod sbom;
+mod vcs;
 
 use serde_json::Value;
 

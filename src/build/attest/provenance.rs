@@ -28,7 +28,7 @@ use super::super::sources::{Files, Origin};
 use super::super::step::{Action, CopySource, Plan, RunStep};
 use super::super::steps::remote::Fetches;
 use super::definition::{self, Definition};
-use super::{Predicate, Provenance, SlsaVersion, purl};
+use super::{Predicate, Provenance, SlsaVersion, purl, vcs};
 
 /// How the types of predicates begin that state provenance.
 pub(super) const KIND: &str = "https://slsa.dev/provenance/";
@@ -115,6 +115,11 @@ fn v1(asked: &Provenance, facts: &Facts<'_>, steps: Option<&Definition>) -> Valu
         "finishedOn": rfc3339(SystemTime::now()),
         "buildkit_metadata": {},
     });
+    if let ContextSource::Dir(dir) = &facts.request.context
+        && let Some(tree) = vcs::of(dir, &facts.request.dockerfile)
+    {
+        metadata["buildkit_metadata"]["vcs"] = tree;
+    }
     if complete && !uses_network(facts) {
         metadata["buildkit_hermetic"] = json!(true);
     }

@@ -264,7 +264,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 }
 
 /// Takes user names and passwords out of the addresses in a text.
-fn without_logins(text: &str) -> String {
+pub(in crate::build) fn without_logins(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -32,6 +32,7 @@ use tidy::Order;
 use url::{Mtime, is_commit};
 
 pub use command::GitTools;
+pub(super) use command::without_logins;
 pub use error::GitError;
 pub use url::{Flaw, GitUrl};
 
