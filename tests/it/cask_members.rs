@@ -140,6 +140,38 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Asks the name server over TCP for the address of a name of two letters, and shows the answer.
+const ASK: &str = r"ask() { printf '\000\024\007\011\001\000\000\001\000\000\000\000\000\000\002'$1'\000\000\001\000\001' | nc -w 30 10.217.93.3 53; };";
+
+#[test]
+fn names_are_known_over_tcp_and_long_answers_come_whole() {
+    on_a_machine(|| {
+        let listener = std::net::TcpListener::bind((OUTSIDE, 53)).unwrap();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let mut question = [0; 22];
+                connection.read_exact(&mut question).unwrap();
+                let answer = [&[0x9c, 0x42][..], &question[2..4], &[b'x'; 40_000]].concat();
+                connection.write_all(&answer).unwrap();
+            }
+        });
+        for user in [None, Some("sub")] {
+            let m = Machine::new(user);
+            m.cask(&["network", "create", "--subnet=10.87.0.0/16", "net"]);
+            m.serve("db", &["--network=net", "--ip=10.87.0.9"]);
+            let dns = format!("--dns={OUTSIDE}");
+            let ask = |script: &str| m.script(&["--network=net", &dns], &format!("{ASK} {script}"));
+            let out = ask("ask db | tail -c 4 | hexdump -e '4/1 \"%d.\"'");
+            assert_eq!(out, "10.87.0.9.");
+            // Nobody's name, so the name server of the machine is asked.
+            assert_eq!(ask("ask no | wc -c"), "40004");
+            m.remove(&["db"]);
+            m.cask(&["network", "rm", "net"]);
+        }
+    });
+}
+
 #[test]
 fn members_find_each_other_by_name_alias_id_and_address() {
     both(|m| {

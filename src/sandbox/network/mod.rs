@@ -29,6 +29,7 @@
 //! that members reach one another; the process ends with its last member.
 
 pub mod addresses;
+mod desk;
 mod dns;
 mod flows;
 mod hub;

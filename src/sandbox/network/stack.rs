@@ -7,9 +7,11 @@ use std::rc::Rc;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use smoltcp::time::Instant;
 
 use super::addresses::{GATEWAY, GATEWAY6};
+use super::desk::Desk;
 use super::flows::{self, Kind};
 use super::hub::{Hub, Joining, Way};
 use super::link::{self, Link};
@@ -44,7 +46,14 @@ pub(super) enum What {
     Tcp(u32),
     Datagrams(u32),
     Door(u32),
+    Desk(u32),
 }
+
+/// What is watched for everything, and told once each time.
+const EDGES: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
 impl From<Token> for EventData {
     fn from(token: Token) -> Self {
@@ -54,6 +63,7 @@ impl From<Token> for EventData {
             What::Tcp(number) => (2, number),
             What::Datagrams(number) => (3, number),
             What::Door(number) => (4, number),
+            What::Desk(number) => (5, number),
         };
         Self::new_u64(u64::from(token.network) << 48 | kind << 40 | u64::from(number))
     }
@@ -68,7 +78,8 @@ impl From<EventData> for Token {
             1 => What::Link,
             2 => What::Tcp(number),
             3 => What::Datagrams(number),
-            _ => What::Door(number),
+            4 => What::Door(number),
+            _ => What::Desk(number),
         };
         let network = (bits >> 48) as u16;
         Self { network, what }
@@ -89,6 +100,8 @@ pub(super) struct Network {
     by_ends: HashMap<Ends, u32>,
     others: HashMap<u32, flows::Flow>,
     by_key: HashMap<(Kind, Ends), u32>,
+    /// Connections on which names are asked for.
+    desks: HashMap<u32, Desk>,
     /// Published ports.
     doors: HashMap<u32, Door>,
     /// Which flow a client's datagrams through a door belong to.
@@ -140,6 +153,7 @@ impl Network {
             by_ends: HashMap::new(),
             others: HashMap::new(),
             by_key: HashMap::new(),
+            desks: HashMap::new(),
             doors: HashMap::new(),
             by_client: HashMap::new(),
             next: 0,
@@ -199,6 +213,7 @@ impl Network {
             let _ = epoll::delete(&shared.epoll, door);
         }
         self.lease = None;
+        self.desks.clear();
         self.doors.clear();
         self.by_client.clear();
         self.connections.clear();
@@ -242,6 +257,10 @@ impl Network {
                         _ => self.drop_datagrams(number),
                     }
                 }
+                What::Desk(number) => match self.desks.get(&number).map(Desk::patience) {
+                    Some(later) if later > now => self.wake_at(what, later),
+                    _ => drop(self.desks.remove(&number)),
+                },
                 What::Lease | What::Link | What::Door(_) => (),
             }
         }
@@ -329,6 +348,7 @@ impl Network {
                     }
                 }
             }
+            What::Desk(number) => self.serve_desk(number, shared),
             What::Door(number) => match self.doors.get(&number).map(|door| door.to.protocol) {
                 Some(Protocol::Tcp) => self.welcome(number, shared),
                 Some(Protocol::Udp) => self.datagrams_of_clients(number, shared),
@@ -445,8 +465,50 @@ impl Network {
         }
     }
 
+    /// Joins a connection for names to a desk that knows those of the member's networks.
+    fn open_desk(&mut self, ends: Ends, syn: &[u8], shared: &Shared) -> Result<(), Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (near, guests) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let desk = Desk::new(near, self.servers(), shared.now);
+        self.next = self.next.wrapping_add(1);
+        let (number, what) = (self.next, What::Desk(self.next));
+        shared.watch(desk.fd(), self.token(what), EDGES)?;
+        self.wake_at(what, desk.patience());
+        self.desks.insert(number, desk);
+        let flow = tcp::Flow::joined(ends, syn, guests, shared.now);
+        self.keep_connection(flow, syn, shared);
+        Ok(())
+    }
+
+    fn serve_desk(&mut self, number: u32, shared: &Shared) {
+        let what = What::Desk(number);
+        let token = self.token(what);
+        let (Some(hub), Some(member), Some(desk)) =
+            (&shared.hub, &self.member, self.desks.get_mut(&number))
+        else {
+            return;
+        };
+        let ours = |question: &[u8]| hub.answer(member, question);
+        let watch = |fd: BorrowedFd<'_>| shared.watch(fd, token, EDGES);
+        if desk.serve(&ours, &watch, shared.now) {
+            let patience = desk.patience();
+            self.wake_at(what, patience);
+        } else {
+            self.desks.remove(&number);
+            self.forget_wake(what);
+        }
+    }
+
     fn open(&mut self, ends: Ends, syn: &[u8], shared: &Shared) {
-        let remotes = match self.target(ends.remote, shared) {
+        let target = self.target(ends.remote, shared);
+        if target == Target::Dns && self.member.is_some() && self.connections.len() < MOST {
+            if let Err(errno) = self.open_desk(ends, syn, shared) {
+                tcp::refuse(&mut self.link, syn, errno);
+            }
+            return;
+        }
+        let remotes = match target {
             Target::Outside(remote) => vec![remote],
             Target::Dns => self.servers(),
             Target::Gateway => machine(ends.remote).into_iter().collect(),
@@ -476,8 +538,7 @@ impl Network {
     ) -> bool {
         self.next = self.next.wrapping_add(1);
         let (number, what) = (self.next, What::Tcp(self.next));
-        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if watch(flow.fd(), self.token(what), events).is_err() {
+        if watch(flow.fd(), self.token(what), EDGES).is_err() {
             return false;
         }
         self.wake_at(what, flow.patience());
@@ -657,6 +718,7 @@ mod tests {
             What::Tcp(u32::MAX),
             What::Datagrams(7),
             What::Door(7),
+            What::Desk(7),
         ] {
             let token = Token {
                 network: u16::MAX,

@@ -92,7 +92,7 @@ impl std::fmt::Debug for Endpoint {
 }
 
 /// A socket that is being connected to `to`.
-fn connect(to: SocketAddr) -> Result<OwnedFd, Errno> {
+pub(super) fn connect(to: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = AddressFamily::INET;
     let family = if to.is_ipv6() {
         AddressFamily::INET6
@@ -155,6 +155,19 @@ impl Flow {
             }
         }
         Err(refused)
+    }
+
+    /// Takes a socket that is connected already.
+    pub(super) fn joined(ends: Ends, syn: &[u8], socket: OwnedFd, now: Instant) -> Self {
+        Self {
+            ends,
+            outside: Outside::new(socket),
+            inside: Inside::Waiting {
+                syn: syn.to_vec(),
+                others: Vec::new(),
+            },
+            last: now,
+        }
     }
 
     /// Begins to connect the client on `socket`, an accepted one, to the guest. The buffers hold
