@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Sink;
 use crate::image::{Healthcheck, Platform};
-use crate::sandbox::{Mount, MountKind, Overlay};
+use crate::sandbox::{Mount, MountKind, Overlay, Propagation};
 use crate::store::{Found, LayerRef, Store};
 
 use super::container::{self, Container};
@@ -167,7 +167,7 @@ impl Debugged {
                 path: "/".into(),
             },
             access: crate::sandbox::Access::default(),
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }))
     }

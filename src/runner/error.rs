@@ -81,6 +81,14 @@ pub enum Error {
         /// The path on the host.
         path: PathBuf,
     },
+    /// What a container mounts there can't reach the machine.
+    #[error("{} lies on the mount {}, which is not shared (rshared)", path.display(), on.display())]
+    NotShared {
+        /// The source.
+        path: PathBuf,
+        /// The mount point.
+        on: PathBuf,
+    },
     /// A file or directory of a container.
     #[error("cannot {doing} {}", path.display())]
     Io {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::image::{ContainerConfig, Healthcheck};
 use crate::sandbox::network::{Protocol, Published, Reach, addresses};
 use crate::sandbox::{
-    self, Isolation, Mount, MountKind, Overlay, Plan, Rootfs, Source, UserSpec, WindowSize, WorkDir,
+    self, Isolation, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source, UserSpec,
+    WindowSize, WorkDir,
 };
 
 use super::container::Config;
@@ -403,7 +404,12 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
         }
     };
     made.access.read_only = mount.read_only;
-    (made.follows, made.give) = (mount.follows, mount.give);
+    made.give = mount.give;
+    made.propagation = match (mount.shares, mount.follows) {
+        (true, _) => Propagation::Shared,
+        (false, true) => Propagation::Follows,
+        (false, false) => Propagation::Private,
+    };
     made
 }
 

@@ -14,7 +14,7 @@ use crate::sandbox::{self, WindowSize};
 use crate::store::{ContainerLock, LayerRef, Store};
 
 use super::attached::Session;
-use super::container::{self, Container};
+use super::container::{self, Config, Container};
 use super::control::Link;
 use super::debug::Debugged;
 use super::error::Error;
@@ -24,6 +24,7 @@ use super::monitor::{self, Job};
 use super::networks::{self, Lease, Plug, UserNetwork};
 use super::ports::{self, Bound};
 use super::spec::{self, Ground, LogDriver, Network, Other};
+use super::volumes::{self, VolumeSource};
 use super::wire::Request;
 
 /// Who wants to be attached from the first byte on.
@@ -72,6 +73,7 @@ fn start_with(
     let mut ground = ground(store, container, window, sink)?;
     let leased = leases.iter().flat_map(|(_, lease)| &lease.addresses);
     ground.leased = leased.copied().collect();
+    check_shared(config)?;
     let other = shared(store, request)?;
     ground.other = other.as_ref().map(|other| seen(store, other)).transpose()?;
     let plan = spec::plan(&container.id, config, ground)?;
@@ -123,6 +125,27 @@ fn start_with(
             input && request.interactive,
         )),
     })
+}
+
+/// Mounts that are to reach the machine must be able to.
+fn check_shared(config: &Config) -> Result<(), Error> {
+    for mount in config.mounts.iter().filter(|mount| mount.shares) {
+        let VolumeSource::Bind(path) = &mount.source else {
+            continue;
+        };
+        let found = volumes::unshared(path).map_err(|source| Error::Io {
+            doing: "find the mount of",
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(on) = found {
+            return Err(Error::NotShared {
+                path: path.clone(),
+                on,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What keeps a container's output.

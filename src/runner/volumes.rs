@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,6 +75,9 @@ pub struct VolumeMount {
     /// Whether later mounts of the machine show up in it.
     #[serde(default)]
     pub follows: bool,
+    /// Whether that holds both ways: mounts of the container show up on the machine, too.
+    #[serde(default)]
+    pub shares: bool,
 }
 
 impl VolumeMount {
@@ -90,6 +93,7 @@ impl VolumeMount {
             options: BTreeMap::new(),
             give: false,
             follows: false,
+            shares: false,
         }
     }
 }
@@ -142,6 +146,24 @@ fn device(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, Error> 
             "`type={other}`: only directories of the machine are volumes, with `type=none` and `o=bind`"
         ))),
     }
+}
+
+/// Whether mounts below `path` can reach the machine: returns the mount that it lies on if that is
+/// not shared.
+pub(super) fn unshared(path: &Path) -> io::Result<Option<PathBuf>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::open(path, flags, Mode::empty())?;
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
+    let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let id = id.map(str::trim);
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut lines = mounts.lines();
+    let line = lines.find(|line| line.split(' ').next() == id);
+    let mut fields = line.unwrap_or_default().split(' ').skip(4);
+    let place = PathBuf::from(fields.next().unwrap_or("/"));
+    let mut flags = fields.take_while(|field| *field != "-");
+    let shared = flags.any(|flag| flag.starts_with("shared:"));
+    Ok((!shared).then_some(place))
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

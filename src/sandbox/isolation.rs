@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
 use super::cgroup::Limits;
-use super::plan::{Access, Mount, MountKind, Plan, Rlimit, Source};
+use super::plan::{Access, Mount, MountKind, Plan, Propagation, Rlimit, Source};
 use super::seccomp::Seccomp;
 use super::user::Groups;
 
@@ -123,7 +123,7 @@ impl Device {
                 noexec: true,
                 ..Access::default()
             },
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }
     }

@@ -47,8 +47,8 @@ pub use exe::{adopt_executable, give_back_executable, set_executable};
 pub use isolation::{Device, Isolation};
 pub use parent::{Child, Exit, Stopper, attach_mount, join, mount_overlay, spawn};
 pub use plan::{
-    Access, Content, Mount, MountKind, Network, Overlay, Plan, Processes, Resource, Rlimit, Rootfs,
-    Source, Walls, WindowSize, WorkDir,
+    Access, Content, Mount, MountKind, Network, Overlay, Plan, Processes, Propagation, Resource,
+    Rlimit, Rootfs, Source, Walls, WindowSize, WorkDir,
 };
 pub use report::Note;
 pub use seccomp::{Profile, ProfileError, Seccomp};

@@ -326,9 +326,8 @@ pub struct Mount {
     pub kind: MountKind,
     /// With which restrictions.
     pub access: Access,
-    /// Whether what the host mounts below the source later shows up, as far as the host lets it
-    /// (`rslave`). Nothing ever goes the other way.
-    pub follows: bool,
+    /// What becomes of mounts that are made below it later, on either side.
+    pub propagation: Propagation,
     /// Whether what is mounted is given to the plan's user first, with all that is in it.
     pub give: bool,
 }
@@ -344,7 +343,7 @@ impl Mount {
             target: target.into(),
             kind,
             access: Access::default(),
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }
     }
@@ -363,7 +362,7 @@ impl Mount {
             target: target.into(),
             kind,
             access,
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }
     }
@@ -380,10 +379,24 @@ impl Mount {
             target: target.into(),
             kind,
             access: Access::default(),
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }
     }
+}
+
+/// Where mounts that are made later show up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Only where they are made.
+    #[default]
+    Private,
+    /// What the host mounts below the source is seen inside, as far as the host lets it
+    /// (`rslave`).
+    Follows,
+    /// That, and what is mounted inside is seen by the host (`rshared`). Takes a bind of a path
+    /// on a mount that the host shares, without a user namespace in between.
+    Shared,
 }
 
 /// What is mounted.

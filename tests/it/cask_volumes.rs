@@ -126,6 +126,35 @@ fn what_the_machine_mounts_later_shows_up_where_it_is_to() {
     let (shown, err) = (out.stdout, String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "{err}");
     assert_eq!(String::from_utf8(shown).unwrap(), "late\n", "{err}");
-    let shared = ["run", "--rm", "-v", "/tmp:/x:rshared", "busybox", "true"];
-    t.cask(&shared).fails(125).says("never reaches the host");
+}
+
+#[test]
+fn what_a_container_mounts_reaches_the_machine_where_it_is_to() {
+    let t = env();
+    let mount = "mount -t tmpfs none /x/sub && echo late > /x/sub/f";
+    let script = format!(
+        "set -e; mkdir dir; mount -t tmpfs none dir; mount --make-private dir; mkdir dir/sub; \
+         {CASK} run --rm -v ./dir:/x:rshared busybox true && exit 1; \
+         mount --make-shared dir; \
+         {CASK} run -d --privileged --name shares -v ./dir:/x:rshared busybox sleep 1000 >&2; \
+         {CASK} exec --privileged shares sh -c '{mount}'; cat dir/sub/f; \
+         {CASK} inspect --format '{{{{range .Mounts}}}}{{{{.Propagation}}}}{{{{end}}}}' shares; \
+         {CASK} rm -f shares >&2; umount dir/sub"
+    );
+    let mut unshare = t.command("unshare");
+    let out = unshare.args(["-m", "sh", "-c", &script]).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{err}");
+    assert_eq!(
+        String::from_utf8(out.stdout).unwrap(),
+        "late\nrshared\n",
+        "{err}"
+    );
+    assert!(err.contains("which is not shared (rshared)"), "{err}");
+    assert!(err.contains("mount --make-shared"), "{err}");
+    let t = TestEnv::as_user("sub");
+    t.busybox("busybox");
+    t.cask(&["run", "--rm", "-v", "/tmp:/x:rshared", "busybox", "true"])
+        .fails(125)
+        .says("an ordinary user's mounts never reach the machine");
 }

@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use cooper::sandbox::{
-    Access, Content, Error, Exit, Input, Mount, MountKind, Network, Output, PlanError, Resource,
-    Rlimit, Rootfs, Source, Stdio, WindowSize, set_executable, spawn, userns,
+    Access, Content, Error, Exit, Input, Mount, MountKind, Network, Output, PlanError, Propagation,
+    Resource, Rlimit, Rootfs, Source, Stdio, WindowSize, set_executable, spawn, userns,
 };
 use rustix::process::Signal;
 
@@ -554,7 +554,7 @@ fn a_read_only_root_takes_no_writes_but_its_mounts_do() {
             mode: 0o755,
         },
         access: Access::default(),
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     }];
     assert_eq!(run(&plan).ok(), "good\n");
@@ -577,7 +577,7 @@ fn mounts_of_every_kind_are_there() {
             read_only,
             ..Access::default()
         },
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     };
     let mut plan = t.sh(
@@ -599,7 +599,7 @@ fn mounts_of_every_kind_are_there() {
                 gid: 4,
             },
             access: Access::default(),
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         },
         Mount {
@@ -612,7 +612,7 @@ fn mounts_of_every_kind_are_there() {
                 noexec: true,
                 ..Access::default()
             },
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         },
     ];
@@ -642,7 +642,7 @@ fn a_mount_inside_another_comes_after_it_whatever_the_order() {
             mode: 0o755,
         },
         access: Access::default(),
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     };
     let mut plan = t.sh("grep -c ' /a' /proc/mounts; ls /a");

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant};
 
-use cooper::sandbox::{Access, Caps, Error, Exit, Mount, MountKind, Seccomp, Source};
+use cooper::sandbox::{Access, Caps, Error, Exit, Mount, MountKind, Propagation, Seccomp, Source};
 
 use crate::canary::racing_time;
 use crate::sandbox::fixture;
@@ -205,7 +205,7 @@ fn t_rt_4_nothing_can_be_mounted_over_or_into_proc() {
                 mode: 0o755,
             },
             access: Access::default(),
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         }];
         let error = try_run(&plan, pipes()).unwrap_err();
@@ -231,7 +231,7 @@ fn t_mnt_1_a_mount_target_can_not_leave_the_root() {
             mode: 0o755,
         },
         access: Access::default(),
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     };
     plan.mounts = vec![
@@ -299,7 +299,7 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
                     recursive: false,
                 },
                 access: Access::default(),
-                follows: false,
+                propagation: Propagation::Private,
                 give: false,
             },
             Mount {
@@ -309,7 +309,7 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
                     mode: 0o755,
                 },
                 access: Access::default(),
-                follows: false,
+                propagation: Propagation::Private,
                 give: false,
             },
         ];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use cooper::sandbox::{Access, Content, Mount, MountKind, Plan, Rootfs};
+use cooper::sandbox::{Access, Content, Mount, MountKind, Plan, Propagation, Rootfs};
 
 use crate::sandbox::fixture;
 use crate::support::{Fixture, run};
@@ -19,7 +19,7 @@ fn file(target: &str) -> Mount {
             gid: 0,
         },
         access: Access::default(),
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     }
 }
@@ -32,7 +32,7 @@ fn tmpfs(target: &str) -> Mount {
             mode: 0o755,
         },
         access: Access::default(),
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     }
 }

@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::image::{ChainId, DiffId, Digest};
 use crate::layer::{Change, Changes, TreeForm, TreePath, write_tree};
 use crate::sandbox::userns::Refusal;
-use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Source};
+use crate::sandbox::{Access, Content, Mount, MountKind, Overlay, Propagation, Source};
 use crate::store::{Cache, CacheRequest, CacheUse, Scratch};
 
 use super::super::contents;
@@ -268,7 +268,7 @@ impl Mounted {
             target: PathBuf::from("/").join(target.as_os()),
             kind,
             access,
-            follows: false,
+            propagation: Propagation::Private,
             give: false,
         });
     }

@@ -12,8 +12,8 @@ use crate::image::ContainerConfig;
 use crate::layer::{Meta, Stack, Tree, TreePath, dress};
 use crate::sandbox::network::Lease;
 use crate::sandbox::{
-    self, Access, Child, Content, Exit, Input, Isolation, Mount, MountKind, Output, Plan, Rootfs,
-    Stdio, UserSpec, WorkDir,
+    self, Access, Child, Content, Exit, Input, Isolation, Mount, MountKind, Output, Plan,
+    Propagation, Rootfs, Stdio, UserSpec, WorkDir,
 };
 
 use super::super::cache::Made;
@@ -146,7 +146,7 @@ fn file(target: &str, content: Vec<u8>, mode: u32) -> Mount {
             read_only: true,
             ..Access::default()
         },
-        follows: false,
+        propagation: Propagation::Private,
         give: false,
     }
 }

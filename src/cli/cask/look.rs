@@ -273,6 +273,7 @@ fn mounted(store: &Store, mount: &VolumeMount) -> Value {
         "Mode": "",
         "RW": !mount.read_only,
         "Propagation": match (kind, mount.follows) {
+            ("bind", _) if mount.shares => "rshared",
             ("bind", true) => "rslave",
             ("bind", false) => "rprivate",
             _ => "",

@@ -23,6 +23,7 @@ pub(in crate::cli) fn volume(text: &str) -> Result<VolumeMount, String> {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         flag(&mut mount, option)?;
     }
+    check_shared(&mount)?;
     Ok(mount)
 }
 
@@ -39,6 +40,14 @@ pub(in crate::cli) fn only_paths(mounts: &[VolumeMount]) -> Result<(), Report> {
         let text = format!("the mount at {target} needs a path of the machine");
         Err(Report::wrong_use(text).hint("`-v /HOST:/INSIDE`"))
     })
+}
+
+/// What the machine is to see is a path of it.
+fn check_shared(mount: &VolumeMount) -> Result<(), String> {
+    match (mount.shares, &mount.source) {
+        (true, VolumeSource::Bind(_)) | (false, _) => Ok(()),
+        (true, _) => Err("`rshared` goes with a path of the machine".to_owned()),
+    }
 }
 
 fn place(source: &str) -> Result<VolumeSource, String> {
@@ -74,11 +83,7 @@ fn flag(mount: &mut VolumeMount, option: &str) -> Result<(), String> {
         // and recursive as they are.
         "rw" | "z" | "Z" | "private" | "rprivate" | "rbind" | "copy" | "consistent" | "cached"
         | "delegated" => {}
-        "shared" | "rshared" => {
-            return Err(format!(
-                "`{option}` is not to be had: what a container mounts never reaches the host; `rslave` lets in what the host mounts"
-            ));
-        }
+        "shared" | "rshared" => mount.shares = true,
         _ => return Err(unknown("option", option, OPTIONS)),
     }
     Ok(())
@@ -86,7 +91,8 @@ fn flag(mount: &mut VolumeMount, option: &str) -> Result<(), String> {
 
 /// Options of `-v`, those that mean something first.
 const OPTIONS: &[&str] = &[
-    "ro", "rw", "nocopy", "U", "rslave", "rprivate", "slave", "private", "z", "Z", "readonly",
+    "ro", "rw", "nocopy", "U", "rslave", "rshared", "rprivate", "slave", "private", "z", "Z",
+    "readonly",
 ];
 
 /// What is said of a word that is not known.
@@ -178,6 +184,7 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             ));
         }
     };
+    check_shared(&made)?;
     Ok(made)
 }
 
@@ -262,12 +269,13 @@ mod tests {
         assert!(volume("data:/b:nocopy").unwrap().no_copy);
         assert!(volume("data:/b:ro,U").unwrap().give);
         assert!(volume("/a:/b:ro,rslave").unwrap().follows);
+        assert!(volume("/a:/b:rshared").unwrap().shares);
         assert!(!volume("/a:/b:rprivate").unwrap().follows);
         for (text, why) in [
             ("a", "`a` is not absolute"),
             ("/a:b", "there is no option `b`"),
             ("x:/", "can't be a mount"),
-            ("/a:/b:rshared", "never reaches the host"),
+            ("data:/b:rshared", "path of the machine"),
             ("/a:/b:nocpy", "did you mean `nocopy`?"),
             ("/a:/b:rslve", "did you mean `rslave`?"),
             ("/a:/b:nope", "there is no option `nope`"),

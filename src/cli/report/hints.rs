@@ -283,6 +283,11 @@ fn of_runner(error: &runner::Error) -> Option<String> {
     let nearest = |names: &[String]| names.first().map(|name| format!("did you mean `{name}`?"));
     match error {
         runner::Error::NotStarted(told) => told.remedy().map(of_remedy),
+        runner::Error::NotShared { on, .. } => Some(format!(
+            "as root, `mount --make-shared {}`; an ordinary user's mounts never reach the machine, \
+             and `rslave` lets in what the machine mounts",
+            on.display()
+        )),
         runner::Error::NoImage { nearest: names, .. } => nearest(names),
         runner::Error::NoContainer { nearest: names, .. } => {
             Some(nearest(names).unwrap_or_else(|| "`cask ps -a` lists what is there".to_owned()))

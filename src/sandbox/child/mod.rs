@@ -211,10 +211,10 @@ fn build_root(
     mount_fds: &[Option<i32>],
     notes: &mut Vec<Note>,
 ) -> Result<Option<system::Terminal>, Failure> {
-    let root = root::mount(plan)?;
+    let mut root = root::mount(plan)?;
     let places = session.places.insert(place::Places::new(&root, plan)?);
     let system = system::mount(plan, places, notes)?;
-    root::mount_all(plan, mount_fds, &root, places)?;
+    root::mount_all(plan, mount_fds, &mut root, places)?;
     system.hide(plan, &root)?;
     let tty = plan.tty.map(|size| system.terminal(size)).transpose()?;
     root.enter(plan.read_only_root)?;

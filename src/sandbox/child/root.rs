@@ -4,6 +4,7 @@
 //! tmpfs in a corner of the host's tree; absolute paths still mean the host, until
 //! [`Root::enter`].
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +21,9 @@ use rustix::mount::{
 use crate::sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, set_attributes};
 
 use super::super::error::{Failure, Stage};
-use super::super::plan::{Access, Content, MountKind, Overlay, Plan, Rootfs, Source};
+use super::super::plan::{
+    Access, Content, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source,
+};
 use super::At;
 use super::overlay::Dirs;
 use super::place::{Places, Want, open_inside, stands_inside};
@@ -30,6 +33,8 @@ pub(super) struct Root {
     pub(super) fd: OwnedFd,
     /// Holds `empty` (a directory to mask others with), `root`, and the file mounts.
     pub(super) scratch: OwnedFd,
+    /// Mounts of the plan that are shared with the host, by their place in it.
+    shared: BTreeMap<usize, OwnedFd>,
 }
 
 /// A detached tree on `fs`, with `options` (a `None` value is a flag).
@@ -72,7 +77,18 @@ pub(super) fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
 
 /// Steps 2 and 3 of the order.
 pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
-    let how = match plan.mounts.iter().any(|mount| mount.follows) {
+    // Copies stay what they are when the rest is cut off.
+    let mut shared = BTreeMap::new();
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        if let (Propagation::Shared, MountKind::Bind { source, recursive }) =
+            (mount.propagation, &mount.kind)
+        {
+            let tree = bind_source(source, *recursive, None, &mount.target)?;
+            shared.insert(index, tree);
+        }
+    }
+    let follows = |mount: &Mount| mount.propagation == Propagation::Follows;
+    let how = match plan.mounts.iter().any(follows) {
         true => MountPropagationFlags::DOWNSTREAM,
         false => MountPropagationFlags::PRIVATE,
     };
@@ -98,6 +114,7 @@ pub(super) fn mount(plan: &Plan) -> Result<Root, Failure> {
     Ok(Root {
         fd: fd.at(Stage::Root, "a tmpfs")?,
         scratch,
+        shared,
     })
 }
 
@@ -132,7 +149,7 @@ fn bind_root(path: &Path, place: &OwnedFd) -> Result<(), Failure> {
 pub(super) fn mount_all(
     plan: &Plan,
     mount_fds: &[Option<i32>],
-    root: &Root,
+    root: &mut Root,
     places: &mut Places,
 ) -> Result<(), Failure> {
     let mut order: Vec<usize> = (0..plan.mounts.len()).collect();
@@ -143,7 +160,10 @@ pub(super) fn mount_all(
         let inherited = mount_fds.get(index).copied().flatten();
         let (tree, want, recursive) = match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                let tree = bind_source(source, *recursive, inherited, target)?;
+                let tree = match root.shared.remove(&index) {
+                    Some(tree) => tree,
+                    None => bind_source(source, *recursive, inherited, target)?,
+                };
                 let stat = rustix::fs::fstat(&tree).at(Stage::Source, target)?;
                 (tree, Want::like(&stat), *recursive)
             }
@@ -168,7 +188,7 @@ pub(super) fn mount_all(
         };
         let attributes = Attributes {
             set: bits(mount.access),
-            private: !mount.follows,
+            private: mount.propagation == Propagation::Private,
             recursive,
         };
         set_attributes(&tree, attributes).at(Stage::Mount, target)?;
