@@ -58,6 +58,12 @@ pub enum LimitError {
         /// What was to be limited.
         what: String,
     },
+    /// What runs already can't be moved to where it would be limited.
+    #[error("cannot move the processes of the container into a control group")]
+    NotMoved {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// More memory is in use than is to be allowed.
     #[error("cannot limit memory to {wanted} bytes: {used} are in use")]
     InUse {
@@ -113,6 +119,8 @@ pub enum Remedy {
     Unified,
     /// Memory can be freed.
     Memory,
+    /// Who starts with a limit need not be moved.
+    Restart,
     /// Nothing but to do without the limit.
     None,
 }
@@ -129,6 +137,7 @@ impl LimitError {
             }
             Self::NoHierarchy { .. } | Self::OldIsRoots { .. } => Remedy::Unified,
             Self::InUse { .. } => Remedy::Memory,
+            Self::NotMoved { .. } => Remedy::Restart,
             Self::NoController { .. } | Self::Io { .. } => Remedy::None,
         }
     }

@@ -274,6 +274,7 @@ fn of_remedy(remedy: Remedy) -> String {
              `--limits=best-effort`"
         }
         Remedy::Memory => "stop the container first, or free some of its memory",
+        Remedy::Restart => "stop the container first: limits then hold from its start",
         Remedy::None => "`--limits=best-effort` goes on without the limit",
     }
     .to_owned()

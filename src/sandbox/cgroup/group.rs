@@ -340,6 +340,7 @@ fn take_in_all(dirs: &[&Path], processes: &Lister<'_>) -> Result<(), LimitError>
                 // It ended meanwhile.
                 Err(LimitError::Io { source, .. })
                     if source.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(LimitError::Io { source, .. }) => return Err(LimitError::NotMoved { source }),
                 done => done?,
             }
         }
