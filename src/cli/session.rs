@@ -175,6 +175,11 @@ impl Rung {
         });
     }
 
+    /// Returns which it is.
+    pub(crate) fn kind(&self) -> userns::Rung {
+        self.0.rung
+    }
+
     /// Returns its name, as `--isolation` has it.
     pub(crate) fn name(&self) -> String {
         self.0.rung.to_string()

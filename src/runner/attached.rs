@@ -54,6 +54,8 @@ pub enum Outcome {
     Ended(i32),
     /// The caller typed the keys that detach; the program goes on.
     Detached,
+    /// A signal ended the caller's side, which was not to be passed on; the program goes on.
+    Left(i32),
 }
 
 /// A program that is there, and the way to it.
@@ -65,6 +67,9 @@ pub struct Session {
     far: Option<OwnedFd>,
     tty: bool,
     interactive: bool,
+    /// Whether standard output and error are shown.
+    shows: [bool; 2],
+    passes_signals: bool,
 }
 
 /// Attaches to the program of `container`. Input is sent only if the container takes any.
@@ -91,6 +96,8 @@ impl Session {
             far: None,
             tty,
             interactive,
+            shows: [true; 2],
+            passes_signals: true,
         }
     }
 
@@ -101,7 +108,21 @@ impl Session {
             // Without a terminal the program reads the caller's input by itself.
             interactive: interactive && far.is_some(),
             far,
+            shows: [true; 2],
+            passes_signals: true,
         }
+    }
+
+    /// Shows only some of standard output and error.
+    pub fn showing(mut self, stdout: bool, stderr: bool) -> Self {
+        self.shows = [stdout, stderr];
+        self
+    }
+
+    /// Keeps signals here: the program does not get them.
+    pub fn keeping_signals(mut self) -> Self {
+        self.passes_signals = false;
+        self
     }
 
     /// Serves until the program ends or the caller detaches. Signals in `signals` are passed on.
@@ -156,7 +177,7 @@ impl Pump<'_> {
         loop {
             match self.outcome {
                 Some(Outcome::Ended(code)) if !self.far_open => return Ok(Outcome::Ended(code)),
-                Some(Outcome::Detached) => return Ok(Outcome::Detached),
+                Some(left @ (Outcome::Detached | Outcome::Left(_))) => return Ok(left),
                 _ => {}
             }
             let waits = self.has_input();
@@ -211,11 +232,13 @@ impl Pump<'_> {
             return Ok(());
         }
         match wire::receive(&self.session.socket) {
-            Ok(Some((Packet::Output(Stream::Stdout, bytes), _))) => {
-                write_all(terminal.stdout, &bytes)
-            }
-            Ok(Some((Packet::Output(Stream::Stderr, bytes), _))) => {
-                write_all(terminal.stderr, &bytes)
+            Ok(Some((Packet::Output(stream, bytes), _))) => {
+                let [stdout, stderr] = self.session.shows;
+                match stream {
+                    Stream::Stdout if stdout => write_all(terminal.stdout, &bytes),
+                    Stream::Stderr if stderr => write_all(terminal.stderr, &bytes),
+                    _ => Ok(()),
+                }
             }
             Ok(Some((Packet::Ended(code), _))) => {
                 self.outcome = Some(Outcome::Ended(code));
@@ -300,7 +323,7 @@ impl Pump<'_> {
     }
 
     /// Passes every pending signal on; a resized window is a size, not a signal.
-    fn forward(&self, terminal: &Terminal<'_>, signals: &Signals) -> io::Result<()> {
+    fn forward(&mut self, terminal: &Terminal<'_>, signals: &Signals) -> io::Result<()> {
         while let Some(number) = signals.next()? {
             let packet = match number {
                 libc::SIGCHLD | libc::SIGPIPE | libc::SIGTTIN | libc::SIGTTOU => continue,
@@ -312,7 +335,13 @@ impl Pump<'_> {
                     (Ok(size), None) if self.session.tty => Packet::Window(size),
                     _ => continue,
                 },
-                number => Packet::Signal(number),
+                number if self.session.passes_signals => Packet::Signal(number),
+                // What would have ended this side; other signals would not.
+                libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => {
+                    self.outcome = Some(Outcome::Left(number));
+                    return Ok(());
+                }
+                _ => continue,
             };
             // A monitor that is gone took the program with it.
             let _ = wire::send(&self.session.socket, &packet, &[]);

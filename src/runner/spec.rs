@@ -132,6 +132,8 @@ pub struct Request {
     pub user: Option<String>,
     /// `--hostname`.
     pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
     /// `-v`, `--mount`, `--tmpfs`.
     pub mounts: Vec<VolumeMount>,
     /// `--network`.
@@ -174,6 +176,16 @@ pub struct Request {
     pub hosts: Vec<(String, String)>,
     /// `--dns`; empty is the caller's.
     pub dns: Vec<IpAddr>,
+    /// `--dns-search`; empty is the caller's, `.` alone is none.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`; empty is the caller's.
+    pub dns_options: Vec<String>,
+    /// `--sysctl`: names and values.
+    pub sysctls: Vec<(String, String)>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
+    /// `--annotation`: kept to be shown.
+    pub annotations: BTreeMap<String, String>,
     /// `debug`: what its tools look at.
     pub debugged: Option<Debugged>,
 }
@@ -190,6 +202,7 @@ impl Request {
             workdir: None,
             user: None,
             hostname: None,
+            domainname: None,
             mounts: Vec::new(),
             network: Network::Host,
             networks: Vec::new(),
@@ -211,6 +224,11 @@ impl Request {
             publish_all: false,
             hosts: Vec::new(),
             dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            sysctls: Vec::new(),
+            oom_score_adj: None,
+            annotations: BTreeMap::new(),
             debugged: None,
         }
     }
@@ -376,6 +394,9 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     }
     request.isolation.apply(&mut plan);
     plan.hostname = Some(hostname);
+    plan.domainname.clone_from(&request.domainname);
+    plan.sysctls.clone_from(&request.sysctls);
+    plan.oom_score_adj = request.oom_score_adj;
     plan.tty = request.tty.then_some(ground.window).flatten();
     Ok(plan)
 }
@@ -427,10 +448,30 @@ pub(super) fn asked_reach(request: &Request) -> Reach {
 
 /// The name servers the container asks.
 fn resolv_conf(callers: Vec<u8>, request: &Request) -> Vec<u8> {
-    if matches!(request.network, Network::Host | Network::None) && request.dns.is_empty() {
+    let words = |word: &str, given: &[String]| match given {
+        [] => String::new(),
+        [none] if none == "." => String::new(),
+        given => format!("{word} {}\n", given.join(" ")),
+    };
+    let (search, options) = (&request.dns_search, &request.dns_options);
+    let asks_callers = matches!(request.network, Network::Host | Network::None);
+    if asks_callers && request.dns.is_empty() && search.is_empty() && options.is_empty() {
         return callers;
     }
+    // What is given takes the place of the caller's.
+    let replaced = |line: &&str| match line.split_whitespace().next() {
+        Some("search" | "domain") => search.is_empty(),
+        Some("options") => options.is_empty(),
+        _ => true,
+    };
     let callers = String::from_utf8_lossy(&callers);
+    let kept = callers.lines().filter(replaced);
+    let mut callers: String = kept.map(|line| format!("{line}\n")).collect();
+    callers.push_str(&words("search", search));
+    callers.push_str(&words("options", options));
+    if asks_callers && request.dns.is_empty() {
+        return callers.into_bytes();
+    }
     if request.network != Network::Named {
         return addresses::resolv_conf(&callers, &request.dns).into_bytes();
     }
@@ -451,8 +492,10 @@ fn hosts(hostname: &str, request: &Request, leased: &[IpAddr]) -> Vec<u8> {
     };
     own.extend(leased);
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    let full = request.domainname.as_ref();
+    let full = full.map_or_else(String::new, |domain| format!("{hostname}.{domain} "));
     for own in own {
-        text.push_str(&format!("{own}\t{hostname}\n"));
+        text.push_str(&format!("{own}\t{full}{hostname}\n"));
     }
     if matches!(request.network, Network::Private | Network::Named) {
         let named = |name: &&&str| !request.hosts.iter().any(|(host, _)| host == **name);
@@ -499,6 +542,25 @@ mod tests {
         assert_eq!(combined(Some(""), &["x"], &both), "x");
         assert_eq!(combined(None, &["x"], &image(&[], &["cmd"])), "x");
         assert!(combined(None, &[], &image(&[], &[])).starts_with("no command"));
+    }
+
+    #[test]
+    fn what_is_given_about_names_takes_the_place_of_the_callers() {
+        let callers = b"nameserver 1.2.3.4\nsearch a b\noptions edns0\n";
+        let text = |change: fn(&mut Request)| {
+            let mut request = Request::new("x");
+            change(&mut request);
+            String::from_utf8(resolv_conf(callers.to_vec(), &request)).unwrap()
+        };
+        assert_eq!(text(|_| {}).as_bytes(), callers);
+        let searched = text(|r| r.dns_search = vec!["c".into(), "d".into()]);
+        assert_eq!(searched, "nameserver 1.2.3.4\noptions edns0\nsearch c d\n");
+        let none = text(|r| {
+            r.network = Network::Private;
+            r.dns_search = vec![".".into()];
+            r.dns_options = vec!["ndots:3".into()];
+        });
+        assert_eq!(none, "nameserver 10.217.93.3\noptions ndots:3\n");
     }
 
     #[test]

@@ -233,6 +233,12 @@ pub enum Stage {
     /// Entering the working directory.
     #[error("enter the working directory")]
     WorkDir,
+    /// Changing a kernel setting.
+    #[error("set the kernel setting")]
+    Sysctl,
+    /// Telling the kernel when to kill it.
+    #[error("set the OOM score of")]
+    OomScore,
     /// Setting a resource limit.
     #[error("set the resource limit")]
     Rlimit,

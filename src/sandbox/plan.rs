@@ -77,6 +77,11 @@ pub struct Plan {
     pub rlimits: Vec<Rlimit>,
     /// What all of its processes may use together.
     pub limits: Limits,
+    /// Kernel settings of its own namespaces, by their names below `/proc/sys` with dots.
+    pub sysctls: Vec<(String, String)>,
+    /// How soon the kernel kills its processes when memory runs out, -1000 to 1000; the caller's
+    /// when `None`.
+    pub oom_score_adj: Option<i32>,
     /// The file mode creation mask.
     pub umask: u32,
     /// Whether a small init of ours is pid 1 (reaps zombies, forwards signals) and the program
@@ -117,6 +122,8 @@ impl Plan {
             read_only_paths: READ_ONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
             limits: Limits::default(),
+            sysctls: Vec::new(),
+            oom_score_adj: None,
             umask: 0o022,
             init: true,
             tty: None,

@@ -23,6 +23,7 @@ mod cask_limits;
 mod cask_listings;
 mod cask_members;
 mod cask_networks;
+mod cask_options;
 mod cask_refusals;
 mod cask_stories;
 mod cask_streams;

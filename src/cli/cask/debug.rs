@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use super::exec::Manner;
 use super::options;
-use super::run::start;
+use super::run::{Stay, start};
 use crate::cli::args::{self, Registry};
 use crate::cli::report::{RUN_FAILED, Report};
 use crate::cli::{Session, env, signals};
@@ -83,7 +83,7 @@ impl Debug {
             &store,
             &container,
             attach,
-            &self.manner.detach_keys,
+            &Stay::new(&self.manner.detach_keys),
         );
         if started.is_err() {
             options::undo(&container);

@@ -1,5 +1,6 @@
 //! `cask port` and what `cask inspect` shows of a container.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -109,6 +110,12 @@ fn host_config(container: &Container) -> Value {
         "ReadonlyRootfs": request.read_only,
         "Init": request.init,
         "PublishAllPorts": request.publish_all,
+        "Annotations": request.annotations,
+        "Dns": request.dns,
+        "DnsOptions": request.dns_options,
+        "DnsSearch": request.dns_search,
+        "OomScoreAdj": request.oom_score_adj.unwrap_or(0),
+        "Sysctls": request.sysctls.iter().cloned().collect::<BTreeMap<_, _>>(),
         "ExtraHosts": request.hosts.iter().map(|(h, a)| format!("{h}:{a}")).collect::<Vec<_>>(),
     });
     if let (Value::Object(shown), Value::Object(limits)) =
@@ -192,6 +199,7 @@ fn shown_config(container: &Container) -> Result<Value, Report> {
     labels.extend(request.labels.clone());
     let fields = json!({
         "Hostname": request.hostname.as_deref().unwrap_or(&container.id[..12]),
+        "Domainname": request.domainname.as_deref().unwrap_or_default(),
         "User": request.user.as_deref().unwrap_or(&config.image_config.user),
         "Tty": request.tty,
         "OpenStdin": request.interactive,

@@ -2,6 +2,7 @@
 
 mod connect;
 mod debug;
+mod docker;
 pub(super) mod each;
 mod endpoints;
 mod events;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::connect::NetworkOptions;
+use super::docker;
 use super::mounts;
 use super::ports;
 use crate::cli::args::{self, IsolationArgs, Registry};
@@ -109,9 +110,45 @@ pub(super) struct NewContainer {
     #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = ports::expose)]
     expose: Vec<Vec<String>>,
 
+    /// Domain that names without a dot are looked for in; `.` is none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+
+    /// Option of the resolver, such as `ndots:2`
+    #[arg(long = "dns-option", visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_options: Vec<String>,
+
     /// Host name in the container
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+
+    /// Domain of that name
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+
+    /// Setting of the kernel for the container's network or its IPC, such as
+    /// `net.ipv4.ip_forward=1`
+    #[arg(long = "sysctl", value_name = "NAME=VALUE", value_parser = docker::sysctl)]
+    sysctls: Vec<(String, String)>,
+
+    /// How soon the kernel kills the program when memory runs out: from -1000, never, to 1000
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-1000..=1000)
+    )]
+    oom_score_adj: Option<i32>,
+
+    /// Note about the container, which `inspect` shows
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = args::label)]
+    annotations: Vec<(String, String)>,
+
+    /// To whom files belong that programs make in mounts: `auto` is what there is; `keep` is the
+    /// caller, whatever the user inside, or an error; `none` is the user inside, by the same
+    /// number, or an error
+    #[arg(long, value_name = "MAP", default_value = "auto", value_parser = ["auto", "keep", "none"])]
+    user_map: String,
 
     /// Keep the program from writing to the container's file system
     #[arg(long)]
@@ -177,7 +214,14 @@ pub(super) struct NewContainer {
     isolation: IsolationArgs,
 
     #[command(flatten)]
+    others: docker::Others,
+
+    #[command(flatten)]
     registry: Registry,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// How to see whether the program is well.
@@ -320,6 +364,7 @@ impl NewContainer {
             let report = Report::failed("a container can't be isolated here");
             return Err(report.because(refusal));
         }
+        docker::check_user_map(&self.user_map, rung.kind())?;
         // Threads of a pull must not take the signals that are the program's.
         let held = signals::Held::new()?;
         let shown = session.modest(self.quiet);
@@ -336,6 +381,7 @@ impl NewContainer {
         }
         (request.network, request.networks) = (settled.network, settled.networks);
         request.shares = settled.shares;
+        docker::check_sysctls(&request)?;
         request.mounts.extend(self.borrowed(&store)?);
         let pull = pull.map(|options| Options {
             network: Network::new(options),
@@ -415,6 +461,7 @@ impl NewContainer {
             ));
         }
         self.isolation.check_least()?;
+        self.others.check()?;
         let mounts = [&self.volumes, &self.mounts, &self.tmpfs];
         Ok(Request {
             args,
@@ -425,7 +472,13 @@ impl NewContainer {
             user: self.user.clone(),
             hostname: self.hostname.clone(),
             mounts: mounts.into_iter().flatten().cloned().collect(),
+            domainname: self.domainname.clone(),
             dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_options.clone(),
+            sysctls: self.sysctls.clone(),
+            oom_score_adj: self.oom_score_adj,
+            annotations: self.annotations.iter().cloned().collect(),
             isolation: self.isolation.over(match self.privileged {
                 true => Isolation::privileged(),
                 false => Isolation::default(),
@@ -498,6 +551,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
+    #[command(disable_help_flag = true)]
     struct Alone {
         #[command(flatten)]
         new: NewContainer,

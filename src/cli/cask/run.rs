@@ -10,6 +10,61 @@ use crate::runner::{self, Attach, Container, DetachKeys, Outcome, Terminal};
 use crate::sandbox::Signals;
 use crate::store::Store;
 
+/// How the caller stays with a program.
+#[derive(Debug, Clone)]
+pub(super) struct Stay {
+    /// Keys that leave it to itself.
+    pub(super) keys: DetachKeys,
+    /// Whether standard output and error are shown.
+    pub(super) shows: [bool; 2],
+    /// Whether it gets the caller's signals.
+    pub(super) passes_signals: bool,
+}
+
+impl Stay {
+    /// All output is shown, all signals are passed on.
+    pub(super) fn new(keys: &DetachKeys) -> Self {
+        Self {
+            keys: keys.clone(),
+            shows: [true; 2],
+            passes_signals: true,
+        }
+    }
+
+    /// Stays until the program ends or the caller leaves.
+    pub(super) fn serve(
+        &self,
+        attached: runner::Session,
+        terminal: &Terminal<'_>,
+        signals: &Signals,
+    ) -> Result<ExitCode, Report> {
+        let attached = attached.showing(self.shows[0], self.shows[1]);
+        let attached = match self.passes_signals {
+            true => attached,
+            false => attached.keeping_signals(),
+        };
+        let outcome = attached.serve(terminal, signals, &self.keys);
+        Ok(exit(outcome.map_err(failed)?))
+    }
+}
+
+/// A stream that `-a` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+fn stream(text: &str) -> Result<Stream, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "stdin" => Ok(Stream::Stdin),
+        "stdout" => Ok(Stream::Stdout),
+        "stderr" => Ok(Stream::Stderr),
+        _ => Err("expected `stdin`, `stdout` or `stderr`".to_owned()),
+    }
+}
+
 /// Run a program in a new container
 ///
 /// Options stop at IMAGE; what follows is the program's. An image that is not in the store is
@@ -19,7 +74,10 @@ use crate::store::Store;
 /// The container has a network of its own that reaches the world, unless `--network` says
 /// otherwise or /dev/net/tun can't be opened, which is said.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "cask run [OPTIONS] IMAGE [ARG]...")]
+#[command(
+    override_usage = "cask run [OPTIONS] IMAGE [ARG]...",
+    disable_help_flag = true
+)]
 pub(super) struct Run {
     /// Leave the container to itself and print its id
     #[arg(short, long)]
@@ -28,6 +86,22 @@ pub(super) struct Run {
     /// Keys that leave the container to itself
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
+
+    /// Streams to stay with, of stdin, stdout and stderr [default: all]
+    #[arg(short, long, value_name = "STREAM", value_parser = stream, conflicts_with = "detach")]
+    attach: Vec<Stream>,
+
+    /// Whether signals to cask are passed on to the program
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    sig_proxy: bool,
 
     #[command(flatten)]
     new: NewContainer,
@@ -42,13 +116,19 @@ impl Run {
 
     fn create_and_start(self, session: &Session) -> Result<ExitCode, Report> {
         let (store, container) = self.new.create(session)?;
+        let stays_with = |stream| self.attach.is_empty() || self.attach.contains(&stream);
         let attach = match self.detach {
             true => Attach::Nobody,
             false => Attach::Caller {
-                input: self.new.interactive,
+                input: self.new.interactive && stays_with(Stream::Stdin),
             },
         };
-        let started = start(session, &store, &container, attach, &self.detach_keys);
+        let stay = Stay {
+            keys: self.detach_keys.clone(),
+            shows: [stays_with(Stream::Stdout), stays_with(Stream::Stderr)],
+            passes_signals: self.sig_proxy,
+        };
+        let started = start(session, &store, &container, attach, &stay);
         if started.is_err() {
             self.new.take_back(&container);
         }
@@ -67,7 +147,7 @@ pub(super) fn start(
     store: &Store,
     container: &Container,
     attach: Attach,
-    keys: &DetachKeys,
+    stay: &Stay,
 ) -> Result<ExitCode, Report> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let terminal = Terminal {
@@ -86,10 +166,7 @@ pub(super) fn start(
     };
     let started = runner::start(store, container, attach, window, &session.modest(true));
     match (started.map_err(failed)?, signals) {
-        (Some(attached), Some(signals)) => {
-            let outcome = attached.serve(&terminal, &signals, keys);
-            Ok(exit(outcome.map_err(failed)?))
-        }
+        (Some(attached), Some(signals)) => stay.serve(attached, &terminal, &signals),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -127,6 +204,7 @@ pub(super) fn exit(outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Ended(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Outcome::Detached => ExitCode::SUCCESS,
+        Outcome::Left(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
     }
 }
 
@@ -134,8 +212,15 @@ pub(super) fn exit(outcome: Outcome) -> ExitCode {
 ///
 /// The options are those of `run`. The container's id goes to standard output.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "cask create [OPTIONS] IMAGE [ARG]...")]
+#[command(
+    override_usage = "cask create [OPTIONS] IMAGE [ARG]...",
+    disable_help_flag = true
+)]
 pub(super) struct Create {
+    /// Nothing: `start` says what to stay with.
+    #[arg(short, long, hide = true, value_name = "STREAM", value_parser = stream)]
+    attach: Vec<Stream>,
+
     #[command(flatten)]
     new: NewContainer,
 }

@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use super::each::each_container;
-use super::run::{exit, failed, start, take_signals, warn_if_deaf};
+use super::run::{Stay, start, take_signals, warn_if_deaf};
 use super::stop::signal;
 use crate::cli::Session;
+use crate::cli::args::refusal;
 use crate::cli::report::{RUN_FAILED, Report};
 use crate::runner::{self, Attach, Container, DetachKeys, Error, Status, Terminal};
 use crate::store::Store;
@@ -29,11 +30,22 @@ pub(super) struct Start {
     /// Keys that leave the container to itself
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
+
+    #[arg(long, hide = true, value_name = "NAME")]
+    checkpoint: Option<String>,
+
+    #[arg(long, hide = true, value_name = "DIR")]
+    checkpoint_dir: Option<String>,
 }
 
 impl Start {
     /// Starts them; one that runs already is left alone.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        if self.checkpoint.is_some() || self.checkpoint_dir.is_some() {
+            let why = "processes are not written to disk and brought back";
+            return Err(refusal("--checkpoint", why, ""));
+        }
+        let stay = Stay::new(&self.detach_keys);
         let (store, _) = session.store_with_power()?;
         if self.attach || self.interactive {
             let [name] = &self.containers[..] else {
@@ -41,13 +53,13 @@ impl Start {
             };
             let container = runner::find(&store, name)?;
             if container.state()?.status.is_up() {
-                return attach(&container, self.interactive, &self.detach_keys);
+                return attach(&container, self.interactive, &stay);
             }
             container.refuse_dead()?;
             let attach = Attach::Caller {
                 input: self.interactive,
             };
-            return start(session, &store, &container, attach, &self.detach_keys)
+            return start(session, &store, &container, attach, &stay)
                 .map_err(|report| report.exit_if_own(RUN_FAILED));
         }
         each_container(&store, &self.containers, |container| {
@@ -142,6 +154,18 @@ pub(super) struct AttachVerb {
     /// Keys that leave the container to itself
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
+
+    /// Whether signals to cask are passed on to the program
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    sig_proxy: bool,
 }
 
 impl AttachVerb {
@@ -149,11 +173,15 @@ impl AttachVerb {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
         let container = runner::find(&store, &self.container)?;
-        attach(&container, !self.no_stdin, &self.detach_keys)
+        let stay = Stay {
+            passes_signals: self.sig_proxy,
+            ..Stay::new(&self.detach_keys)
+        };
+        attach(&container, !self.no_stdin, &stay)
     }
 }
 
-fn attach(container: &Container, input: bool, keys: &DetachKeys) -> Result<ExitCode, Report> {
+fn attach(container: &Container, input: bool, stay: &Stay) -> Result<ExitCode, Report> {
     let name = || container.config.name.clone();
     match container.state()?.status {
         Status::Paused => return Err(Error::Paused { name: name() }.into()),
@@ -173,9 +201,7 @@ fn attach(container: &Container, input: bool, keys: &DetachKeys) -> Result<ExitC
     };
     let signals = take_signals()?;
     let attached = runner::attach(container, input, window)?;
-    Ok(exit(
-        attached.serve(&terminal, &signals, keys).map_err(failed)?,
-    ))
+    stay.serve(attached, &terminal, &signals)
 }
 
 /// Start what is to run when the machine does

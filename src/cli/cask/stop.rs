@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use super::docker::RealTimeArgs;
 use super::each::{each, each_container, each_container_at_once};
 use super::ps;
-use crate::cli::args::LimitArgs;
+use crate::cli::args::{LimitArgs, refusal};
 use crate::cli::filters::Pruned;
 use crate::cli::report::Report;
 use crate::cli::verbs::{Prune, until};
@@ -210,11 +211,15 @@ pub(super) struct Update {
 
     #[command(flatten)]
     limits: LimitArgs,
+
+    #[command(flatten)]
+    real_time: RealTimeArgs,
 }
 
 impl Update {
     /// Changes it, from now on.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        self.real_time.check()?;
         if self.restart.is_none() && self.limits.is_empty() {
             return Err(Report::wrong_use("no option says what to change"));
         }
@@ -257,11 +262,22 @@ pub(super) struct Rm {
     /// Also the volumes of their own
     #[arg(short, long)]
     volumes: bool,
+
+    #[arg(short, long, hide = true)]
+    link: bool,
 }
 
 impl Rm {
     /// Removes one after the other; what can't be removed does not keep the others.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        if self.link {
+            let why = "containers are not linked; those on one network find each other";
+            return Err(refusal(
+                "--link",
+                why,
+                "`cask network disconnect NETWORK CONTAINER`",
+            ));
+        }
         let store = session.store()?;
         each(&self.containers, |name| match runner::find(&store, name) {
             Ok(container) => Ok(runner::remove(&container, self.force, self.volumes)?),

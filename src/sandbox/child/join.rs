@@ -27,6 +27,7 @@ use super::super::tty::set_window_size;
 use super::system::Terminal;
 use super::{
     At, FIRST_MOUNT_FD, Session, exec, identity, init, isolate, offer_sockets, place, read_plan,
+    set_oom_score,
 };
 
 /// `DEVPTS_SUPER_MAGIC` of statfs(2).
@@ -45,6 +46,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         let door = sys::fd::inherited(door).at(Stage::Limits, "the program")?;
         rustix::io::write(&door, b"0").at(Stage::Limits, "the program")?;
     }
+    set_oom_score(&plan)?;
     let inside = sys::fd::inherited(FIRST_MOUNT_FD).at(Stage::Join, "the sandbox")?;
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID

@@ -168,6 +168,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
     } = read_plan().at(Stage::Plan, "memfd")?;
     let own = plan.walls == Walls::Namespaces;
     enter_group(&group_fds, own).at(Stage::Limits, "the sandbox")?;
+    set_oom_score(&plan)?;
     network_fd
         .map_or(Ok(()), enter_network)
         .at(Stage::JoinNetwork, "the program")?;
@@ -219,6 +220,14 @@ fn build_root(
     let tty = plan.tty.map(|size| system.terminal(size)).transpose()?;
     root.enter(plan.read_only_root)?;
     Ok(tty)
+}
+
+/// Has the kernel kill us sooner or later than others when memory runs out.
+fn set_oom_score(plan: &Plan) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else {
+        return Ok(());
+    };
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).at(Stage::OomScore, "the program")
 }
 
 /// Enters the group that limits us, then its `own` namespace in which it is the root.

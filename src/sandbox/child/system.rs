@@ -114,6 +114,9 @@ pub(super) struct Terminal {
 impl System {
     /// Step 6 of the order.
     pub(super) fn hide(&self, plan: &Plan, root: &Root) -> Result<(), Failure> {
+        for (name, value) in &plan.sysctls {
+            self.set(name, value).at(Stage::Sysctl, name)?;
+        }
         for path in &plan.read_only_paths {
             if let Some(place) = self.open(path, root).at(Stage::ReadOnly, path)? {
                 make_read_only(&place).at(Stage::ReadOnly, path)?;
@@ -125,6 +128,16 @@ impl System {
             }
         }
         Ok(())
+    }
+
+    /// Changes a kernel setting, while `/proc/sys` can be written.
+    fn set(&self, name: &str, value: &str) -> Result<(), Errno> {
+        let path = Path::new("sys").join(name.replace('.', "/"));
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(&self.proc, path, flags, Mode::empty(), resolve)?;
+        // One write(2): the kernel reads them so.
+        rustix::io::write(&file, value.as_bytes()).map(drop)
     }
 
     /// `path` below our own `/proc` or `/sys`, or else inside the root; `None` if absent.
