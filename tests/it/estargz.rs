@@ -245,7 +245,31 @@ fn registries_get_layers_in_it_and_the_base_keeps_its_own_unless_forced() {
 }
 
 #[test]
-fn attributes_and_devices_stand_in_the_table() {
+fn a_layer_that_is_compressed_anew_loses_what_was_said_of_its_table() {
+    let registry = Server::http();
+    let base = registry.name("base:1").full();
+    let t = tree();
+    t.build_with(&[
+        "-o",
+        &format!("type=registry,name={base},compression=estargz"),
+    ])
+    .ok();
+    t.cooper(&["rmi", "-f", &base]).ok();
+    t.write("Dockerfile", format!("FROM {base}\nCOPY tree/z /y\n"));
+    let said = |name: &str, options: &str| -> Vec<bool> {
+        let (manifest, _) = image(&layout(&t, name, options));
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers
+            .map(|layer| layer.get("annotations").is_some())
+            .collect()
+    };
+    assert_eq!(said("kept", ",compression=zstd"), [true, false]);
+    let forced = ",compression=zstd,force-compression=true";
+    assert_eq!(said("forced", forced), [false, false]);
+}
+
+#[test]
+fn attributes_and_hard_links_stand_in_the_table() {
     let t = TestEnv::new().dockerfile("FROM scratch\nADD x.tar /\n");
     let mut tar = tar::Builder::new(Vec::new());
     let records = [("SCHILY.xattr.user.a", &b"value\x00"[..])];

@@ -204,7 +204,8 @@ struct ImageArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dest_tls_verify: Option<bool>,
 
-    /// How layers that were never compressed are compressed: gzip, zstd or none, with `:LEVEL`
+    /// How layers that were never compressed are compressed: gzip, zstd, estargz or none,
+    /// with `:LEVEL`
     #[arg(long, value_name = "ALGORITHM[:LEVEL]", value_parser = compression)]
     compression: Option<(Compression, Option<i32>)>,
 
