@@ -1,5 +1,6 @@
 //! Kills at random: of commands, monitors, inits and programs, while commands run.
 
+use std::fs;
 use std::time::Duration;
 
 use super::{Dice, Ground, Process, asked_for, end_of, kill, processes, reap, until};
@@ -80,6 +81,18 @@ fn programs(name: &str) -> Vec<Process> {
     all
 }
 
+/// Whether a program that never rests does nothing: stopped, or frozen, which no letter tells.
+fn is_halted(process: &Process) -> bool {
+    let switches = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        Some(lines.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let before = switches();
+    std::thread::sleep(Duration::from_millis(300));
+    process.state == "T" || (before.is_some() && before == switches())
+}
+
 /// Whether what is told of a container is so.
 fn is_told_truthfully(ground: &Ground, name: &str) -> Result<(), String> {
     let states = ground.states();
@@ -88,7 +101,7 @@ fn is_told_truthfully(ground: &Ground, name: &str) -> Result<(), String> {
     let runs = || ground.t.cask(&["exec", name, "true"]).any().stderr();
     let right = match state {
         "running" => !programs.is_empty() && runs().is_empty(),
-        "paused" => !programs.is_empty() && programs.iter().all(|p| p.state == "T"),
+        "paused" => !programs.is_empty() && programs.iter().all(is_halted),
         _ => programs.is_empty(),
     };
     match right {
