@@ -1,3 +1,5 @@
+//! What templates make of values, function by function.
+
 use serde_json::json;
 
 use super::*;
