@@ -2,20 +2,29 @@
 //!
 //! A [`TreePath`] is relative, has no empty, `.` or `..` part and no NUL, so it can be walked
 //! part by part below a dirfd. The root itself is the empty path. Paths sort so that a
-//! directory stands right before what is below it.
+//! directory stands right before what is below it. Copies of a path share its bytes: of each of half
+//! a million files several are held.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// A clean path relative to the root of a tree.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct TreePath(Vec<u8>);
+pub struct TreePath(
+    /// Never empty; the root has none.
+    Option<Arc<[u8]>>,
+);
 
 impl TreePath {
     /// The root of the tree.
-    pub const ROOT: Self = Self(Vec::new());
+    pub const ROOT: Self = Self(None);
+
+    fn new(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| bytes.into()))
+    }
 
     /// Cleans `raw` as Go's `path.Clean("/" + raw)` does: leading slashes, `.` and empty parts go,
     /// `..` climbs and stops at the root. `None` when it holds a NUL byte.
@@ -35,13 +44,10 @@ impl TreePath {
     /// Returns the path of the entry `name` in this directory. `name` is one part of a path.
     pub fn child(&self, name: &[u8]) -> Self {
         debug_assert!(!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".");
-        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
-        bytes.extend_from_slice(&self.0);
-        if !bytes.is_empty() {
-            bytes.push(b'/');
+        match &self.0 {
+            None => Self::new(name),
+            Some(dir) => Self::new(&[&**dir, b"/", name].concat()),
         }
-        bytes.extend_from_slice(name);
-        Self(bytes)
     }
 
     /// Returns this path with `below` behind it.
@@ -49,42 +55,38 @@ impl TreePath {
         match (self.is_root(), below.is_root()) {
             (_, true) => self.clone(),
             (true, _) => below.clone(),
-            _ => Self([self.as_bytes(), b"/", below.as_bytes()].concat()),
+            _ => Self::new(&[self.as_bytes(), b"/", below.as_bytes()].concat()),
         }
     }
 
     /// Returns the directory that holds this entry, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let end = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
-        Some(Self(self.0[..end].to_vec()))
+        let bytes = self.0.as_deref()?;
+        let end = bytes.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        Some(Self::new(&bytes[..end]))
     }
 
     /// Returns the last part, empty for the root.
     pub fn name(&self) -> &[u8] {
-        let start = self
-            .0
-            .iter()
-            .rposition(|&b| b == b'/')
-            .map_or(0, |at| at + 1);
-        &self.0[start..]
+        let bytes = self.as_bytes();
+        let slash = bytes.iter().rposition(|&b| b == b'/');
+        &bytes[slash.map_or(0, |at| at + 1)..]
     }
 
     /// Returns the parts, first to last; none for the root.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
+        let parts = self.as_bytes().split(|&b| b == b'/');
+        parts.filter(|part| !part.is_empty())
     }
 
     /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Returns whether `self` is `dir` or below it.
     pub fn starts_with(&self, dir: &Self) -> bool {
-        match self.0.strip_prefix(dir.0.as_slice()) {
+        match self.as_bytes().strip_prefix(dir.as_bytes()) {
             Some(rest) => dir.is_root() || rest.is_empty() || rest[0] == b'/',
             None => false,
         }
@@ -92,12 +94,12 @@ impl TreePath {
 
     /// Returns the bytes, without a slash in front.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Returns the path for a system call that takes it below a dirfd; `.` for the root.
     pub fn as_os(&self) -> &OsStr {
-        OsStr::from_bytes(if self.0.is_empty() { b"." } else { &self.0 })
+        OsStr::from_bytes(self.0.as_deref().unwrap_or(b"."))
     }
 }
 
@@ -106,11 +108,11 @@ impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         // Neighbours share most of their bytes: whole chunks of those are skipped.
         const CHUNK: usize = 16;
-        let (a, b) = (self.0.chunks_exact(CHUNK), other.0.chunks_exact(CHUNK));
-        let same = a.zip(b).take_while(|(a, b)| a == b).count() * CHUNK;
+        let (a, b) = (self.as_bytes(), other.as_bytes());
+        let chunks = a.chunks_exact(CHUNK).zip(b.chunks_exact(CHUNK));
+        let same = chunks.take_while(|(a, b)| a == b).count() * CHUNK;
         let key = |&b: &u8| if b == b'/' { 0 } else { u16::from(b) + 1 };
-        let (a, b) = (&self.0[same..], &other.0[same..]);
-        a.iter().map(key).cmp(b.iter().map(key))
+        a[same..].iter().map(key).cmp(b[same..].iter().map(key))
     }
 }
 
@@ -123,7 +125,7 @@ impl PartialOrd for TreePath {
 impl fmt::Display for TreePath {
     /// Shows the path from the image's root, with a slash in front.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}", String::from_utf8_lossy(&self.0))
+        write!(f, "/{}", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
