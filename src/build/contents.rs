@@ -4,6 +4,7 @@
 //! What counts of an entry is its name, type, mode, owner, attributes, link target and contents,
 //! never a time. Whoever changes what goes into the hash raises [`VERSION`].
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::image::{Digest, Hasher};
@@ -60,7 +61,7 @@ fn contents(
     picks: &[Pick],
     mut known: impl FnMut(&Picked) -> Option<Hash>,
     read: impl Fn(&Picked) -> Result<Hash, StepError> + Sync,
-) -> Result<Vec<Hash>, StepError> {
+) -> Result<Vec<OnceLock<Hash>>, StepError> {
     let entries = picks.iter().flat_map(|pick| &pick.entries);
     let mut hashes = Vec::new();
     let mut unknown: Vec<(usize, &Picked)> = Vec::new();
@@ -69,19 +70,19 @@ fn contents(
         if hash.is_none() {
             unknown.push((at, file));
         }
-        hashes.push(hash.unwrap_or_default());
+        hashes.push(hash.map_or_else(OnceLock::new, OnceLock::from));
     }
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut done = Vec::new();
         while let Some((at, file)) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((*at, read(file)?));
+            // Nobody else has this one.
+            let _ = hashes[*at].set(read(file)?);
         }
-        Ok(done)
+        Ok(())
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(unknown.len() / WORTH_A_THREAD);
-    let done: Result<Vec<_>, StepError> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
         let joined = helpers.into_iter().map(|helper| {
@@ -89,11 +90,10 @@ fn contents(
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        std::iter::once(own).chain(joined).collect()
-    });
-    for (at, hash) in done?.into_iter().flatten() {
-        hashes[at] = hash;
-    }
+        std::iter::once(own)
+            .chain(joined)
+            .collect::<Result<(), StepError>>()
+    })?;
     Ok(hashes)
 }
 
@@ -114,7 +114,7 @@ impl Gather {
         }
     }
 
-    fn entry(&mut self, entry: &Picked, contents: &mut std::slice::Iter<'_, Hash>) {
+    fn entry(&mut self, entry: &Picked, contents: &mut std::slice::Iter<'_, OnceLock<Hash>>) {
         self.add(entry.rel.as_bytes());
         let meta = &entry.node.meta;
         let mut numbers = [0; 12];
@@ -133,7 +133,8 @@ impl Gather {
             Kind::File { size: 0 } => self.add(b"empty"),
             Kind::File { .. } => {
                 self.add(b"f");
-                self.add(contents.next().expect("every file with bytes was hashed"));
+                let hash = contents.next().and_then(OnceLock::get);
+                self.add(hash.expect("every file with bytes was hashed"));
             }
             Kind::Symlink { target } => {
                 self.add(b"l");

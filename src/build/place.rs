@@ -14,6 +14,10 @@ use super::chmod::Chmod;
 use super::error::StepError;
 use super::select::{Pick, Picked, Shape};
 
+/// How many picked entries are let go of at once while they become changes, so that half a million
+/// are not held twice.
+const GIVEN_BACK: usize = 1 << 14;
+
 /// How entries change on their way into the image.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
@@ -127,7 +131,7 @@ impl<'a> Placer<'a> {
 
     fn place_dir(
         &mut self,
-        entries: Vec<Picked>,
+        mut entries: Vec<Picked>,
         dest: &TreePath,
         exists: Option<&Kind>,
     ) -> Result<(), StepError> {
@@ -135,11 +139,15 @@ impl<'a> Placer<'a> {
             return Err(StepError::NotADirectory { path: dest.clone() });
         }
         self.make_dirs(dest)?;
-        for entry in entries {
+        entries.reverse();
+        while let Some(entry) = entries.pop() {
             if entry.rel.is_root() {
                 self.date(dest, entry.node.meta.mtime);
             } else {
                 self.put_entry(dest.join(&entry.rel), entry)?;
+            }
+            if entries.capacity() - entries.len() > GIVEN_BACK {
+                entries.shrink_to_fit();
             }
         }
         Ok(())

@@ -13,10 +13,10 @@ mod expand;
 
 use crate::dockerfile::glob::{Component, PathGlob, has_wildcard};
 use crate::dockerfile::ignore::Ignore;
-use crate::layer::{Follow, Found, Inode, Kind, Node, Tree, TreePath};
+use crate::layer::{Content, Follow, Found, Inode, Kind, Node, Tree, TreePath};
 
 use super::error::StepError;
-use ahead::{Listed, list_below};
+use ahead::Ahead;
 use expand::{Match, expand};
 
 /// What a source turned out to be.
@@ -237,7 +237,7 @@ fn walk_from(
     let mut walk = Walk {
         tree,
         exclude,
-        listed: list_below(tree, dir, rel, exclude),
+        ahead: Ahead::new(tree, dir, rel, exclude),
         into,
     };
     walk.below(dir, rel)
@@ -246,19 +246,23 @@ fn walk_from(
 struct Walk<'a> {
     tree: &'a dyn Tree,
     exclude: &'a Ignore,
-    listed: Listed,
+    ahead: Ahead<'a>,
     into: &'a mut Vec<Picked>,
 }
 
 impl Walk<'_> {
     fn below(&mut self, dir: &TreePath, rel: &TreePath) -> Result<(), StepError> {
-        let entries = match self.listed.remove(dir) {
+        let entries = match self.ahead.take(dir) {
             Some(entries) => entries,
             None => self.tree.scan(dir)?,
         };
         for (name, found) in entries {
             let is_dir = found.node.kind.is_dir();
-            let (path, rel) = (dir.child(&name), rel.child(&name));
+            let path = path_of(dir, &name, &found.node);
+            let rel = match rel == dir {
+                true => path.clone(),
+                false => rel.child(&name),
+            };
             let hidden = self.exclude.matches(rel.as_bytes()).ignored;
             if hidden && (!is_dir || self.exclude.can_prune(rel.as_bytes())) {
                 continue;
@@ -275,6 +279,15 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The path of an entry. The one that its bytes are read by is the same, and shared: there may be
+/// half a million.
+fn path_of(dir: &TreePath, name: &[u8], node: &Node) -> TreePath {
+    match &node.content {
+        Some(Content::Below { path, .. }) => path.clone(),
+        _ => dir.child(name),
     }
 }
 

@@ -226,7 +226,7 @@ impl Opener<'_> {
             None => Vec::new(),
         };
         Ok(Files {
-            context: Context::new(opened.root, ignore, StatIndex::read(&known)),
+            context: Context::new(opened.root, ignore, StatIndex::read(known)),
             index: opened.index,
             _scratch: opened.scratch,
             origin: opened.origin,

@@ -15,7 +15,6 @@
 //! the clock, so it is left out and hashed once more next time. An index that can't be read counts
 //! as empty: it only ever saves work.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::layer::{Inode, Kind, Node, Time};
@@ -28,6 +27,8 @@ const OLD: u8 = u8::MAX;
 
 /// Bytes of a file's record.
 const RECORD: usize = 81;
+/// Where its age is.
+const AGE: usize = 48;
 type Record = [u8; RECORD];
 
 /// SHA-256 of a file's bytes.
@@ -73,89 +74,149 @@ impl Stamp {
 }
 
 /// Hashes of a context's files by stamp.
+///
+/// Half a million files are held as they are written, 81 bytes each.
 #[derive(Debug, Default)]
 pub(super) struct StatIndex {
-    /// What was read, in order.
-    known: Vec<Record>,
-    /// Which of those this build asked for.
+    /// What was read: an index as it is on the disk, or nothing.
+    read: Vec<u8>,
+    /// Which of its records this build asked for.
     asked: Vec<bool>,
-    /// What this build learned, by device and inode.
-    learned: BTreeMap<(u64, u64), (Stamp, Hash)>,
+    /// What this build learned; in order but for what came after `in_order`.
+    learned: Vec<Record>,
+    in_order: usize,
 }
 
 impl StatIndex {
-    /// Reads an index; anything malformed gives an empty one.
-    pub(super) fn read(bytes: &[u8]) -> Self {
-        let records = bytes.strip_prefix(MAGIC).unwrap_or_default().as_chunks();
-        let known = match records {
-            (known, []) => known.to_vec(),
-            _ => Vec::new(),
+    /// Takes an index as it was written; anything malformed gives an empty one.
+    pub(super) fn read(bytes: Vec<u8>) -> Self {
+        let records = bytes.strip_prefix(MAGIC).map(<[u8]>::as_chunks::<RECORD>);
+        let Some((known, [])) = records else {
+            return Self::default();
         };
         Self {
             asked: vec![false; known.len()],
-            known,
-            learned: BTreeMap::new(),
+            read: bytes,
+            ..Self::default()
         }
+    }
+
+    /// The records that were read, in order.
+    fn known(&self) -> &[Record] {
+        let records = self.read.get(MAGIC.len()..).unwrap_or_default();
+        records.as_chunks().0
     }
 
     /// Returns the hash of the file if its stamp is the known one.
     pub(super) fn get(&mut self, stamp: &Stamp) -> Option<Hash> {
-        if let Some((known, hash)) = self.learned.get(&stamp.file) {
-            return (known == stamp).then_some(*hash);
-        }
-        let found = self
-            .known
-            .binary_search_by_key(&stamp.file, |record| parse(record).0.file);
-        let at = found.ok()?;
-        self.asked[at] = true;
-        let (known, _, hash) = parse(&self.known[at]);
-        (known == *stamp).then_some(hash)
+        self.put_in_order();
+        let (stamp_then, hash) = match find(&self.learned, stamp.file) {
+            Some(at) => parse(&self.learned[at]),
+            None => {
+                let at = find(self.known(), stamp.file)?;
+                self.asked[at] = true;
+                parse(&self.known()[at])
+            }
+        };
+        (stamp_then == *stamp).then_some(hash)
     }
 
     /// Remembers a file.
     pub(super) fn put(&mut self, stamp: Stamp, hash: Hash) {
-        self.learned.insert(stamp.file, (stamp, hash));
+        self.learned.push(record(&stamp, &hash));
+    }
+
+    /// Sorts what was learned by file, of each the last.
+    fn put_in_order(&mut self) {
+        if self.in_order < self.learned.len() {
+            self.learned.reverse();
+            self.learned.sort_by_key(file);
+            self.learned.dedup_by_key(|record| file(record));
+            self.in_order = self.learned.len();
+        }
     }
 
     /// Returns the index to write, or `None` when nothing was learned.
-    pub(super) fn changed(&self) -> Option<Vec<u8>> {
+    pub(super) fn changed(&mut self) -> Option<Vec<u8>> {
         (!self.learned.is_empty()).then(|| self.write(SystemTime::now()))
     }
 
-    fn write(&self, now: SystemTime) -> Vec<u8> {
-        let kept = self.known.iter().zip(&self.asked).map(|(record, asked)| {
-            let (stamp, age, hash) = parse(record);
-            let age = if *asked { 0 } else { age.saturating_add(1) };
-            (stamp, age, hash)
-        });
-        let kept =
-            kept.filter(|(stamp, age, _)| *age < OLD && !self.learned.contains_key(&stamp.file));
-        let learned = self
-            .learned
-            .values()
-            .map(|(stamp, hash)| (*stamp, 0, *hash));
-        let learned = learned.filter(|(stamp, ..)| stamp.settled(now));
-        let mut records: Vec<_> = kept.chain(learned).collect();
-        records.sort_unstable_by_key(|(stamp, ..)| stamp.file);
-        let mut bytes = Vec::with_capacity(MAGIC.len() + records.len() * RECORD);
+    fn write(&mut self, now: SystemTime) -> Vec<u8> {
+        self.put_in_order();
+        let mut known = self.known().iter().zip(&self.asked).peekable();
+        let mut learned = self.learned.iter().peekable();
+        let mut bytes =
+            Vec::with_capacity(self.read.len() + MAGIC.len() + size_of_val(&*self.learned));
         bytes.extend_from_slice(MAGIC);
-        for (stamp, age, hash) in records {
-            for number in [stamp.file.0, stamp.file.1, stamp.size] {
-                bytes.extend_from_slice(&number.to_le_bytes());
+        loop {
+            let next = (
+                known.peek().map(|(record, _)| file(record)),
+                learned.peek().map(|record| file(record)),
+            );
+            match next {
+                (Some(old), new) if new.is_none_or(|new| old < new) => {
+                    let (record, asked) = known.next().expect("it was peeked at");
+                    let age = if *asked {
+                        0
+                    } else {
+                        record[AGE].saturating_add(1)
+                    };
+                    if age < OLD {
+                        let at = bytes.len();
+                        bytes.extend_from_slice(record);
+                        bytes[at + AGE] = age;
+                    }
+                }
+                (old, Some(new)) => {
+                    known.next_if(|_| old == Some(new));
+                    let record = learned.next().expect("it was peeked at");
+                    if parse(record).0.settled(now) {
+                        bytes.extend_from_slice(record);
+                    }
+                }
+                _ => return bytes,
             }
-            for time in [stamp.mtime, stamp.ctime] {
-                bytes.extend_from_slice(&time.secs.to_le_bytes());
-                bytes.extend_from_slice(&time.nanos.to_le_bytes());
-            }
-            bytes.push(age);
-            bytes.extend_from_slice(&hash);
         }
-        bytes
     }
 }
 
-/// Reads a record: stamp, age and hash.
-fn parse(record: &Record) -> (Stamp, u8, Hash) {
+/// Returns where the record of a file is.
+fn find(records: &[Record], wanted: (u64, u64)) -> Option<usize> {
+    records.binary_search_by_key(&wanted, file).ok()
+}
+
+/// Device and inode of a record.
+fn file(record: &Record) -> (u64, u64) {
+    let [device, inode] = [0, 8].map(|at| {
+        let bytes = record[at..].first_chunk().expect("records have one size");
+        u64::from_le_bytes(*bytes)
+    });
+    (device, inode)
+}
+
+/// Writes a record of age 0.
+fn record(stamp: &Stamp, hash: &Hash) -> Record {
+    let mut record = [0; RECORD];
+    let mut rest = &mut record[..];
+    let mut add = |bytes: &[u8]| {
+        let (head, tail) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+        head.copy_from_slice(bytes);
+        rest = tail;
+    };
+    for number in [stamp.file.0, stamp.file.1, stamp.size] {
+        add(&number.to_le_bytes());
+    }
+    for time in [stamp.mtime, stamp.ctime] {
+        add(&time.secs.to_le_bytes());
+        add(&time.nanos.to_le_bytes());
+    }
+    add(&[0]);
+    add(hash);
+    record
+}
+
+/// Reads a record: stamp and hash.
+fn parse(record: &Record) -> (Stamp, Hash) {
     fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
         let (head, after) = rest.split_first_chunk().expect("records have one size");
         *rest = after;
@@ -171,14 +232,14 @@ fn parse(record: &Record) -> (Stamp, u8, Hash) {
         secs: i64::from_le_bytes(take(rest)),
         nanos: u32::from_le_bytes(take(rest)),
     });
-    let [age] = take(rest);
+    let [_age] = take(rest);
     let stamp = Stamp {
         file,
         size,
         mtime,
         ctime,
     };
-    (stamp, age, take(rest))
+    (stamp, take(rest))
 }
 
 #[cfg(test)]
@@ -206,7 +267,7 @@ mod tests {
         for inode in [300, 1, 20] {
             index.put(stamp(inode, 5), [inode as u8; 32]);
         }
-        let mut again = StatIndex::read(&index.changed().unwrap());
+        let mut again = StatIndex::read(index.changed().unwrap());
         for inode in [1, 20, 300] {
             assert_eq!(again.get(&stamp(inode, 5)), Some([inode as u8; 32]));
         }
@@ -214,9 +275,22 @@ mod tests {
         assert_eq!(again.get(&stamp(2, 5)), None, "it is another file");
         assert_eq!(again.changed(), None);
         again.put(stamp(1, 7), HASH);
-        let mut third = StatIndex::read(&again.changed().unwrap());
+        let mut third = StatIndex::read(again.changed().unwrap());
         assert_eq!(third.get(&stamp(1, 7)), Some(HASH));
         assert_eq!(third.get(&stamp(20, 5)), Some([20; 32]));
+    }
+
+    #[test]
+    fn what_was_learned_last_counts_at_once() {
+        let mut index = StatIndex::default();
+        for (ctime, hash) in [(5, 1), (7, 2), (6, 3)] {
+            index.put(stamp(9, ctime), [hash; 32]);
+            index.put(stamp(ctime.cast_unsigned(), 5), HASH);
+        }
+        assert_eq!(index.get(&stamp(9, 6)), Some([3; 32]));
+        assert_eq!(index.get(&stamp(9, 5)), None);
+        assert_eq!(index.get(&stamp(7, 5)), Some(HASH));
+        assert_eq!(StatIndex::read(index.changed().unwrap()).known().len(), 4);
     }
 
     #[test]
@@ -237,11 +311,11 @@ mod tests {
         index.put(stamp(1, 5), HASH);
         index.put(stamp(2, 5), HASH);
         for round in 0..u64::from(OLD) {
-            index = StatIndex::read(&index.write(SystemTime::now()));
-            assert_eq!(index.known.len(), 2, "{round}");
+            index = StatIndex::read(index.write(SystemTime::now()));
+            assert_eq!(index.known().len(), 2, "{round}");
             assert_eq!(index.get(&stamp(1, 5)), Some(HASH));
         }
-        index = StatIndex::read(&index.write(SystemTime::now()));
+        index = StatIndex::read(index.write(SystemTime::now()));
         assert_eq!(index.get(&stamp(1, 5)), Some(HASH));
         assert_eq!(index.get(&stamp(2, 5)), None);
     }
@@ -252,7 +326,7 @@ mod tests {
         index.put(stamp(1, 5), HASH);
         let mut bytes = index.changed().unwrap();
         bytes.truncate(bytes.len() - 1);
-        assert_eq!(StatIndex::read(&bytes).known.len(), 0);
-        assert_eq!(StatIndex::read(b"junk").known.len(), 0);
+        assert_eq!(StatIndex::read(bytes).known().len(), 0);
+        assert_eq!(StatIndex::read(b"junk".to_vec()).known().len(), 0);
     }
 }
