@@ -196,38 +196,41 @@ fn an_error_of_the_disk_at_any_point_leaves_a_sound_store() {
 }
 
 #[test]
-fn two_builds_killed_at_any_moment_leave_a_sound_store() {
+fn two_processes_killed_at_any_moment_leave_a_sound_store() {
     let ground = Ground::new();
     ground.env.write(
         "other/Dockerfile",
         "FROM base\nCOPY o /o\nRUN echo 2 > /two\n",
     );
     ground.env.write("other/o", "o");
-    let (first, second) = (OPERATIONS[0].1, &["build", "-q", "-t", "second", "other"]);
-    let rounds = if long() { 150 } else { 6 };
+    let second: &[&str] = &["build", "-q", "-t", "second", "other"];
+    let start = |words: &[&str]| {
+        let mut command = ground.env.command(COOPER);
+        command.args(ground.words(words)).stdin(Stdio::null());
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let rounds = if long() { 200 } else { 7 };
     for round in 0..rounds {
         if round % 10 == 0 {
             ground.reset();
         }
-        let start = |words: &[&str]| {
-            let mut command = ground.env.command(COOPER);
-            command.args(ground.words(words)).stdin(Stdio::null());
-            command
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
+        // Every operation beside a build, the builds more often.
+        let (name, first) = match round % 2 {
+            0 => OPERATIONS[0],
+            _ => OPERATIONS[round / 2 % OPERATIONS.len()],
         };
         let mut children = [start(first), start(second)];
         // Spread over the whole build, another moment in every round.
-        std::thread::sleep(Duration::from_millis(round * 37 % 400));
+        std::thread::sleep(Duration::from_millis(round as u64 * 37 % 400));
         for child in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        ground.is_sound_and_can(&["images"], &format!("two kills in round {round}"));
+        let what = format!("a {name} and a build were killed in round {round}");
+        ground.is_sound_and_can(&["images"], &what);
     }
-    ground.is_sound_and_can(first, "all kills");
+    ground.is_sound_and_can(OPERATIONS[0].1, "all kills");
     ground.env.cooper(second).ok();
     tell(&format!("{} random kills", 2 * rounds));
 }
