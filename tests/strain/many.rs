@@ -15,8 +15,9 @@ fn memory(pid: i32, field: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// KiB that a monitor at rest has to be below.
-const LARGEST: u64 = 3 << 10;
+/// KiB that a monitor at rest has to be below. A program without optimisation has twice the pointers
+/// to relocate, 1.4 MiB of them, which no monitor can give back.
+const LARGEST: u64 = if cfg!(debug_assertions) { 4 } else { 3 } << 10;
 
 /// The mean and the largest.
 fn spread(sizes: &[u64]) -> (u64, u64) {
