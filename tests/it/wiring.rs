@@ -19,12 +19,14 @@ fn version_and_help_touch_nothing() {
         format!("cask {version}")
     );
     assert!(t.cooper(&["--help"]).ok().stdout().contains("build"));
-    assert!(
-        t.cask(&["run", "--help"])
-            .ok()
-            .stdout()
-            .contains("--entrypoint")
-    );
+    for verb in ["run", "create"] {
+        let help = t.cask(&[verb, "--help"]).ok();
+        for option in ["--entrypoint", "--publish", "--memory", "--creds", "--help"] {
+            assert!(help.stdout().contains(option), "{verb} {option}");
+        }
+        let hidden = help.stdout().contains("--cpu-percent");
+        assert!(!hidden, "what is refused is not offered");
+    }
     assert!(
         t.cooper(&["version"])
             .ok()

@@ -9,65 +9,64 @@ use crate::sandbox::userns::Rung;
 
 /// Options of `run` that no container here has a use for.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(mut_args(|arg| arg.hide(true)))]
 pub(super) struct Others {
-    #[arg(long, value_name = "DEVICE:WEIGHT")]
+    #[arg(long, hide = true, value_name = "DEVICE:WEIGHT")]
     blkio_weight_device: Vec<String>,
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, hide = true, value_name = "GROUP")]
     cgroup_parent: Option<String>,
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
     cgroupns: Option<String>,
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N")]
     cpu_count: Option<String>,
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N")]
     cpu_percent: Option<String>,
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, hide = true, value_name = "RULE")]
     device_cgroup_rule: Vec<String>,
-    #[arg(long, value_name = "DEVICE:RATE")]
+    #[arg(long, hide = true, value_name = "DEVICE:RATE")]
     device_read_bps: Vec<String>,
-    #[arg(long, value_name = "DEVICE:RATE")]
+    #[arg(long, hide = true, value_name = "DEVICE:RATE")]
     device_read_iops: Vec<String>,
-    #[arg(long, value_name = "DEVICE:RATE")]
+    #[arg(long, hide = true, value_name = "DEVICE:RATE")]
     device_write_bps: Vec<String>,
-    #[arg(long, value_name = "DEVICE:RATE")]
+    #[arg(long, hide = true, value_name = "DEVICE:RATE")]
     device_write_iops: Vec<String>,
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     disable_content_trust: Option<bool>,
-    #[arg(long, value_name = "GPUS")]
+    #[arg(long, hide = true, value_name = "GPUS")]
     gpus: Option<String>,
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, hide = true, value_name = "SIZE")]
     io_maxbandwidth: Option<String>,
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N")]
     io_maxiops: Option<String>,
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
     ipc: Option<String>,
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, hide = true, value_name = "SIZE")]
     kernel_memory: Option<String>,
-    #[arg(long, value_name = "CONTAINER[:NAME]")]
+    #[arg(long, hide = true, value_name = "CONTAINER[:NAME]")]
     link: Vec<String>,
-    #[arg(long, value_name = "IP")]
+    #[arg(long, hide = true, value_name = "IP")]
     link_local_ip: Vec<String>,
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, hide = true, value_name = "MAC")]
     mac_address: Option<String>,
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     oom_kill_disable: Option<bool>,
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
     pid: Option<String>,
     #[command(flatten)]
     real_time: RealTimeArgs,
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, hide = true, value_name = "NAME")]
     runtime: Option<String>,
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, hide = true, value_name = "KEY=VALUE")]
     storage_opt: Vec<String>,
-    #[arg(long)]
+    #[arg(long, hide = true)]
     use_api_socket: bool,
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
     userns: Option<String>,
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
     uts: Option<String>,
-    #[arg(long, value_name = "DRIVER")]
+    #[arg(long, hide = true, value_name = "DRIVER")]
     volume_driver: Option<String>,
 }
 

@@ -210,6 +210,10 @@ pub(super) struct NewContainer {
     #[arg(long)]
     privileged: bool,
 
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
     #[command(flatten)]
     isolation: IsolationArgs,
 
@@ -218,10 +222,6 @@ pub(super) struct NewContainer {
 
     #[command(flatten)]
     registry: Registry,
-
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
 }
 
 /// How to see whether the program is well.
