@@ -384,7 +384,9 @@ impl Runner<'_> {
             Action::Run(run) => steps::run::make(self, run, id, built),
             Action::Copy(copy) => {
                 let copied = steps::copy::changes(self, copy, built)?;
-                self.keep(&copied.changes, steps::copy::ground(copy, built))
+                let kept = self.keep(&copied.changes, steps::copy::ground(copy, built));
+                copied.changes.let_go();
+                kept
             }
             Action::Workdir(workdir) => {
                 let changes = steps::workdir::changes(self, workdir, built)?;

@@ -17,6 +17,7 @@ use super::entry::{Kind, Meta};
 use super::error::Error;
 use super::path::TreePath;
 use super::tree::Tree;
+use crate::sys::memory;
 
 /// Where the bytes of a regular file are.
 #[derive(Debug, Clone)]
@@ -127,6 +128,16 @@ impl Change {
 }
 
 impl Changes {
+    /// Lets go of the changes, and where they were many of the memory that they took.
+    pub fn let_go(self) {
+        const MANY: usize = 100_000;
+        let many = self.len() > MANY;
+        drop(self);
+        if many {
+            memory::give_back_heap();
+        }
+    }
+
     /// Returns how many paths change.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -31,14 +31,17 @@ pub(super) struct Head {
 
 /// Frames `value`.
 pub(super) fn frame(head: &Head, value: &[u8]) -> Vec<u8> {
-    let mut body = serde_json::to_vec(head).expect("strings and digests are JSON");
-    body.push(b'\n');
-    body.extend_from_slice(value);
-    let mut bytes = Vec::with_capacity(MAGIC.len() + 65 + body.len());
+    let head = serde_json::to_vec(head).expect("strings and digests are JSON");
+    let start = MAGIC.len() + 65;
+    let mut bytes = Vec::with_capacity(start + head.len() + 1 + value.len());
     bytes.extend_from_slice(MAGIC.as_bytes());
-    bytes.extend_from_slice(Digest::of(&body).hex().as_bytes());
+    // Where the hash of what follows goes.
+    bytes.resize(start, b'\n');
+    bytes.extend_from_slice(&head);
     bytes.push(b'\n');
-    bytes.append(&mut body);
+    bytes.extend_from_slice(value);
+    let digest = Digest::of(&bytes[start..]);
+    bytes[MAGIC.len()..start - 1].copy_from_slice(digest.hex().as_bytes());
     bytes
 }
 
