@@ -121,6 +121,9 @@ fn update_changes_limits_of_those_that_run_and_keeps_them() {
         .ok();
     let memory = || old_file(&t, "box", "memory", "memory.limit_in_bytes");
     assert_eq!(memory().as_deref(), Some("33554432"));
+    let used = t.cask(&["stats", "--no-stream", "--format={{.MemUsage}}", "box"]);
+    let used = used.ok().stdout();
+    assert!(used.ends_with("iB / 32MiB"), "{used}");
     t.cask(&["update", "--memory=64m", "--memory-swap=128m", "box"])
         .ok();
     t.cask(&["update", "--pids-limit=-1", "box"]).ok();

@@ -140,13 +140,14 @@ impl Stats {
 fn row(container: &Container, used: Use, old: Option<Use>, took: Duration) -> Value {
     let hertz = rustix::param::clock_ticks_per_second() as f64;
     let ticks = old.map_or(0, |old| used.ticks.saturating_sub(old.ticks)) as f64;
-    let limit = memory();
+    let limits = &container.config.request.isolation.limits;
+    let limit = memory().min(limits.memory.unwrap_or(u64::MAX));
     json!({
         "ID": container.short_id(),
         "Container": container.short_id(),
         "Name": container.config.name,
         "CPUPerc": format!("{:.2}%", 100.0 * ticks / hertz / took.as_secs_f64()),
-        "MemUsage": format!("{} / {}", human::size(used.memory), human::size(limit)),
+        "MemUsage": format!("{} / {}", human::memory(used.memory), human::memory(limit)),
         "MemPerc": format!("{:.2}%", 100.0 * used.memory as f64 / limit.max(1) as f64),
         "NetIO": both(used.net),
         "BlockIO": both(used.disks),

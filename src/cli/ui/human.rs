@@ -5,25 +5,44 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Returns a size in decimal units with three digits: `1.23kB`, `78.1MB` (docker's
 /// `units.HumanSizeWithPrecision`).
 pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    scaled(bytes, 1000.0, 3, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// Returns a size in powers of 1024 with four digits: `10.25MiB` (docker's `units.BytesSize`).
+pub(crate) fn memory(bytes: u64) -> String {
+    scaled(
+        bytes,
+        1024.0,
+        4,
+        ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"],
+    )
+}
+
+/// The size in the largest unit that it has one of, `step` between them, with so many digits.
+fn scaled(bytes: u64, step: f64, digits: i32, units: [&str; 7]) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 1000.0 && unit < UNITS.len() - 1 {
-        value /= 1000.0;
+    while value >= step && unit < units.len() - 1 {
+        value /= step;
         unit += 1;
     }
-    let digits = match value {
-        v if unit == 0 || v >= 99.95 => 0,
-        v if v >= 9.995 => 1,
-        _ => 2,
+    // As many behind the point as fit, once the number is rounded.
+    let fits = |after: &i32| {
+        let least = 10_f64.powi(digits - 1 - after);
+        value >= least - 0.5 * 10_f64.powi(-after - 1)
     };
-    let number = format!("{value:.digits$}");
+    let after = match unit {
+        0 => 0,
+        _ => (0..digits - 1).find(fits).unwrap_or(digits - 1),
+    };
+    let after = usize::try_from(after).unwrap_or_default();
+    let number = format!("{value:.after$}");
     let number = match number.contains('.') {
         true => number.trim_end_matches('0').trim_end_matches('.'),
         false => &number,
     };
-    format!("{number}{}", UNITS[unit])
+    format!("{number}{}", units[unit])
 }
 
 /// Reads a size as docker's options take it: `512`, `10MB`, `1.5g`, `2GiB`, all in powers of 1024
@@ -134,6 +153,21 @@ mod tests {
             (10_000, "10kB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn memory_is_shown_in_powers_of_1024() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (1023 << 10, "1023KiB"),
+            (10_800_000, "10.3MiB"),
+            (64 << 20, "64MiB"),
+            (25_300_000_000, "23.56GiB"),
+        ] {
+            assert_eq!(memory(bytes), text);
         }
     }
 
