@@ -48,6 +48,36 @@ impl Stay {
     }
 }
 
+/// How the caller of `run` and `attach` stays.
+#[derive(Debug, clap::Args)]
+pub(super) struct StayArgs {
+    /// Keys that leave the container to itself
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: DetachKeys,
+
+    /// Whether signals to cask are passed on to the program
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    sig_proxy: bool,
+}
+
+impl StayArgs {
+    /// Stays as asked, with all output.
+    pub(super) fn stay(&self) -> Stay {
+        Stay {
+            passes_signals: self.sig_proxy,
+            ..Stay::new(&self.detach_keys)
+        }
+    }
+}
+
 /// A stream that `-a` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {
@@ -83,25 +113,12 @@ pub(super) struct Run {
     #[arg(short, long)]
     detach: bool,
 
-    /// Keys that leave the container to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
+    #[command(flatten)]
+    stay: StayArgs,
 
     /// Streams to stay with, of stdin, stdout and stderr [default: all]
     #[arg(short, long, value_name = "STREAM", value_parser = stream, conflicts_with = "detach")]
     attach: Vec<Stream>,
-
-    /// Whether signals to cask are passed on to the program
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "true",
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    sig_proxy: bool,
 
     #[command(flatten)]
     new: NewContainer,
@@ -124,9 +141,8 @@ impl Run {
             },
         };
         let stay = Stay {
-            keys: self.detach_keys.clone(),
             shows: [stays_with(Stream::Stdout), stays_with(Stream::Stderr)],
-            passes_signals: self.sig_proxy,
+            ..self.stay.stay()
         };
         let started = start(session, &store, &container, attach, &stay);
         if started.is_err() {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use super::each::each_container;
-use super::run::{Stay, start, take_signals, warn_if_deaf};
+use super::run::{Stay, StayArgs, start, take_signals, warn_if_deaf};
 use super::stop::signal;
 use crate::cli::Session;
 use crate::cli::args::refusal;
@@ -151,21 +151,8 @@ pub(super) struct AttachVerb {
     #[arg(long)]
     no_stdin: bool,
 
-    /// Keys that leave the container to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
-
-    /// Whether signals to cask are passed on to the program
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "true",
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    sig_proxy: bool,
+    #[command(flatten)]
+    stay: StayArgs,
 }
 
 impl AttachVerb {
@@ -173,11 +160,7 @@ impl AttachVerb {
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
         let container = runner::find(&store, &self.container)?;
-        let stay = Stay {
-            passes_signals: self.sig_proxy,
-            ..Stay::new(&self.detach_keys)
-        };
-        attach(&container, !self.no_stdin, &stay)
+        attach(&container, !self.no_stdin, &self.stay.stay())
     }
 }
 
