@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Image, LayerRef, Options, Store};
+use super::{Image, LayerRef, Options, Scratch, Store};
 use crate::event::{Event, Sink};
 use crate::image::{
     Compression, Config, Descriptor, DiffId, Digest, History, Manifest, Platform, Raw, media,
     validate,
 };
-use crate::layer;
+use crate::layer::{self, Changes, EncodeOptions};
 
 /// A directory that goes with the value.
 pub(super) struct Temp(pub(super) PathBuf);
@@ -116,6 +116,21 @@ pub(super) fn put_layer(store: &Store, tar: &[u8]) -> LayerRef {
     let (layer, bytes) = packed(tar);
     store.put(&bytes).unwrap();
     layer
+}
+
+/// Keeps the directory `upper` of `scratch`, which holds `changes`, as a build does with an upper dir.
+pub(super) fn adopt_upper(store: &Store, scratch: &Scratch, changes: &Changes) -> LayerRef {
+    let mut bytes = Vec::new();
+    let size = layer::encode(changes, &EncodeOptions::default(), &mut bytes).unwrap();
+    let diff_id = diff_id(&bytes);
+    store
+        .adopt_upper(scratch, "upper", &diff_id, size, changes)
+        .unwrap();
+    let descriptor = Descriptor::new(media::LAYER, diff_id.0.clone(), size);
+    LayerRef {
+        diff_id,
+        descriptor,
+    }
 }
 
 /// Puts an image of these layers into the store. `mark` makes its config another.

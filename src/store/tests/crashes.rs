@@ -7,9 +7,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::event::Silent;
-use crate::image::{Descriptor, Digest, media};
-use crate::layer::{self, EncodeOptions};
-use crate::store::testing::{Item, Temp, diff_id, files, packed, put_layer, tar};
+use crate::image::Digest;
+use crate::layer;
+use crate::store::testing::{Item, Temp, adopt_upper, files, packed, put_layer, tar};
 use crate::store::{LayerRef, Store};
 
 /// Makes the next opener believe that the machine was started anew.
@@ -106,17 +106,7 @@ fn adopt(store: &Store, text: &str) -> LayerRef {
         std::fs::File::open(path).unwrap().set_modified(at).unwrap();
     }
     let changes = layer::diff(&upper, None, store.marks()).unwrap();
-    let mut bytes = Vec::new();
-    let size = layer::encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
-    let diff_id = diff_id(&bytes);
-    store
-        .adopt_upper(&scratch, "upper", &diff_id, size, &changes)
-        .unwrap();
-    let descriptor = Descriptor::new(media::LAYER, diff_id.0.clone(), size);
-    LayerRef {
-        diff_id,
-        descriptor,
-    }
+    adopt_upper(store, &scratch, &changes)
 }
 
 #[test]

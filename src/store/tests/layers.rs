@@ -5,10 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
 use crate::event::Silent;
-use crate::image::{Compression, Descriptor, Digest, media};
+use crate::image::{Compression, Digest, media};
 use crate::layer::{self, EncodeOptions, Stack};
 use crate::store::testing::{
-    Heard, Item, Temp, check, diff_id, files, packed, put_image, put_layer, skip, tar,
+    Heard, Item, Temp, adopt_upper, check, diff_id, files, packed, put_image, put_layer, skip, tar,
 };
 use crate::store::{Error, LayerRef, Store};
 
@@ -218,17 +218,7 @@ fn adopt(store: &Store) -> LayerRef {
     rustix::fs::setxattr(path.join("d"), opaque, b"y", flags).unwrap();
     let below = Stack::new(Vec::new(), store.marks());
     let changes = layer::diff(&upper, Some(&below), store.marks()).unwrap();
-    let mut bytes = Vec::new();
-    let size = layer::encode(&changes, &EncodeOptions::default(), &mut bytes).unwrap();
-    let diff_id = diff_id(&bytes);
-    store
-        .adopt_upper(&scratch, "upper", &diff_id, size, &changes)
-        .unwrap();
-    let descriptor = Descriptor::new(media::LAYER, diff_id.0.clone(), size);
-    LayerRef {
-        diff_id,
-        descriptor,
-    }
+    adopt_upper(store, &scratch, &changes)
 }
 
 #[test]
