@@ -2,7 +2,8 @@
 //! what a kill leaves. Root's and an ordinary user's do the same.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::network::{
@@ -169,6 +170,60 @@ fn names_are_known_over_tcp_and_long_answers_come_whole() {
             m.remove(&["db"]);
             m.cask(&["network", "rm", "net"]);
         }
+    });
+}
+
+/// Asks the name server for the address of `db` from inside a container; `more` is a record that
+/// follows the question.
+fn ask_from(pid: &str, more: &[u8]) -> Vec<u8> {
+    let path = format!("/proc/{pid}/ns/net");
+    let records = u8::from(!more.is_empty());
+    let head = [7, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, records];
+    let question = [&head[..], &[2, b'd', b'b', 0, 0, 1, 0, 1], more].concat();
+    let asking = std::thread::spawn(move || {
+        let namespace = std::fs::File::open(path).unwrap();
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), None).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut answer = vec![0; 4096];
+        for _ in 0..12 {
+            socket.send_to(&question, "10.217.93.3:53").unwrap();
+            if let Ok(length) = socket.recv(&mut answer) {
+                answer.truncate(length);
+                return answer;
+            }
+        }
+        panic!("no answer");
+    });
+    asking.join().unwrap()
+}
+
+#[test]
+fn a_resolver_that_says_what_it_has_room_for_is_answered_alike() {
+    both(|m| {
+        m.cask(&["network", "create", "--subnet=10.87.0.0/16", "net"]);
+        m.serve("db", &["--network=net", "--ip=10.87.0.9"]);
+        let pid = m.cask(&["inspect", "-f", "{{.State.Pid}}", "db"]);
+        let address = [192, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 87, 0, 9];
+        let plain = ask_from(&pid, &[]);
+        assert_eq!(plain[2..12], [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        assert!(plain.ends_with(&address), "{plain:?}");
+        // A room of 1232 bytes, and signatures are wanted.
+        let said = ask_from(&pid, &[0, 0, 41, 4, 208, 0, 0, 128, 0, 0, 0]);
+        let record = [0, 0, 41, 16, 0, 0, 0, 128, 0, 0, 0];
+        assert_eq!(said[2..12], [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 1]);
+        assert!(
+            said.ends_with(&[&address[..], &record].concat()),
+            "{said:?}"
+        );
+        // A version that is not known: BADVERS.
+        let said = ask_from(&pid, &[0, 0, 41, 4, 208, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(said[2..12], [0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert!(said.ends_with(&[0, 0, 41, 16, 0, 1, 0, 0, 0, 0, 0]));
+        m.remove(&["db"]);
+        m.cask(&["network", "rm", "net"]);
     });
 }
 

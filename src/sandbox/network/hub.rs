@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::{DNS, DNS6};
-use super::dns::{Asked, Question};
+use super::dns::{Asked, Carrier, Question};
 use super::packet::{self, Unreachable};
 use super::reach::Reach;
 use super::subnet::Subnet;
@@ -136,14 +136,15 @@ impl Hub {
         }
     }
 
-    /// Answers a question of `member`'s. `None` leaves it to the name servers outside.
-    pub(super) fn answer(&self, member: &Joining, question: &[u8]) -> Option<Vec<u8>> {
+    /// Answers a question of `member`'s that came `by` something. `None` leaves it to the name
+    /// servers outside.
+    pub(super) fn answer(&self, member: &Joining, question: &[u8], by: Carrier) -> Option<Vec<u8>> {
         let question = Question::parse(question)?;
         let answer = match question.asked() {
             Asked::Addresses(name) => self
                 .names
                 .addresses(&member.member, name)
-                .map(|addresses| question.with_addresses(&addresses)),
+                .map(|addresses| question.with_addresses(&addresses, by)),
             Asked::Name(address) => match self.names.name(&member.member, address) {
                 Some(name) => Some(question.with_name(&name)),
                 None => self.is_inside(address).then(|| question.without_name()),
@@ -238,8 +239,17 @@ mod tests {
         };
         let a = member("10.9.0.2").0;
         let code = |answer: Option<Vec<u8>>| answer.map(|answer| answer[3] & 0xf);
-        assert_eq!(code(hub(false).answer(&a, &ask("db"))), Some(0));
-        assert_eq!(code(hub(false).answer(&a, &ask("other"))), None);
-        assert_eq!(code(hub(true).answer(&a, &ask("other"))), Some(3));
+        assert_eq!(
+            code(hub(false).answer(&a, &ask("db"), Carrier::Datagram)),
+            Some(0)
+        );
+        assert_eq!(
+            code(hub(false).answer(&a, &ask("other"), Carrier::Datagram)),
+            None
+        );
+        assert_eq!(
+            code(hub(true).answer(&a, &ask("other"), Carrier::Datagram)),
+            Some(3)
+        );
     }
 }

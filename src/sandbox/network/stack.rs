@@ -12,6 +12,7 @@ use smoltcp::time::Instant;
 
 use super::addresses::{GATEWAY, GATEWAY6};
 use super::desk::Desk;
+use super::dns::Carrier;
 use super::flows::{self, Kind};
 use super::hub::{Hub, Joining, Way};
 use super::link::{self, Link};
@@ -414,7 +415,7 @@ impl Network {
     fn named(&self, ends: Ends, question: &[u8], shared: &Shared) -> Option<Vec<u8>> {
         let (hub, member) = (shared.hub.as_ref()?, self.member.as_ref()?);
         match self.target(ends.remote, shared) {
-            Target::Dns => hub.answer(member, question),
+            Target::Dns => hub.answer(member, question, Carrier::Datagram),
             _ => None,
         }
     }
@@ -489,7 +490,7 @@ impl Network {
         else {
             return;
         };
-        let ours = |question: &[u8]| hub.answer(member, question);
+        let ours = |question: &[u8]| hub.answer(member, question, Carrier::Stream);
         let watch = |fd: BorrowedFd<'_>| shared.watch(fd, token, EDGES);
         if desk.serve(&ours, &watch, shared.now) {
             let patience = desk.patience();
