@@ -204,34 +204,44 @@ fn end(
     })
 }
 
-/// How long a program may take to set up what it does with its stop signal.
+/// How long a program that is deaf so far may take to set up what it does with its stop signal.
 const SETTLING: Duration = Duration::from_millis(500);
+/// How long one that the signal would end so far is watched, unless it waits for something before:
+/// it may be about to ignore the signal.
+const BRIEFLY: Duration = Duration::from_millis(100);
 
 /// The stop signal of a container that has just been started, if its program is sure to do
-/// nothing about it. Looks once in the usual case; only a program that is deaf so far is given
-/// a moment to become otherwise.
+/// nothing about it. Looks once or twice in the usual case; only a program that is still busy
+/// with its start, or deaf so far, is given a moment to become otherwise.
 pub fn deaf(container: &Container) -> Result<Option<i32>, Error> {
     let signal = container.stop_signal();
-    let until = Instant::now() + SETTLING;
+    let begun = Instant::now();
     loop {
         let state = container.state()?;
-        if state.status != Status::Running || !is_deaf(container, &state, signal) {
+        if state.status != Status::Running {
             return Ok(None);
         }
-        if Instant::now() > until {
-            return Ok(Some(signal));
+        match reaction(container, &state, signal) {
+            None | Some(Reaction::Handles | Reaction::Ends { asleep: true }) => return Ok(None),
+            Some(Reaction::Ends { .. }) if begun.elapsed() > BRIEFLY => return Ok(None),
+            Some(Reaction::Nothing) if begun.elapsed() > SETTLING => return Ok(Some(signal)),
+            Some(Reaction::Ends { .. }) => std::thread::sleep(Duration::from_millis(2)),
+            Some(Reaction::Nothing) => std::thread::sleep(Duration::from_millis(10)),
         }
-        std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What the program would do about `signal` now; `None` where that can't be known.
+fn reaction(container: &Container, state: &State, signal: i32) -> Option<Reaction> {
+    let own_init = container.config.request.init;
+    let pid = state.pid?;
+    processes::reaction(pid, own_init, signal)
 }
 
 /// Whether the program is sure to do nothing about `signal`.
 fn is_deaf(container: &Container, state: &State, signal: i32) -> bool {
-    let own_init = container.config.request.init;
-    let reaction = state
-        .pid
-        .and_then(|pid| processes::reaction(pid, own_init, signal));
-    reaction == Some(Reaction::None) && state.status != Status::Paused
+    let reaction = reaction(container, state, signal);
+    reaction == Some(Reaction::Nothing) && state.status != Status::Paused
 }
 
 impl Link {

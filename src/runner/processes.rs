@@ -164,10 +164,15 @@ fn add_up(text: &str) -> Option<(u64, u64)> {
 /// What a process does with a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reaction {
-    /// It has a handler, it waits for it, or the signal ends it.
-    Some,
+    /// It has a handler, or may wait for it.
+    Handles,
+    /// The signal ends it.
+    Ends {
+        /// Whether it waits for something, and so may have set up all it wanted to.
+        asleep: bool,
+    },
     /// Nothing will happen.
-    None,
+    Nothing,
 }
 
 /// Finds out what the main program of a container would do with signal `number`. `init` is the
@@ -184,16 +189,26 @@ pub(super) fn reaction(init: i32, own_init: bool, number: i32) -> Option<Reactio
     judge(&status, number, !own_init)
 }
 
-/// Judges by the masks of proc_pid_status(5). A pid 1 has no default actions.
+/// Judges by proc_pid_status(5). A pid 1 has no default actions, but nobody escapes what comes
+/// from outside of its namespace as SIGKILL and SIGSTOP.
 fn judge(status: &str, number: i32, is_first: bool) -> Option<Reaction> {
     let bit = 1_u64.checked_shl(u32::try_from(number).ok()?.checked_sub(1)?)?;
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let has = |name: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(u64::from_str_radix(mask.trim(), 16).ok()? & bit != 0)
+        let mask = u64::from_str_radix(line(name)?.trim(), 16).ok()?;
+        Some(mask & bit != 0)
     };
     let (blocked, ignored, caught) = (has("SigBlk:")?, has("SigIgn:")?, has("SigCgt:")?);
-    let none = !blocked && !caught && (ignored || is_first);
-    Some(if none { Reaction::None } else { Reaction::Some })
+    // A debugger decides what becomes of a signal.
+    let is_traced = line("TracerPid:")?.trim() != "0";
+    let asleep = line("State:")?.trim_start().starts_with('S');
+    Some(match number {
+        libc::SIGKILL | libc::SIGSTOP => Reaction::Ends { asleep },
+        _ if blocked || caught || is_traced => Reaction::Handles,
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT => Reaction::Nothing,
+        _ if ignored || is_first => Reaction::Nothing,
+        _ => Reaction::Ends { asleep },
+    })
 }
 
 #[cfg(test)]
@@ -212,19 +227,40 @@ mod tests {
     #[test]
     fn only_what_is_sure_to_do_nothing_is_said_to() {
         let status = |blocked: u64, ignored: u64, caught: u64| {
-            format!("SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n")
+            format!(
+                "State:\tS (sleeping)\nTracerPid:\t0\nSigBlk:\t{blocked:016x}\n\
+                 SigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n"
+            )
         };
-        let term = 1 << 14;
+        let (term, ends) = (1 << 14, Reaction::Ends { asleep: true });
         let judged = |text: &str, first| judge(text, 15, first).unwrap();
-        assert_eq!(judged(&status(0, 0, 0), false), Reaction::Some, "it ends");
-        assert_eq!(judged(&status(0, 0, 0), true), Reaction::None, "a pid 1");
-        assert_eq!(judged(&status(0, 0, term), true), Reaction::Some);
-        assert_eq!(judged(&status(0, term, 0), false), Reaction::None);
-        assert_eq!(
-            judged(&status(term, 0, 0), true),
-            Reaction::Some,
-            "waited for"
-        );
+        assert_eq!(judged(&status(0, 0, 0), false), ends);
+        assert_eq!(judged(&status(0, 0, 0), true), Reaction::Nothing, "a pid 1");
+        assert_eq!(judged(&status(0, 0, term), true), Reaction::Handles);
+        assert_eq!(judged(&status(0, term, 0), false), Reaction::Nothing);
+        let waited_for = judged(&status(term, 0, 0), true);
+        assert_eq!(waited_for, Reaction::Handles);
+        let traced = status(0, term, 0).replace("TracerPid:\t0", "TracerPid:\t7");
+        assert_eq!(judged(&traced, false), Reaction::Handles);
+        let awake = status(0, 0, 0).replace("S (sleeping)", "R (running)");
+        assert_eq!(judged(&awake, false), Reaction::Ends { asleep: false });
         assert_eq!(judge("SigBlk: 0\n", 15, true), None);
+    }
+
+    #[test]
+    fn some_signals_do_nothing_by_themselves_and_some_can_not_be_escaped() {
+        let status = "State:\tS\nTracerPid:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n";
+        for number in [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT] {
+            assert_eq!(judge(status, number, false), Some(Reaction::Nothing));
+        }
+        let handled = status.replace("SigCgt:\t0", "SigCgt:\t8000000");
+        assert_eq!(
+            judge(&handled, libc::SIGWINCH, false),
+            Some(Reaction::Handles)
+        );
+        for is_first in [true, false] {
+            let killed = judge(status, libc::SIGKILL, is_first);
+            assert_eq!(killed, Some(Reaction::Ends { asleep: true }));
+        }
     }
 }

@@ -17,6 +17,7 @@ mod cache_trust;
 mod caches;
 mod caching;
 mod cask_debug;
+mod cask_ends;
 mod cask_files;
 mod cask_life;
 mod cask_limits;
