@@ -1,7 +1,7 @@
 //! The caller's side of a program in a container: streams, terminal, signals.
 //!
 //! One thread, one poll: signals arrive on a descriptor and are passed on, bytes go both ways,
-//! and the end that the monitor tells ends it all. What is typed goes through a filter that
+//! and the monitor's end of the connection ends it all. What is typed goes through a filter that
 //! looks for the keys that detach. With `exec` the bytes take no way through the monitor: the
 //! program has the caller's own descriptors, or a terminal whose other end is here.
 
@@ -146,6 +146,7 @@ impl Session {
             input_ends: false,
             to_far: VecDeque::new(),
             far_open: self.far.is_some(),
+            code: None,
             filter: self.tty.then(|| Filter::new(keys)),
             outcome: None,
             session: &self,
@@ -165,6 +166,8 @@ struct Pump<'s> {
     input_ends: bool,
     to_far: VecDeque<u8>,
     far_open: bool,
+    /// The program's exit code, once it was told.
+    code: Option<i32>,
     filter: Option<Filter>,
     outcome: Option<Outcome>,
 }
@@ -241,15 +244,16 @@ impl Pump<'_> {
                 }
             }
             Ok(Some((Packet::Ended(code), _))) => {
-                self.outcome = Some(Outcome::Ended(code));
+                self.code = Some(code);
                 Ok(())
             }
             Ok(Some(_)) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            // The monitor was killed, and the program with it.
+            // All that is due at the end is done, or the monitor was killed and, if it has told
+            // nothing, the program with it.
             Ok(None) | Err(_) => {
-                self.outcome = Some(Outcome::Ended(137));
-                self.far_open = false;
+                self.far_open &= self.code.is_some();
+                self.outcome = Some(Outcome::Ended(self.code.unwrap_or(137)));
                 Ok(())
             }
         }

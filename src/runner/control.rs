@@ -245,11 +245,14 @@ fn is_deaf(container: &Container, state: &State, signal: i32) -> bool {
 }
 
 impl Link {
-    /// Waits for the end that was asked for; `None` when it takes longer than `timeout`. The
-    /// code is `None` when the monitor was killed.
+    /// Waits for the end that was asked for, and until the monitor has done all that is due then;
+    /// `None` when it takes longer than `timeout`. The code is `None` when the monitor was killed
+    /// before it knew one.
     fn ended(&self, timeout: Option<Duration>) -> Result<Option<Option<i32>>, Error> {
         let until = timeout.map(|timeout| Instant::now() + timeout);
+        let mut code = None;
         loop {
+            let until = until.filter(|_| code.is_none());
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let left = left.map(|left| Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -262,10 +265,12 @@ impl Link {
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(self.lost(errno.into())),
             }
-            match wire::receive(&self.socket).map_err(|source| self.lost(source))? {
-                Some((Packet::Ended(code), _)) => return Ok(Some(Some(code))),
-                Some(_) => {}
-                None => return Ok(Some(None)),
+            match wire::receive(&self.socket).map_err(|source| self.lost(source)) {
+                Ok(Some((Packet::Ended(told), _))) => code = Some(told),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Some(code)),
+                Err(_) if code.is_some() => return Ok(Some(code)),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -352,6 +357,7 @@ pub fn wait(container: &Container, until: Until) -> Result<i32, Error> {
     let step = Duration::from_millis(20);
     let mut last = container.state()?;
     let mut seen_end = last.finished.clone();
+    let mut known = known_code(&last);
     loop {
         let over = match until {
             Until::NotRunning => !last.status.is_up(),
@@ -366,23 +372,47 @@ pub fn wait(container: &Container, until: Until) -> Result<i32, Error> {
             seen_end = None;
         }
         // A monitor tells the end; whatever else there is to see is looked at now and then.
-        let told = match until {
-            Until::NotRunning | Until::NextExit => connect(container)
+        let tells = match until {
+            Until::NotRunning | Until::NextExit => true,
+            Until::Removed => last.status.is_up(),
+            Until::Healthy => false,
+        };
+        let told = match tells {
+            true => connect(container)
                 .and_then(|link| link.ask(&Request::Wait).and_then(|()| link.ended(None))),
-            Until::Removed | Until::Healthy => Ok(None),
+            false => Ok(None),
         };
         match told {
             // As docker has it, also when it is about to be started again.
-            Ok(Some(Some(code))) => return Ok(code),
-            Ok(Some(_)) => {}
+            Ok(Some(Some(code))) if until != Until::Removed => return Ok(code),
+            // A monitor that was killed took the program with it.
+            Ok(Some(code)) => known = Some(code.unwrap_or(KILLED)),
             Ok(None) | Err(Error::NotRunning { .. }) => std::thread::sleep(step),
+            Err(_) if !container.exists() => {}
             Err(error) => return Err(error),
         }
         if !container.exists() {
-            return Ok(last.exit_code.unwrap_or(0));
+            return known.ok_or_else(|| Error::NoContainer {
+                text: container.config.name.clone(),
+                nearest: Vec::new(),
+            });
         }
-        last = container.state()?;
+        last = match container.state() {
+            // It has gone since.
+            Err(_) if !container.exists() => continue,
+            state => state?,
+        };
+        known = known_code(&last).or(known);
     }
+}
+
+/// The exit code of a program that the kernel ended with its monitor.
+const KILLED: i32 = 128 + libc::SIGKILL;
+
+/// The code to tell of a container that is there no more, if this was its last state.
+fn known_code(state: &State) -> Option<i32> {
+    let ended = !state.status.is_up() || state.finished.is_some();
+    ended.then(|| state.exit_code.unwrap_or(0))
 }
 
 fn is_healthy(container: &Container, state: &State) -> Result<bool, Error> {

@@ -124,7 +124,8 @@ pub struct State {
     pub status: Status,
     /// When the program started last, as RFC 3339.
     pub started: Option<String>,
-    /// When it ended last, as RFC 3339.
+    /// When it ended last, as RFC 3339. Of a container that runs, its monitor is about to do what
+    /// is due at the end.
     pub finished: Option<String>,
     /// Its exit code; 128 and the number for a signal.
     pub exit_code: Option<i32>,
@@ -173,8 +174,9 @@ impl State {
     /// and took the program with it.
     pub(super) fn abandoned(mut self) -> Self {
         if self.status.is_up() {
-            let code = match self.status {
-                Status::Restarting => self.exit_code,
+            // The program may have ended before its monitor did.
+            let code = match (self.status, &self.finished) {
+                (Status::Restarting, _) | (_, Some(_)) => self.exit_code,
                 _ => Some(137),
             };
             self.status = Status::Exited;
@@ -265,6 +267,11 @@ mod tests {
         assert_eq!(seen(Status::Restarting), (Status::Exited, Some(3)));
         assert_eq!(seen(Status::Exited), (Status::Exited, Some(3)));
         assert_eq!(seen(Status::Created), (Status::Created, Some(3)));
+        let ended = State {
+            finished: Some("2026-01-31T10:00:00Z".to_owned()),
+            ..up(Status::Running)
+        };
+        assert_eq!(ended.abandoned().exit_code, Some(3), "known before");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) enum Request {
     Pause,
     /// That they go on.
     Unpause,
-    /// The end: [`Packet::Ended`] when the container is started no more.
+    /// The end of this run: [`Packet::Ended`].
     Wait,
     /// That the program is started again as soon as it ends, whatever the policy says.
     Restart,
@@ -117,6 +117,8 @@ pub(super) enum Packet {
     Signal(i32),
     Answer(Answer),
     Output(Stream, Vec<u8>),
+    /// The exit code. It is told as soon as it is known: what is due then is done, the container
+    /// removed for one, when the connection ends.
     Ended(i32),
 }
 

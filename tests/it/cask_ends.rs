@@ -1,8 +1,16 @@
-//! How containers end: programs that do not hear their stop signal.
+//! How containers end: programs that do not hear their stop signal, and exit codes that were known
+//! when the monitor was killed.
 
+use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::TestEnv;
+
+const CASK: &str = env!("CARGO_BIN_EXE_cask");
 
 /// Checks as root and as an ordinary user.
 fn both(check: impl Fn(&TestEnv)) {
@@ -77,4 +85,92 @@ fn nobody_is_warned_of_programs_that_stop() {
             t.cask(&["rm", "box"]).ok();
         }
     });
+}
+
+/// The state of the only container, as its monitor has written it.
+fn written(t: &TestEnv) -> serde_json::Value {
+    let mut all = fs::read_dir(t.root().join("containers")).unwrap();
+    let dir = all.next().unwrap().unwrap().path();
+    serde_json::from_slice(&fs::read(dir.join("state.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn an_exit_code_that_was_known_outlives_the_monitor() {
+    both(|t| {
+        for removed in [true, false] {
+            let shared = t.beside("shared");
+            fs::create_dir_all(&shared).unwrap();
+            let bind = format!("{}:/v:ro", shared.display());
+            let mut run = vec!["run", "--name", "box", "-v", &bind];
+            run.extend(removed.then_some("--rm"));
+            let script = "until [ -e /v/go ]; do sleep 0.05; done; exit 3";
+            run.extend(["busybox", "sh", "-c", script]);
+            let mut caller = t.command(CASK);
+            let mut caller = caller.args(run).stdin(Stdio::null()).spawn().unwrap();
+            until("the program is up", || {
+                t.cask(&["ps", "-q"]).ok().stdout() != ""
+            });
+            // The monitor tells of the end before it does more, and gets stuck there.
+            let (events, aside) = (t.root().join("events"), t.root().join("aside"));
+            fs::rename(&events, &aside).unwrap();
+            rustix::fs::mknodat(CWD, &events, FileType::Fifo, Mode::empty(), 0).unwrap();
+            rustix::fs::chmod(&events, Mode::from_raw_mode(0o666)).unwrap();
+            fs::write(shared.join("go"), "").unwrap();
+            until("the end is written down", || written(t)["exit_code"] == 3);
+            let monitor = written(t)["monitor"].as_i64().unwrap();
+            let monitor = Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap();
+            kill_process(monitor, Signal::KILL).unwrap();
+            assert_eq!(caller.wait().unwrap().code(), Some(3), "rm: {removed}");
+            fs::rename(&aside, &events).unwrap();
+            fs::remove_file(shared.join("go")).unwrap();
+            if removed {
+                assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+                continue;
+            }
+            let told = ["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}"];
+            let told = t.cask(&[&told[..], &["box"]].concat()).ok().stdout();
+            assert_eq!(told, "exited 3");
+            assert_eq!(t.cask(&["wait", "box"]).ok().stdout(), "3");
+            t.cask(&["rm", "box"]).ok();
+        }
+    });
+}
+
+#[test]
+fn who_waits_for_the_removal_of_a_container_hears_how_it_ended() {
+    both(|t| {
+        let script = "trap 'exit 4' USR1; echo up; while :; do sleep 0.05; done";
+        for (options, verb) in [
+            (&["--rm"][..], &["kill", "-s", "USR1"][..]),
+            (&[], &["rm", "-f"]),
+        ] {
+            said(t, options, &["sh", "-c", script]);
+            until("the program is up", || {
+                t.cask(&["logs", "box"]).ok().stdout() == "up"
+            });
+            let mut waits = t.command(CASK);
+            let waits = waits.args(["wait", "--condition=removed", "box"]);
+            let waits = waits.stdout(Stdio::piped()).spawn().unwrap();
+            until("it waits", || waits_for_an_answer(waits.id()));
+            t.cask(&[verb, &["box"]].concat()).ok();
+            let out = waits.wait_with_output().unwrap();
+            let code = if options.is_empty() { "137\n" } else { "4\n" };
+            assert_eq!(String::from_utf8_lossy(&out.stdout), code);
+            assert!(out.status.success());
+        }
+    });
+}
+
+/// Whether a process has asked something and sleeps until it is answered.
+fn waits_for_an_answer(pid: u32) -> bool {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    let mut to = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let connected = to.any(|to| to.to_string_lossy().starts_with("socket:"));
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    connected
+        && stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('S'))
 }

@@ -151,9 +151,9 @@ impl Monitor {
             // It waits to be started again, which is now off.
             if stopping && self.restart_at.is_some() {
                 self.state.status = Status::Exited;
-                let code = self.state.exit_code.unwrap_or(0);
+                self.announce(self.state.exit_code.unwrap_or(0));
                 self.over();
-                self.dismiss(code);
+                self.dismiss();
                 return Answer::Done;
             }
             return Answer::Refused(Refusal::NotRunning);

@@ -249,7 +249,8 @@ impl Monitor {
                 };
                 self.over();
                 self.tell_started(&Answer::Refused(refusal));
-                self.dismiss(code);
+                self.announce(code);
+                self.dismiss();
             }
         }
     }
@@ -489,7 +490,13 @@ impl Monitor {
             Err(_) => 125,
         };
         self.state.oom_killed = run.child.killed_for_memory();
-        run.input_ends();
+        self.state.exit_code = Some(code);
+        self.state.finished = Some(now());
+        // Before all else: a monitor that is killed from here on takes nobody with it.
+        self.write_state();
+        if let Some(run) = &mut self.run {
+            run.input_ends();
+        }
         while let Some(stream) = self.run.as_ref().and_then(Run::has_output) {
             self.pass_on(stream);
         }
@@ -500,9 +507,8 @@ impl Monitor {
             .run
             .take()
             .map_or(Duration::ZERO, |run| run.began.elapsed());
+        self.announce(code);
         self.checker = None;
-        self.state.exit_code = Some(code);
-        self.state.finished = Some(now());
         self.state.pid = None;
         if self.state.oom_killed {
             self.tell("oom", &[]);
@@ -510,30 +516,36 @@ impl Monitor {
         self.tell("die", &[("exitCode", code.to_string())]);
         let again = !self.state.stopped && self.job.restart.again(code, self.state.restarts);
         if self.restart_asked.is_some() {
-            self.dismiss(code);
+            self.dismiss();
             self.begin();
         } else if again {
             self.state.status = Status::Restarting;
             self.restart_at = Some(Instant::now() + self.backoff.next(ran));
             self.write_state();
-            self.dismiss(code);
+            self.dismiss();
         } else {
             self.state.status = Status::Exited;
             self.over();
-            self.dismiss(code);
+            self.dismiss();
         }
         self.reap_execs();
     }
 
-    /// Tells the end of the run to those who wait for it.
-    pub(super) fn dismiss(&mut self, code: i32) {
+    /// Tells the end of the run to those who wait for it, before anything is done about it.
+    pub(super) fn announce(&mut self, code: i32) {
+        for client in &mut self.clients {
+            if let Part::Attached { .. } | Part::End = client.part {
+                client.send(&Packet::Ended(code));
+            }
+        }
+    }
+
+    /// Lets those go to whom it was told: all that is due is done.
+    pub(super) fn dismiss(&mut self) {
         let over = self.lock.is_none();
         for client in &mut self.clients {
             match client.part {
-                Part::Attached { .. } | Part::End => {
-                    client.send(&Packet::Ended(code));
-                    client.close();
-                }
+                Part::Attached { .. } | Part::End => client.close(),
                 _ if over => client.close(),
                 _ => {}
             }
