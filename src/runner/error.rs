@@ -121,6 +121,20 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The volume has files in a container that runs only.
+    #[error("volume `{name}` is memory, which has files only while a container runs")]
+    VolumeInMemory {
+        /// The volume.
+        name: String,
+    },
+    /// Another container has the memory that the volume is.
+    #[error("volume `{name}` is memory, and container `{by}` has it while it runs")]
+    VolumeMemoryTaken {
+        /// The volume.
+        name: String,
+        /// Name of the container.
+        by: String,
+    },
     /// Containers mount the volume.
     #[error("volume `{name}` is used by {}", users.join(", "))]
     VolumeInUse {

@@ -41,6 +41,7 @@ mod files;
 mod health;
 mod keys;
 mod logs;
+mod memory;
 mod monitor;
 mod name;
 mod networks;
@@ -65,6 +66,7 @@ pub use exec::{ExecRequest, exec};
 pub use files::{Changed, Size, changed, export, size, volume_size};
 pub use keys::DetachKeys;
 pub use logs::{Follow, Line, Lines, Reader};
+pub use memory::{Memory, bytes, octal};
 pub use monitor::MONITOR;
 pub use networks::{
     Attachment, Lease, NETWORK, NetworkRequest, Range, UserNetwork, connect, create_network,

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::image::{ContainerConfig, Healthcheck};
 use crate::sandbox::network::{Protocol, Published, Reach, addresses};
 use crate::sandbox::{
-    self, Isolation, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source, UserSpec,
-    WindowSize, WorkDir,
+    self, Access, Isolation, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source,
+    UserSpec, WindowSize, WorkDir,
 };
 
 use super::container::Config;
 use super::debug::Debugged;
 use super::error::Error;
+use super::memory::Memory;
 use super::networks::Attachment;
 use super::restart::Restart;
 use super::volumes::{VolumeMount, VolumeSource};
@@ -404,9 +405,12 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
 /// What a mount is in a plan; named volumes lie below `volumes`.
 pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
     let bind = |source: PathBuf| Mount::bind(Source::Path(source), &mount.target);
-    let mut made = match &mount.source {
-        VolumeSource::Bind(path) => bind(path.clone()),
-        VolumeSource::Named(name) => {
+    let mut made = match (&mount.source, &mount.memory) {
+        (VolumeSource::Tmpfs(memory), _) | (VolumeSource::Named(_), Some(memory)) => {
+            in_memory(mount, memory)
+        }
+        (VolumeSource::Bind(path), _) => bind(path.clone()),
+        (VolumeSource::Named(name), None) => {
             let dir = volumes.join(name).join("_data");
             match mount.subpath.clone() {
                 None => bind(dir),
@@ -414,22 +418,31 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
             }
         }
         // Has got its name when the container was made.
-        VolumeSource::Anonymous => Mount::tmpfs(&mount.target, None),
-        VolumeSource::Tmpfs { size, mode, exec } => {
-            let mut made = Mount::tmpfs(&mount.target, *size);
-            made.access.noexec = !exec;
-            if let (MountKind::Tmpfs { mode: of_mount, .. }, Some(mode)) = (&mut made.kind, mode) {
-                *of_mount = *mode;
-            }
-            made
-        }
+        (VolumeSource::Anonymous, _) => Mount::tmpfs(&mount.target, None),
     };
-    made.access.read_only = mount.read_only;
+    made.access.read_only |= mount.read_only;
     made.give = mount.give;
     made.propagation = match (mount.shares, mount.follows) {
         (true, _) => Propagation::Shared,
         (false, true) => Propagation::Follows,
         (false, false) => Propagation::Private,
+    };
+    made
+}
+
+fn in_memory(mount: &VolumeMount, memory: &Memory) -> Mount {
+    let mut made = Mount::tmpfs(&mount.target, None);
+    made.kind = MountKind::Tmpfs {
+        size: memory.size,
+        inodes: memory.inodes,
+        mode: memory.mode.unwrap_or(0o1777),
+        owner: (memory.uid, memory.gid),
+    };
+    made.access = Access {
+        read_only: memory.read_only,
+        nosuid: !memory.suid,
+        nodev: !memory.dev,
+        noexec: !memory.exec,
     };
     made
 }

@@ -74,6 +74,7 @@ fn start_with(
     let leased = leases.iter().flat_map(|(_, lease)| &lease.addresses);
     ground.leased = leased.copied().collect();
     check_shared(config)?;
+    volumes::check_memory(store, &container.id, &config.mounts)?;
     let other = shared(store, request)?;
     ground.other = other.as_ref().map(|other| seen(store, other)).transpose()?;
     let plan = spec::plan(&container.id, config, ground)?;

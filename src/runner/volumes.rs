@@ -3,12 +3,13 @@
 //! ```text
 //! volumes/<name>/
 //!   volume.json   who made it when, labels; written once
-//!   _data/        what containers see, or a link to a directory of the machine
+//!   _data/        what containers see, or a link to a directory of the machine; empty for memory
 //! ```
 //!
 //! A volume is made whole and renamed into place, and goes the same way. Whether it is in use is
 //! what the containers' configs say. A new volume that is mounted where the image has a
-//! directory gets a copy of that directory first, with owner and mode, as with docker.
+//! directory gets a copy of that directory first, with owner and mode, as with docker. A volume
+//! that is memory is a new file system in each container, so one container has it at a time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,11 @@ use crate::layer::{
 };
 use crate::store::{Store, is_container_name, nearest_names, random_id};
 
-use super::container::{self, now};
+use super::container::{self, Container, now};
 use super::copy;
 use super::error::Error;
 use super::files::{Subtree, open_dir};
+use super::memory::Memory;
 
 /// What a container mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,14 +43,7 @@ pub enum VolumeSource {
     /// A volume of this container's own, gone with `rm -v` and `--rm`.
     Anonymous,
     /// Memory.
-    Tmpfs {
-        /// Bytes it may hold.
-        size: Option<u64>,
-        /// Mode of its root.
-        mode: Option<u32>,
-        /// Whether programs in it may be executed.
-        exec: bool,
-    },
+    Tmpfs(Memory),
 }
 
 /// One mount of a container.
@@ -69,6 +65,9 @@ pub struct VolumeMount {
     /// Options of the volume, if it has to be made.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// What the volume is if it is memory.
+    #[serde(default)]
+    pub memory: Option<Memory>,
     /// Whether it is given to the container's user, with all that is in it.
     #[serde(default)]
     pub give: bool,
@@ -91,6 +90,7 @@ impl VolumeMount {
             anonymous: false,
             subpath: None,
             options: BTreeMap::new(),
+            memory: None,
             give: false,
             follows: false,
             shares: false,
@@ -114,14 +114,25 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
 }
 
-/// The directory of the machine that options of docker's local driver make a volume of: `type`
-/// is `none`, `o` holds `bind` and `device` is the directory. `None` without options.
-fn device(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, Error> {
+/// What holds the files of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Medium {
+    /// The store.
+    Store,
+    /// A directory of the machine.
+    Directory(PathBuf),
+    /// Memory, of one container while it runs.
+    Memory(Memory),
+}
+
+/// What options of docker's local driver make a volume of. With `type=none` and `o=bind` it is the
+/// directory `device`, with `type=tmpfs` memory, of which `o` says more.
+fn medium(options: &BTreeMap<String, String>) -> Result<Medium, Error> {
     let wrong = |why: &str| Error::VolumeOptions {
         why: why.to_owned(),
     };
     if options.is_empty() {
-        return Ok(None);
+        return Ok(Medium::Store);
     }
     let get = |key: &str| options.get(key).map(String::as_str);
     let kind = get("type").unwrap_or("none");
@@ -130,20 +141,21 @@ fn device(options: &BTreeMap<String, String>) -> Result<Option<PathBuf>, Error> 
         .into_iter()
         .any(|flag| matches!(flag, "bind" | "rbind"));
     match (kind, is_bind, get("device")) {
-        ("tmpfs", _, _) => Err(wrong(
-            "`type=tmpfs`: memory belongs to one container; `--tmpfs` gives it some",
-        )),
+        ("tmpfs", _, _) => {
+            let read = Memory::unrestricted().with(get("o").unwrap_or_default());
+            read.map(Medium::Memory).map_err(|why| wrong(&why))
+        }
         ("none" | "bind", true, Some(device)) if Path::new(device).is_absolute() => {
             let path = PathBuf::from(device);
             match path.is_dir() {
-                true => Ok(Some(path)),
+                true => Ok(Medium::Directory(path)),
                 false => Err(Error::NoBindSource { path }),
             }
         }
         ("none" | "bind", true, _) => Err(wrong("`device` is to be the path of a directory")),
         ("none" | "bind", false, _) => Err(wrong("`o` is to hold `bind`")),
         (other, _, _) => Err(wrong(&format!(
-            "`type={other}`: only directories of the machine are volumes, with `type=none` and `o=bind`"
+            "`type={other}`: a volume is a directory of the machine (`type=none`, `o=bind`) or memory (`type=tmpfs`)"
         ))),
     }
 }
@@ -257,14 +269,15 @@ pub fn create_volume(
         name,
         options,
     };
-    let device = device(&volume.options)?;
+    let medium = medium(&volume.options)?;
     let scratch = store.scratch()?;
     let made = scratch.path().join("volume");
     let write = || -> io::Result<()> {
         fs::create_dir_all(&made)?;
-        match &device {
-            Some(device) => std::os::unix::fs::symlink(device, made.join("_data"))?,
-            None => {
+        match &medium {
+            Medium::Directory(device) => std::os::unix::fs::symlink(device, made.join("_data"))?,
+            // For memory it stays empty.
+            Medium::Store | Medium::Memory(_) => {
                 fs::create_dir(made.join("_data"))?;
                 let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
                 fs::set_permissions(made.join("_data"), mode)?;
@@ -287,11 +300,8 @@ pub fn create_volume(
 
 /// Returns the names of the containers that mount a volume.
 pub fn users_of_volume(store: &Store, name: &str) -> Result<Vec<String>, Error> {
-    let uses = |mount: &VolumeMount| matches!(&mount.source, VolumeSource::Named(n) if n == name);
-    let all = container::list(store)?;
-    let users = all
-        .into_iter()
-        .filter(|(c, _)| c.config.mounts.iter().any(uses));
+    let all = container::list(store)?.into_iter();
+    let users = all.filter(|(container, _)| uses(container, name));
     Ok(users.map(|(container, _)| container.config.name).collect())
 }
 
@@ -307,8 +317,19 @@ pub fn remove_volume(store: &Store, name: &str) -> Result<(), Error> {
     erase(store, name)
 }
 
+/// Refuses a volume that is memory: outside of its container it has no files.
+fn refuse_memory(volume: &Volume) -> Result<(), Error> {
+    match medium(&volume.options) {
+        Ok(Medium::Memory(_)) => Err(Error::VolumeInMemory {
+            name: volume.name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the files of a volume as a tar.
 pub fn export_volume(store: &Store, volume: &Volume, out: &mut dyn io::Write) -> Result<(), Error> {
+    refuse_memory(volume)?;
     let path = data_dir(store, &volume.name);
     let dir = open_dir(&path).map_err(|errno| io_error("open", &path)(errno.into()))?;
     let tree = Dir::new(Arc::new(dir));
@@ -318,6 +339,7 @@ pub fn export_volume(store: &Store, volume: &Volume, out: &mut dyn io::Write) ->
 
 /// Puts the files of a tar into a volume.
 pub fn import_volume(store: &Store, volume: &Volume, from: &mut dyn io::Read) -> Result<(), Error> {
+    refuse_memory(volume)?;
     let tar = copy::take_tar(from, store)?;
     tar.put_contents(&copy::Place::here(), &data_dir(store, &volume.name))
 }
@@ -326,8 +348,8 @@ pub fn import_volume(store: &Store, volume: &Volume, from: &mut dyn io::Read) ->
 pub(super) fn open_source(store: &Store, mount: &VolumeMount) -> Option<OwnedFd> {
     let source = match &mount.source {
         VolumeSource::Bind(path) => path.clone(),
-        VolumeSource::Named(name) => data_dir(store, name),
-        VolumeSource::Anonymous | VolumeSource::Tmpfs { .. } => return None,
+        VolumeSource::Named(name) if mount.memory.is_none() => data_dir(store, name),
+        VolumeSource::Named(_) | VolumeSource::Anonymous | VolumeSource::Tmpfs(_) => return None,
     };
     let top = open_dir(&source).ok()?;
     let Some(path) = &mount.subpath else {
@@ -336,6 +358,50 @@ pub(super) fn open_source(store: &Store, mount: &VolumeMount) -> Option<OwnedFd>
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(&top, path, flags, Mode::empty(), resolve).ok()
+}
+
+/// Refuses to start the container `own` beside another one that has the memory of one of its
+/// volumes: they would not see the same files. Its lock is held, so that of two that start at
+/// once one sees the other.
+pub(super) fn check_memory(store: &Store, own: &str, mounts: &[VolumeMount]) -> Result<(), Error> {
+    let names = mounts.iter().filter(|mount| mount.memory.is_some());
+    let names = names.filter_map(|mount| match &mount.source {
+        VolumeSource::Named(name) => Some(name),
+        _ => None,
+    });
+    for name in names {
+        for (other, _) in container::list(store)? {
+            if other.id != own && uses(&other, name) && is_up_or_starts(&other)? {
+                return Err(Error::VolumeMemoryTaken {
+                    name: name.clone(),
+                    by: other.config.name,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn uses(container: &Container, volume: &str) -> bool {
+    let mut mounts = container.config.mounts.iter();
+    mounts.any(|mount| matches!(&mount.source, VolumeSource::Named(name) if name == volume))
+}
+
+/// Whether it runs, or is about to: whoever only looks at one that does not has its lock for a
+/// moment only.
+fn is_up_or_starts(container: &Container) -> Result<bool, Error> {
+    let until = Instant::now() + Duration::from_secs(2);
+    loop {
+        // One that was removed meanwhile does not run.
+        let up = container.state().is_ok_and(|state| state.status.is_up());
+        if up || !container.exists() || !container.runs()? {
+            return Ok(up);
+        }
+        if Instant::now() > until {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Takes back the volumes that were made for a container alone which then was not made.
@@ -395,7 +461,7 @@ pub(super) fn make(
         let wanted = match &mount.source {
             VolumeSource::Named(name) => Some(name.clone()),
             VolumeSource::Anonymous => None,
-            VolumeSource::Bind(_) | VolumeSource::Tmpfs { .. } => continue,
+            VolumeSource::Bind(_) | VolumeSource::Tmpfs(_) => continue,
         };
         let (volume, new) = create_volume(
             store,
@@ -405,6 +471,13 @@ pub(super) fn make(
         )?;
         mount.anonymous = wanted.is_none();
         mount.source = VolumeSource::Named(volume.name.clone());
+        if let Ok(Medium::Memory(memory)) = medium(&volume.options) {
+            if mount.subpath.is_some() {
+                return Err(Error::VolumeInMemory { name: volume.name });
+            }
+            mount.memory = Some(memory);
+            continue;
+        }
         let data = data_dir(store, &volume.name);
         let empty = || is_empty(&data).map_err(io_error("list", &data));
         if !mount.no_copy && (new || empty()?) {

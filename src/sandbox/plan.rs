@@ -364,7 +364,12 @@ impl Mount {
             nodev: true,
             noexec: true,
         };
-        let kind = MountKind::Tmpfs { size, mode: 0o1777 };
+        let kind = MountKind::Tmpfs {
+            size,
+            inodes: None,
+            mode: 0o1777,
+            owner: (0, 0),
+        };
         Self {
             target: target.into(),
             kind,
@@ -429,8 +434,12 @@ pub enum MountKind {
     Tmpfs {
         /// Bytes it may hold; the kernel's half of the memory when `None`.
         size: Option<u64>,
+        /// Files and directories it may hold; as many as half of the memory has pages when `None`.
+        inodes: Option<u64>,
         /// Mode of its root directory.
         mode: u32,
+        /// Its owner and group inside. With one id there is no other than root.
+        owner: (u32, u32),
     },
     /// A file that exists in memory only.
     File {

@@ -71,7 +71,11 @@ fn a_volume_may_be_a_directory_of_the_machine() {
     assert_eq!(t.cask(&run).ok().stdout(), "here");
     for (options, code, why) in [
         (&["type=nfs"][..], 1, "`type=nfs`"),
-        (&["type=tmpfs", "device=tmpfs"], 1, "`--tmpfs`"),
+        (
+            &["type=tmpfs", "o=size=1m,colour=red"],
+            1,
+            "no option `colour=red`",
+        ),
         (&["o=bind"], 1, "`device` is to be"),
         (&["device=/tmp"], 1, "`o` is to hold `bind`"),
         (&["o=bind", "device=/no/such"], 1, "/no/such does not exist"),
@@ -86,6 +90,85 @@ fn a_volume_may_be_a_directory_of_the_machine() {
             .says(why);
     }
     assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "more");
+}
+
+/// Says how many ids there are, and what `/t` is.
+const LOOK: &str = "awk '{ n += $3 } END { print (n > 1) }' /proc/self/uid_map; \
+    stat -c '%u:%g %a' /t; df -k /t | awk 'NR == 2 { print $2 }'; df -i /t | awk 'NR == 2 { print $2 }'";
+
+/// What that is with these options.
+const OPTIONS: &str = "size=1m,nr_inodes=20,uid=1000,gid=1001,mode=750";
+
+/// What is seen of it then. With one id there is no other owner to be had.
+fn looked(out: &str) {
+    let (owner, want) = match out.split_once('\n').unwrap() {
+        ("1", rest) => ("1000:1001", rest),
+        (_, rest) => ("0:0", rest),
+    };
+    assert_eq!(want, format!("{owner} 750\n1024\n20"));
+}
+
+#[test]
+fn memory_has_the_options_of_mount() {
+    everybody(|t| {
+        let run = |options: &str, script: &str| {
+            let memory = format!("/t:{options}");
+            let run = ["run", "--rm", "--tmpfs", &memory, "busybox", "sh", "-c"];
+            t.cask(&[&run[..], &[script]].concat())
+        };
+        looked(&run(OPTIONS, LOOK).ok().stdout());
+        let execute = "echo 'echo done' > /t/x && chmod +x /t/x && /t/x";
+        assert_eq!(run("exec", execute).ok().stdout(), "done");
+        run("", execute).fails(126);
+        run("ro", "touch /t/x").fails(1).says("Read-only");
+        for (options, why) in [
+            ("uid=root", "`root` is no number"),
+            ("size=1m,mpol=bind:0", "`mpol=bind:0` can't be had"),
+            ("colour=red", "no option `colour=red`"),
+        ] {
+            run(options, "true").fails(125).says(why);
+        }
+    });
+}
+
+#[test]
+fn a_volume_may_be_memory_of_the_container_that_runs() {
+    everybody(|t| {
+        let options = format!("o={OPTIONS},noexec");
+        let create = ["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs"];
+        t.cask(&[&create[..], &["-o", &options, "data"]].concat())
+            .ok();
+        let run = |options: &[&str], script: &str| {
+            let run = [&["run", "-v", "data:/t"], options].concat();
+            t.cask(&[&run[..], &["busybox", "sh", "-c", script]].concat())
+        };
+        looked(&run(&["--rm"], LOOK).ok().stdout());
+        assert_eq!(run(&["--rm"], "echo x > /t/f; ls /t").ok().stdout(), "f");
+        run(&["-d", "--name", "one"], "ls /t; touch /t/x; sleep 1000").ok();
+        let second = run(&["--name", "two"], "true");
+        second
+            .fails(125)
+            .says("volume `data` is memory, and container `one` has it while it runs");
+        let names = ["ps", "-a", "--format", "{{.Names}}"];
+        assert_eq!(t.cask(&names).ok().stdout(), "one", "nothing stays of it");
+        for verb in [&["export", "data"][..], &["import", "data", "-"]] {
+            let words = [&["volume"], verb].concat();
+            t.cask(&words).fails(1).says("`data` is memory");
+        }
+        let part = "source=data,target=/x,volume-subpath=a";
+        t.cask(&["create", "--mount", part, "busybox"])
+            .fails(1)
+            .says("`data` is memory");
+        t.cask(&["stop", "-t", "0", "one"]).ok();
+        run(&["--rm"], "true").ok();
+        // Each start begins with nothing.
+        assert_eq!(t.cask(&["logs", "one"]).ok().stdout(), "");
+        t.cask(&["volume", "rm", "data"])
+            .fails(1)
+            .says("used by one");
+        t.cask(&["rm", "-f", "one"]).ok();
+        t.cask(&["volume", "rm", "data"]).ok();
+    });
 }
 
 #[test]

@@ -551,7 +551,9 @@ fn a_read_only_root_takes_no_writes_but_its_mounts_do() {
         target: "/mnt".into(),
         kind: MountKind::Tmpfs {
             size: Some(1 << 20),
+            inodes: None,
             mode: 0o755,
+            owner: (0, 0),
         },
         access: Access::default(),
         propagation: Propagation::Private,
@@ -606,7 +608,9 @@ fn mounts_of_every_kind_are_there() {
             target: "/t".into(),
             kind: MountKind::Tmpfs {
                 size: Some(4096),
+                inodes: None,
                 mode: 0o1777,
+                owner: (0, 0),
             },
             access: Access {
                 noexec: true,
@@ -639,7 +643,9 @@ fn a_mount_inside_another_comes_after_it_whatever_the_order() {
         target: target.into(),
         kind: MountKind::Tmpfs {
             size: None,
+            inodes: None,
             mode: 0o755,
+            owner: (0, 0),
         },
         access: Access::default(),
         propagation: Propagation::Private,

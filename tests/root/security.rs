@@ -202,7 +202,9 @@ fn t_rt_4_nothing_can_be_mounted_over_or_into_proc() {
             target: target.into(),
             kind: MountKind::Tmpfs {
                 size: None,
+                inodes: None,
                 mode: 0o755,
+                owner: (0, 0),
             },
             access: Access::default(),
             propagation: Propagation::Private,
@@ -228,7 +230,9 @@ fn t_mnt_1_a_mount_target_can_not_leave_the_root() {
         target: target.into(),
         kind: MountKind::Tmpfs {
             size: None,
+            inodes: None,
             mode: 0o755,
+            owner: (0, 0),
         },
         access: Access::default(),
         propagation: Propagation::Private,
@@ -306,7 +310,9 @@ fn t_rt_5_a_racing_link_on_a_shared_volume_leads_nowhere_outside() {
                 target: "/v/a/made/here".into(),
                 kind: MountKind::Tmpfs {
                     size: None,
+                    inodes: None,
                     mode: 0o755,
+                    owner: (0, 0),
                 },
                 access: Access::default(),
                 propagation: Propagation::Private,

@@ -29,7 +29,9 @@ fn tmpfs(target: &str) -> Mount {
         target: target.into(),
         kind: MountKind::Tmpfs {
             size: None,
+            inodes: None,
             mode: 0o755,
+            owner: (0, 0),
         },
         access: Access::default(),
         propagation: Propagation::Private,

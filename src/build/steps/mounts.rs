@@ -187,7 +187,9 @@ pub(super) fn make(runner: &Runner<'_>, run: &RunStep) -> Result<Mounted, StepEr
             } => {
                 let kind = MountKind::Tmpfs {
                     size: *size,
+                    inodes: None,
                     mode: 0o1777,
+                    owner: (0, 0),
                 };
                 let access = Access {
                     nosuid: true,

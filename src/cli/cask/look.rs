@@ -272,7 +272,7 @@ fn mounted(store: &Store, mount: &VolumeMount) -> Value {
             ("volume", Some(name.as_str()), dir.display().to_string())
         }
         VolumeSource::Anonymous => ("volume", None, String::new()),
-        VolumeSource::Tmpfs { .. } => ("tmpfs", None, String::new()),
+        VolumeSource::Tmpfs(_) => ("tmpfs", None, String::new()),
     };
     let mut shown = json!({
         "Type": kind,

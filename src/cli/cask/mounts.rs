@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::report::Report;
 use crate::dockerfile::suggest;
-use crate::runner::{VolumeMount, VolumeSource};
+use crate::runner::{Memory, VolumeMount, VolumeSource, bytes, octal};
 
 /// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
 /// host, any other the name of a volume, and without one the volume is the container's own.
@@ -105,26 +105,13 @@ fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Parses `--tmpfs TARGET[:OPTIONS]`.
+/// Parses `--tmpfs TARGET[:OPTIONS]`. As with docker nothing in it is executed, has the rights of
+/// its owner or is a device, unless the options say so.
 pub(in crate::cli) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let (mut size, mut mode, mut exec, mut read_only) = (None, None, false, false);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("size", text) => size = Some(bytes(text)?),
-            ("mode", text) => mode = Some(octal(text)?),
-            ("exec", "") => exec = true,
-            ("ro", "") => read_only = true,
-            ("rw" | "noexec" | "nosuid" | "nodev", "") => {}
-            _ => {
-                return Err(format!(
-                    "there is no option `{option}`, only `size=`, `mode=`, `exec`, `ro`, `rw`, `noexec`, `nosuid` and `nodev`"
-                ));
-            }
-        }
-    }
-    let source = VolumeSource::Tmpfs { size, mode, exec };
-    let mut mount = VolumeMount::new(source, absolute(target)?);
+    let memory = Memory::default().with(options)?;
+    let read_only = memory.read_only;
+    let mut mount = VolumeMount::new(VolumeSource::Tmpfs(memory), absolute(target)?);
     mount.read_only = read_only;
     Ok(mount)
 }
@@ -172,11 +159,11 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             ));
         }
         ("volume", Some(name)) => VolumeSource::Named(name.to_owned()),
-        ("tmpfs", None) => VolumeSource::Tmpfs {
+        ("tmpfs", None) => VolumeSource::Tmpfs(Memory {
             size,
             mode,
-            exec: false,
-        },
+            ..Memory::default()
+        }),
         ("tmpfs", Some(_)) => return Err("a tmpfs has no source".to_owned()),
         _ => {
             return Err(format!(
@@ -230,29 +217,6 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Parses a size: a number with an optional unit, `64m`, in powers of 1024.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("`{text}` is no size, such as `64m`")),
-    };
-    let number = digits.parse::<u64>().ok();
-    let size = number.and_then(|number| number.checked_mul(1 << shift));
-    size.ok_or_else(|| format!("`{text}` is no size, such as `64m`"))
-}
-
-fn octal(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok();
-    mode.filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| format!("`{text}` is no mode, such as `1777`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,11 +261,11 @@ mod tests {
             (VolumeSource::Bind("/a".into()), true)
         );
         let made = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
-        let wanted = VolumeSource::Tmpfs {
+        let wanted = VolumeSource::Tmpfs(Memory {
             size: Some(1 << 20),
             mode: Some(0o700),
-            exec: false,
-        };
+            ..Memory::default()
+        });
         assert_eq!(made.source, wanted);
         assert_eq!(
             mount("source=v,target=/b").unwrap().source,
@@ -332,14 +296,13 @@ mod tests {
     #[test]
     fn memory_has_a_size_and_a_mode() {
         let made = tmpfs("/t:size=64m,exec").unwrap();
-        let wanted = VolumeSource::Tmpfs {
+        let wanted = VolumeSource::Tmpfs(Memory {
             size: Some(64 << 20),
-            mode: None,
             exec: true,
-        };
-        assert_eq!(made.source, wanted);
+            ..Memory::default()
+        });
+        assert_eq!((made.source, made.read_only), (wanted, false));
+        assert!(tmpfs("/t:ro").unwrap().read_only);
         assert!(tmpfs("/t:size=x").is_err() && tmpfs("t").is_err() && tmpfs("/t:foo").is_err());
-        assert_eq!(bytes("1024"), Ok(1024));
-        assert_eq!(bytes("2GiB"), Ok(2 << 30));
     }
 }

@@ -335,7 +335,7 @@ fn log(driver: LogDriver, options: &[String]) -> Result<Log, Report> {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match key {
             "max-size" if value == "-1" => log.max_size = u64::MAX,
-            "max-size" => log.max_size = mounts::bytes(value).map_err(bad)?,
+            "max-size" => log.max_size = runner::bytes(value).map_err(bad)?,
             "max-file" => match value.parse::<u64>() {
                 Ok(files) if files > 0 => log.max_files = files,
                 _ => return Err(bad("expected a number of files".to_owned())),

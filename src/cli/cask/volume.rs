@@ -66,7 +66,7 @@ pub(super) struct Create {
     labels: Vec<(String, String)>,
 
     /// Option of docker's local driver: `type=none`, `o=bind` and `device=DIR` make it a directory
-    /// of the machine
+    /// of the machine, `type=tmpfs` and `o=size=64m,uid=1000,…` memory of the container that runs
     #[arg(short, long = "opt", value_name = "KEY=VALUE", value_parser = mounts::pair)]
     options: Vec<(String, String)>,
 

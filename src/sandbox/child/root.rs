@@ -172,8 +172,14 @@ pub(super) fn mount_all(
                 let stat = rustix::fs::fstat(&tree).at(Stage::Source, target)?;
                 (tree, Want::like(&stat), false)
             }
-            MountKind::Tmpfs { size, mode } => {
-                let tree = tmpfs(*size, *mode).at(Stage::Mount, target)?;
+            MountKind::Tmpfs {
+                size,
+                inodes,
+                mode,
+                owner,
+            } => {
+                let owner = (!plan.remember_owners).then_some(*owner);
+                let tree = tmpfs(*size, *inodes, *mode, owner).at(Stage::Mount, target)?;
                 (tree, Want::Directory, false)
             }
             MountKind::File {
@@ -225,13 +231,23 @@ fn bind_source(
     }
 }
 
-/// A tmpfs of `size` bytes whose root has `mode`.
-pub(super) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
-    let (mode, size) = (format!("{mode:o}"), size.map(|size| size.to_string()));
-    let mut options = vec![("mode", Some(mode.as_str()))];
-    if let Some(size) = &size {
-        options.push(("size", Some(size)));
-    }
+/// A tmpfs of `size` bytes and `inodes` files whose root has `mode` and `owner`.
+fn tmpfs(
+    size: Option<u64>,
+    inodes: Option<u64>,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> Result<OwnedFd, Errno> {
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let given = [
+        ("mode", Some(format!("{mode:o}"))),
+        ("size", number(size)),
+        ("nr_inodes", number(inodes)),
+        ("uid", number(owner.map(|(uid, _)| uid.into()))),
+        ("gid", number(owner.map(|(_, gid)| gid.into()))),
+    ];
+    let given = given.iter().filter(|(_, value)| value.is_some());
+    let options: Vec<_> = given.map(|(key, value)| (*key, value.as_deref())).collect();
     make("tmpfs", &options, MountAttrFlags::empty())
 }
 
