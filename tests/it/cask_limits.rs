@@ -250,6 +250,14 @@ fn limits_that_contradict_each_other_or_what_is_set_are_refused() {
             "`--memory` is 6 MiB at least",
         ),
         (
+            &["update", "--cpus=99999", "box"],
+            "range of CPUs is from 0.01 to ",
+        ),
+        (
+            &["create", "--cpus=99999", "busybox"],
+            "range of CPUs is from 0.01 to ",
+        ),
+        (
             &["update", "--cpus=1", "--cpu-quota=5000", "box"],
             "cannot be used with",
         ),

@@ -114,8 +114,8 @@ impl IsolationArgs {
     }
 
     /// Refuses limits that no container can start with.
-    pub(crate) fn check_least(&self) -> Result<(), Report> {
-        self.limit.check_least()
+    pub(crate) fn check_range(&self) -> Result<(), Report> {
+        self.limit.check_range()
     }
 
     fn groups(&self) -> Result<Groups, Report> {

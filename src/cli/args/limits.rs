@@ -7,6 +7,9 @@ use crate::sandbox::{Limits, Swap};
 /// Bytes of memory below which docker makes no container: it could not start.
 const LEAST_MEMORY: u64 = 6 << 20;
 
+/// Microseconds of a period, in each of which `--cpus` says how many are used.
+const PERIOD: u64 = 100_000;
+
 /// Limits of memory, processors, processes and disks.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 #[command(next_help_heading = "Isolation options")]
@@ -107,8 +110,12 @@ impl LimitArgs {
         }
     }
 
-    /// Refuses what no container can start with, as docker does.
-    pub(crate) fn check_least(&self) -> Result<(), Report> {
+    /// Refuses what no container can start with, and more processors than the machine has, as
+    /// docker does.
+    pub(crate) fn check_range(&self) -> Result<(), Report> {
+        // A count that is not known refuses nothing.
+        let processors = rustix::thread::sched_getaffinity(None).map(|set| set.count());
+        self.check_cpus(processors.unwrap_or(u32::MAX))?;
         let given = [
             ("--memory", self.memory),
             ("--memory-reservation", self.memory_reservation),
@@ -119,6 +126,19 @@ impl LimitArgs {
         small.map_or(Ok(()), |(option, _)| {
             Err(Report::wrong_use(format!("`{option}` is 6 MiB at least")))
         })
+    }
+
+    fn check_cpus(&self, processors: u32) -> Result<(), Report> {
+        let most = u64::from(processors).saturating_mul(PERIOD);
+        match self.cpus {
+            Some(cpus) if cpus > most => {
+                let text = format!(
+                    "range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
+                );
+                Err(Report::wrong_use(text))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -253,10 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn more_processors_than_there_are_are_refused() {
+        let check = |cpus: &str| {
+            let limits = Alone::try_parse_from(["x", "--cpus", cpus]).unwrap().limits;
+            limits.check_cpus(2)
+        };
+        assert!(check("0.01").is_ok() && check("2").is_ok());
+        assert!(check("2.01").is_err() && check("100").is_err());
+    }
+
+    #[test]
     fn so_little_memory_that_nothing_starts_is_refused() {
         let least = |words: &[&str]| {
             let words = ["x"].iter().chain(words);
-            Alone::try_parse_from(words).unwrap().limits.check_least()
+            Alone::try_parse_from(words).unwrap().limits.check_range()
         };
         assert!(least(&["--memory", "5m"]).is_err());
         assert!(least(&["--memory-reservation", "1k"]).is_err());

@@ -460,7 +460,7 @@ impl NewContainer {
                 "`--rm` and `--restart` contradict each other",
             ));
         }
-        self.isolation.check_least()?;
+        self.isolation.check_range()?;
         self.others.check()?;
         let mounts = [&self.volumes, &self.mounts, &self.tmpfs];
         Ok(Request {

@@ -223,7 +223,7 @@ impl Update {
         if self.restart.is_none() && self.limits.is_empty() {
             return Err(Report::wrong_use("no option says what to change"));
         }
-        self.limits.check_least()?;
+        self.limits.check_range()?;
         let store = session.store()?;
         each_container(&store, &self.containers, |container| self.update(container))
     }
