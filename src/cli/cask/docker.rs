@@ -281,8 +281,8 @@ pub(super) fn check_user_map(wanted: &str, rung: Rung) -> Result<(), Report> {
         ),
         ("keep", _) => (
             "the store's containers have ids of the caller's range, and only its uid 0 is the caller",
-            "`-v SOURCE:TARGET:U` gives a mount to the image's user, `--user 0` writes as the caller; \
-             with `--isolation=single-id` and a `--root` of its own all files are the caller's",
+            "`--user 0` writes as the caller; `-v SOURCE:TARGET:U` gives a mount to the image's user, \
+             and `cooper unshare chown -R 0:0 SOURCE` gives it back; with `--isolation=single-id` and a `--root` of its own all files are the caller's",
         ),
         _ => (
             "an ordinary user has no power over the ids of the machine",
