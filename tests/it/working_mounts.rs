@@ -55,6 +55,22 @@ fn root_mounts_a_containers_files() {
     mounts_agree(&started(), &["unshare", "-m"]);
 }
 
+#[test]
+fn a_container_of_nothing_is_mounted_as_well() {
+    let t = TestEnv::new().file("f", "f");
+    t.cooper(&["from", "--name=c", "scratch"]).ok();
+    let text = format!(
+        "m=$({COOPER} mount c); echo made > $m/made; {COOPER} copy -q c f /f; cat $m/f
+        {COOPER} commit -q c image; {COOPER} umount c"
+    );
+    let (ok, said) = script(&t, &["unshare", "-m"], &text);
+    assert!(ok && said.starts_with('f'), "{said}");
+    t.write("Dockerfile", "FROM image\n");
+    t.cooper(&["build", "-o", "out", "."]).ok();
+    let made = std::fs::read_to_string(t.path("out/made")).unwrap();
+    assert_eq!(made, "made\n");
+}
+
 fn ordinary(isolation: Option<&str>) -> TestEnv {
     let t = TestEnv::as_user("sub");
     let t = match isolation {

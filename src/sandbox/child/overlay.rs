@@ -181,6 +181,10 @@ impl Dirs {
 /// Mounts an overlay that is attached nowhere: it is there while the descriptor is open.
 pub(in crate::sandbox) fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     let mut dirs = Dirs::open(overlay)?;
+    if let ([], Some((upper, _))) = (&dirs.lowers[..], &dirs.top) {
+        // No overlay is without a lower directory. The upper one alone shows the same.
+        return copy(upper, "", false).at(Stage::Root, &overlay.upper);
+    }
     if dirs.lowers.len() <= MAX_LOWERS && !overlay.old_mount_api {
         match dirs.mount_new(overlay) {
             // No `lowerdir+` before Linux 6.7.
