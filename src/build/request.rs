@@ -400,7 +400,8 @@ pub enum Walls {
 }
 
 /// How a RUN step gets a root file system to write to, and what it changed there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Snapshotter {
     /// An overlay over the layers.
     Overlay,

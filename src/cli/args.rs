@@ -6,6 +6,7 @@ mod names;
 mod packing;
 mod platform;
 mod refused;
+mod snapshotter;
 
 pub(crate) use isolation::IsolationArgs;
 pub(crate) use limits::LimitArgs;
@@ -13,6 +14,7 @@ pub(crate) use names::NameArgs;
 pub(crate) use packing::{PackingArgs, compression};
 pub(crate) use platform::PlatformArgs;
 pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
+pub(crate) use snapshotter::snapshotter;
 
 use std::io::Read;
 use std::path::PathBuf;

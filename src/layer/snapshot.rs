@@ -15,6 +15,10 @@
 //! The limits: a file that was opened for writing and not written is in the layer of an overlay,
 //! and not here; a write to one of two names that share an inode in the layers below changes
 //! both here, and with an overlay one.
+//!
+//! A directory that outlives the process that looked at it has its snapshot in a file ([`kept`]).
+
+mod kept;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
@@ -44,10 +48,9 @@ pub struct Snapshot {
 
 type Listing = BTreeMap<Vec<u8>, Stamp>;
 
-/// What is kept of an entry.
+/// What is kept of an entry. All of them are on one file system.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
-    dev: u64,
     ino: u64,
     born: Option<Time>,
     ctime: Time,
@@ -60,7 +63,6 @@ impl Stamp {
     fn of(found: &Found) -> Self {
         let Found { node, inode } = found;
         Self {
-            dev: inode.dev,
             ino: inode.ino,
             born: inode.born,
             ctime: inode.ctime,
@@ -72,7 +74,7 @@ impl Stamp {
     /// Whether this is still the same inode.
     fn is_of(&self, found: &Found) -> bool {
         let Found { inode, .. } = found;
-        (self.dev, self.ino, self.born) == (inode.dev, inode.ino, inode.born)
+        (self.ino, self.born) == (inode.ino, inode.born)
     }
 }
 

@@ -72,3 +72,4 @@ mod wiring;
 mod working;
 mod working_commits;
 mod working_mounts;
+mod working_copies;

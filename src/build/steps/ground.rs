@@ -11,15 +11,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::Event;
+use crate::event::{Event, Sink};
 use crate::layer::{Snapshot, Stack, TreePath, diff, flatten, give_new};
 use crate::sandbox::{self, Overlay, Rootfs, UserSpec};
-use crate::store::Scratch;
+use crate::store::{Scratch, Store};
 
 use super::super::cache::Made;
 use super::super::commit::Layer;
 use super::super::error::StepError;
-use super::super::request::{Snapshotter, Walls};
+use super::super::request::{Request, Snapshotter, Walls};
 use super::super::stage::{Runner, World};
 use super::cover::{self, Cover};
 use super::owner;
@@ -134,32 +134,43 @@ pub(super) fn snapshotter(world: &World<'_>) -> Result<Snapshotter, StepError> {
     if let Some(known) = world.snapshotter.get() {
         return Ok(*known);
     }
-    let (choice, why) = match world.request.snapshotter {
-        _ if matches!(world.request.walls, Walls::Chroot(_)) => {
-            (Snapshotter::Copy, Some("nothing can be mounted".to_owned()))
-        }
-        Some(Snapshotter::Overlay) => (Snapshotter::Overlay, None),
-        Some(Snapshotter::Copy) => (Snapshotter::Copy, Some("it was asked for".to_owned())),
+    let (choice, why) = choose(world.store, world.request)?;
+    // Of stages that come here at the same time one tells.
+    if world.snapshotter.set(choice).is_ok() {
+        tell(why.as_deref(), world.sink);
+    }
+    Ok(choice)
+}
+
+/// Decides what snapshots are taken with in a store: an overlay, or a copy and why it is one.
+pub(in crate::build) fn choose(
+    store: &Store,
+    request: &Request,
+) -> Result<(Snapshotter, Option<String>), StepError> {
+    let why = match request.snapshotter {
+        _ if matches!(request.walls, Walls::Chroot(_)) => "nothing can be mounted".to_owned(),
+        Some(Snapshotter::Overlay) => return Ok((Snapshotter::Overlay, None)),
+        Some(Snapshotter::Copy) => "it was asked for".to_owned(),
         None => {
-            let scratch = world.store.scratch()?;
-            match sandbox::probe::overlay_in(scratch.path(), world.store.user_xattr()) {
-                Ok(()) => (Snapshotter::Overlay, None),
+            let scratch = store.scratch()?;
+            match sandbox::probe::overlay_in(scratch.path(), store.user_xattr()) {
+                Ok(()) => return Ok((Snapshotter::Overlay, None)),
                 Err(error) => {
                     let reason = sandbox::reason(&error);
-                    let why = format!("an overlay can't be mounted in the store ({reason})");
-                    (Snapshotter::Copy, Some(why))
+                    format!("an overlay can't be mounted in the store ({reason})")
                 }
             }
         }
     };
-    // Of stages that come here at the same time one tells.
-    if world.snapshotter.set(choice).is_ok()
-        && let Some(why) = why
-    {
-        world.sink.emit(Event::Chosen {
+    Ok((Snapshotter::Copy, Some(why)))
+}
+
+/// Tells why it is a copy, if it is.
+pub(in crate::build) fn tell(why: Option<&str>, sink: &dyn Sink) {
+    if let Some(why) = why {
+        sink.emit(Event::Chosen {
             what: "snapshotter",
             text: &format!("copy, because {why}"),
         });
     }
-    Ok(choice)
 }

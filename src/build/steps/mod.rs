@@ -4,7 +4,7 @@ mod agent;
 pub(super) mod archive;
 pub(super) mod copy;
 mod cover;
-mod ground;
+pub(super) mod ground;
 mod mounts;
 mod network;
 pub(super) mod owner;

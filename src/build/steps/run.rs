@@ -285,15 +285,20 @@ pub(super) fn lowers(
 
 /// Gives the upper dir the owner and mode of the root below: overlayfs shows the upper dir's.
 pub(in crate::build) fn take_over_root(upper: &OwnedFd, below: &Stack) -> Result<(), StepError> {
+    Ok(dress(upper.as_fd(), &root_meta(below)?, below.marks())?)
+}
+
+/// What the root over `below` says of itself.
+pub(in crate::build) fn root_meta(below: &Stack) -> Result<Meta, StepError> {
     let root = below.node(&TreePath::ROOT)?.map(|node| node.meta);
-    let meta = Meta {
-        xattrs: BTreeMap::new(),
-        ..root.unwrap_or_else(|| Meta {
-            mode: 0o755,
-            ..Meta::default()
-        })
+    let usual = || Meta {
+        mode: 0o755,
+        ..Meta::default()
     };
-    Ok(dress(upper.as_fd(), &meta, below.marks())?)
+    Ok(Meta {
+        xattrs: BTreeMap::new(),
+        ..root.unwrap_or_else(usual)
+    })
 }
 
 /// Starts the program, on the network that it is to have.

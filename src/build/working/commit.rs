@@ -2,12 +2,12 @@
 
 use crate::event::Sink;
 use crate::image::{ContainerConfig, DiffId, History};
-use crate::layer::{Changes, EncodeOptions, Time, diff, encode, flatten};
+use crate::layer::{Changes, EncodeOptions, Time, encode, flatten};
 use crate::store::{Image, Store};
 
 use super::super::cache::Made;
 use super::super::commit::{self, Built, Layer, rfc3339};
-use super::super::error::{Error, StepError};
+use super::super::error::Error;
 use super::super::form;
 use super::super::request::Request;
 use super::config::{self, Change};
@@ -89,7 +89,7 @@ pub fn commit(
             (built.layers, built.base_layers, built.history) = (Vec::new(), 0, Vec::new());
             files
         }
-        false => container.written(&built, sink)?,
+        false => container.written(sink)?,
     };
     let mut held = Vec::new();
     for (file, dest) in &how.files {
@@ -161,14 +161,5 @@ impl Container {
         let trees = self.store.trees(&self.config.layers, sink)?;
         let fds = trees.iter().map(|tree| tree.fd()).chain(built.top.clone());
         Ok(crate::layer::Stack::new(fds.collect(), self.store.marks()))
-    }
-
-    /// What was written in it.
-    fn written(&self, built: &Built, sink: &dyn Sink) -> Result<Changes, Error> {
-        let Some(upper) = &built.top else {
-            return Ok(Changes::default());
-        };
-        let changed = diff(upper, Some(&self.below(sink)?), self.store.marks());
-        changed.map_err(|error| self.failed("commit")(StepError::Layer(error)))
     }
 }

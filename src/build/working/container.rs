@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -14,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::dockerfile::Span;
 use crate::event::Sink;
 use crate::image::{self, Digest, History, ImageId, Platform, Reference};
-use crate::layer::Stack;
 use crate::store::{
     ContainerLock, Found, Image, LayerRef, Pins, Store, is_container_name, random_id,
 };
@@ -25,7 +23,6 @@ use super::super::error::{Error, StepError};
 use super::super::images;
 use super::super::request::{Pull, Request};
 use super::super::step::ImageNeed;
-use super::super::steps::run::take_over_root;
 use super::habits::Habits;
 
 /// What the names of containers end in.
@@ -388,51 +385,8 @@ impl Container {
             layers,
             history: self.config.history.clone(),
             known: Vec::new(),
-            top: self.upper()?,
+            top: self.top()?,
         })
-    }
-
-    /// The files of its image.
-    pub(super) fn below(&self, sink: &dyn Sink) -> Result<Stack, Error> {
-        let trees = self.store.trees(&self.config.layers, sink)?;
-        let fds = trees.iter().map(|tree| tree.fd()).collect();
-        Ok(Stack::new(fds, self.store.marks()))
-    }
-
-    /// What was written in it, if anything was.
-    pub(super) fn upper(&self) -> Result<Option<Arc<OwnedFd>>, Error> {
-        let path = self.dir.join("upper");
-        match open_dir(&path) {
-            Ok(fd) => Ok(Some(Arc::new(fd))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("open", &path)(error)),
-        }
-    }
-
-    /// Makes the directories that writes go to, if they are not there. The caller holds the lock.
-    pub(super) fn prepare(&self, below: &Stack) -> Result<(), Error> {
-        let (upper, part, work) = (
-            self.dir.join("upper"),
-            self.dir.join("upper.part"),
-            self.dir.join("work"),
-        );
-        if upper.exists() {
-            return Ok(());
-        }
-        let make = |path: &Path| match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(io_error("create", path)(error))
-            }
-            _ => Ok(()),
-        };
-        make(&work)?;
-        make(&part)?;
-        let fd = open_dir(&part).map_err(io_error("open", &part))?;
-        take_over_root(&fd, below).map_err(|error| Error::Verb {
-            doing: format!("make room in `{}`", self.config.name),
-            source: Box::new(error),
-        })?;
-        fs::rename(&part, &upper).map_err(io_error("create", &upper))
     }
 
     /// An error of one of its verbs.

@@ -88,7 +88,7 @@ pub fn copy(
     let digest = desk.carry_out(instruction(copy, image), |runner, action| {
         let copied = desk.copied(runner, action, &built).map_err(&failed)?;
         let below = container.below(sink)?;
-        let root = container.root(&below, sink)?;
+        let root = container.root(&below, request, sink)?;
         let whole = super::super::stage::files(runner.world, &built).map_err(&failed)?;
         let written = store.write_tree(&copied.changes, root.as_fd(), &whole);
         written.map_err(|error| failed(StepError::Layer(error)))?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::request::Request;
+use super::super::request::{Request, Snapshotter};
 use crate::sandbox::{Isolation, Mount};
 
 /// What `from` was told about the programs of a container.
@@ -13,6 +13,8 @@ use crate::sandbox::{Isolation, Mount};
 pub struct Habits {
     /// As `--network` of `run` has it; that one's own default when unset.
     pub network: Option<String>,
+    /// How what they write is kept; the better way that works when unset.
+    snapshotter: Option<Snapshotter>,
     isolation: Isolation,
     add_hosts: Vec<(String, String)>,
     own_hosts: bool,
@@ -29,6 +31,7 @@ impl Habits {
     pub fn of(request: &Request, network: Option<String>, no_proxies: bool) -> Self {
         Self {
             network,
+            snapshotter: request.snapshotter,
             isolation: request.isolation.clone(),
             add_hosts: request.add_hosts.clone(),
             own_hosts: request.own_hosts,
@@ -43,6 +46,7 @@ impl Habits {
 
     /// Makes a request say the same.
     pub fn apply(&self, request: &mut Request) {
+        request.snapshotter = self.snapshotter.or(request.snapshotter);
         request.isolation.clone_from(&self.isolation);
         request.add_hosts.clone_from(&self.add_hosts);
         request.own_hosts = self.own_hosts;

@@ -107,7 +107,7 @@ pub fn run(
         let hostname = run.hostname.clone().or_else(|| own("Hostname"));
         step.hostname = hostname.unwrap_or_else(|| container.id[..12].to_owned());
         let attended = Attended {
-            rootfs: container.rootfs(sink)?,
+            rootfs: container.rootfs(request, sink)?,
             mounts: &run.binds,
             streams: &run.streams,
             domainname: own("Domainname"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::build::working::{self, Habits, New};
-use crate::build::{Pull, Request};
+use crate::build::{self, Pull, Request};
 use crate::cli::args::{self, IsolationArgs, NameArgs, NamespaceArgs, RefusedArgs, Registry};
 use crate::cli::cask::mounts;
 use crate::cli::report::Report;
@@ -79,6 +79,11 @@ pub(crate) struct From {
     #[arg(long, value_name = "BOOL")]
     http_proxy: Option<bool>,
 
+    /// How what programs write is kept: `overlay`, or `copy` where that can't be mounted;
+    /// `COOPER_SNAPSHOTTER` names another default [default: the better one that works]
+    #[arg(long, value_name = "HOW", hide_default_value = true)]
+    snapshotter: Option<build::Snapshotter>,
+
     #[command(flatten)]
     names: NameArgs,
 
@@ -137,6 +142,7 @@ impl From {
         let mounted = |mount| runner::mounted(mount, &nowhere);
         request.volumes = self.volumes.iter().map(mounted).collect();
         request.isolation = self.isolation.resolve()?;
+        request.snapshotter = args::snapshotter(self.snapshotter)?;
         self.names.apply(request);
         let no_proxies = self.http_proxy == Some(false);
         Ok(Habits::of(request, self.network.clone(), no_proxies))

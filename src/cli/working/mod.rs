@@ -115,5 +115,7 @@ fn request(registry: &Registry) -> Result<Request, Report> {
         ..transfer::Options::default()
     };
     let git = args::git_tools(None);
-    Ok(Request::nothing(transfer, git, SystemTime::now()))
+    let mut request = Request::nothing(transfer, git, SystemTime::now());
+    request.snapshotter = args::snapshotter(None)?;
+    Ok(request)
 }

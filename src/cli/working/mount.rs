@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::build::Request;
 use crate::build::working::{self, Container};
+use crate::cli::args::Registry;
 use crate::cli::cask::each;
 use crate::cli::report::Report;
 use crate::cli::{Session, env, ui};
@@ -54,7 +56,8 @@ impl Mount {
         let sink = session.modest(false);
         for name in &self.containers {
             let container = working::find(&store, name)?;
-            shown.push((container.config.name.clone(), container.mount(&sink)?));
+            let path = container.mount(&request(&container)?, &sink)?;
+            shown.push((container.config.name.clone(), path));
         }
         drop(sink);
         if self.json {
@@ -71,6 +74,13 @@ impl Mount {
         }
         Ok(())
     }
+}
+
+/// What is asked of the library for a container.
+fn request(container: &Container) -> Result<Request, Report> {
+    let mut request = super::request(&Registry::default())?;
+    container.config.habits.apply(&mut request);
+    Ok(request)
 }
 
 /// Unmount the files of working containers
@@ -153,7 +163,8 @@ impl Unshare {
         for text in &self.mounts {
             let (name, container) = text.split_once('=').unwrap_or(("CONTAINER", text));
             let container = working::find(&store, container)?;
-            command.env(name, container.mount(&session.modest(false))?);
+            let path = container.mount(&request(&container)?, &session.modest(false))?;
+            command.env(name, path);
             mounted.push(container);
         }
         let failed = |error: std::io::Error| {

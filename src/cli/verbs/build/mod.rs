@@ -380,18 +380,6 @@ impl Build {
         call.run(&store, &request)
     }
 
-    /// What was asked for by option or else by the environment.
-    fn snapshotter(&self) -> Result<Option<build::Snapshotter>, Report> {
-        match (self.snapshotter, env::text("COOPER_SNAPSHOTTER")) {
-            (None, Some(text)) => {
-                let wrong =
-                    |why| Report::wrong_use(format!("COOPER_SNAPSHOTTER is `{text}`: {why}"));
-                text.parse().map(Some).map_err(wrong)
-            }
-            (asked, _) => Ok(asked),
-        }
-    }
-
     fn quiet(&self) -> bool {
         self.results.quiet || self.results.progress == Progress::Quiet
     }
@@ -459,7 +447,7 @@ impl Build {
             secret_guard: self.secrets.guard(),
             ssh: agents,
             isolation: self.isolation.resolve()?,
-            snapshotter: self.snapshotter()?,
+            snapshotter: args::snapshotter(self.snapshotter)?,
             proxies: env::proxies(),
             source_date_epoch: epoch,
             jobs: self.jobs.filter(|&jobs| jobs > 0),
