@@ -198,6 +198,7 @@ pub(crate) fn git_tools(ssh_agent: Option<SshSource>) -> GitTools {
         ca_file: env::path("SSL_CERT_FILE"),
     }
 }
+        settings: env::git_settings(),
 
 /// Parses `--pull`.
 pub(crate) fn pull_policy(text: &str) -> Result<Pull, String> {

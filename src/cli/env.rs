@@ -126,6 +126,14 @@ pub(crate) fn own_authfile() -> Option<PathBuf> {
     path("REGISTRY_AUTH_FILE").or_else(docker_config)
 }
 
+/// Returns the files with git's settings for this user, the least important first.
+pub(crate) fn git_settings() -> Vec<PathBuf> {
+    let own = config_home().map(|dir| dir.join("git/config"));
+    let usual = path("HOME").map(|home| home.join(".gitconfig"));
+    let system = Some(PathBuf::from("/etc/gitconfig"));
+    [system, own, usual].into_iter().flatten().collect()
+}
+
 /// Returns the socket of the bus of the user's session, if there is one.
 pub(crate) fn session_bus() -> Option<PathBuf> {
     let named = text("DBUS_SESSION_BUS_ADDRESS").and_then(|address| socket_of(&address));

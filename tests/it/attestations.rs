@@ -472,6 +472,139 @@ fn a_work_tree_as_context_tells_its_repository_and_commit() {
     assert_eq!(told["localdir:dockerfile"], "ci");
 }
 
+/// Runs git in a directory, with `t`'s home.
+fn git(t: &TestEnv, dir: &str, args: &[&str]) -> String {
+    let mut command = t.command("git");
+    command
+        .args(["-c", "protocol.file.allow=always"])
+        .args(args);
+    command.current_dir(t.path(dir));
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "t");
+        command.env(format!("GIT_{who}_EMAIL"), "t@t");
+    }
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "git {args:?}: {out:?}");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// What a build of the directory tells of its repository.
+fn vcs(t: &TestEnv, dir: &str) -> Value {
+    let out = t.beside("layout");
+    let _ = fs::remove_dir_all(&out);
+    let output = format!("type=oci,tar=false,dest={}", out.display());
+    t.cooper(&["build", "--provenance=mode=min", "-o", &output, dir])
+        .ok();
+    let layout = Layout::open(out);
+    let stated = layout.statements(0)[0]["predicate"].clone();
+    stated["runDetails"]["metadata"]["buildkit_metadata"]["vcs"].clone()
+}
+
+#[test]
+fn linked_work_trees_and_submodules_tell_their_own_commit() {
+    let t = TestEnv::new()
+        .file("lib/Dockerfile", "FROM scratch\nLABEL lib=1\n")
+        .file("app/Dockerfile", "FROM scratch\nLABEL app=1\n");
+    for (dir, url) in [
+        ("lib", "https://example.org/lib.git"),
+        ("app", "ssh://git@example.org/app"),
+    ] {
+        git(&t, dir, &["init", "--quiet", "-b", "main"]);
+        git(&t, dir, &["add", "--all", "."]);
+        git(&t, dir, &["commit", "--quiet", "-m", "one"]);
+        git(&t, dir, &["remote", "add", "origin", url]);
+    }
+    git(
+        &t,
+        "app",
+        &[
+            "submodule",
+            "--quiet",
+            "add",
+            &t.path("lib").display().to_string(),
+            "vendor/lib",
+        ],
+    );
+    git(&t, "app", &["commit", "--quiet", "-m", "two"]);
+    git(
+        &t,
+        "app",
+        &["worktree", "add", "--quiet", "-b", "side", "../side"],
+    );
+    git(
+        &t,
+        "side",
+        &["commit", "--quiet", "--allow-empty", "-m", "three"],
+    );
+    let check = |dir: &str, below: &str, source: &str| {
+        let told = vcs(&t, dir);
+        assert_eq!(
+            told["revision"],
+            git(&t, dir, &["rev-parse", "HEAD"]),
+            "{dir}"
+        );
+        assert_eq!(told["localdir:context"], below, "{dir}");
+        assert_eq!(told["source"], source, "{dir}");
+    };
+    check("app", ".", "ssh://example.org/app");
+    check("side", ".", "ssh://example.org/app");
+    let lib = t.path("lib").display().to_string();
+    check("app/vendor/lib", ".", &lib);
+    git(&t, "app", &["pack-refs", "--all"]);
+    check("side", ".", "ssh://example.org/app");
+    git(&t, "side", &["checkout", "--quiet", "--detach"]);
+    check("side", ".", "ssh://example.org/app");
+    t.write("side/deep/Dockerfile", "FROM scratch\nLABEL deep=1\n");
+    check("side/deep", "deep", "ssh://example.org/app");
+    // One that the repository does not know says nothing of it.
+    t.write("stranger/Dockerfile", "FROM scratch\nLABEL stranger=1\n");
+    for pointer in ["side", "app/vendor/lib"] {
+        let named = git(&t, pointer, &["rev-parse", "--absolute-git-dir"]);
+        t.write("stranger/.git", format!("gitdir: {named}\n"));
+        assert_eq!(vcs(&t, "stranger"), Value::Null, "{pointer}");
+    }
+}
+
+#[test]
+fn addresses_are_told_as_git_rewrites_them() {
+    let t = TestEnv::new().file("app/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    git(&t, "app", &["init", "--quiet", "-b", "main"]);
+    git(
+        &t,
+        "app",
+        &["commit", "--quiet", "--allow-empty", "-m", "one"],
+    );
+    git(&t, "app", &["remote", "add", "origin", "gh:me/app.git"]);
+    let source = || {
+        let told = vcs(&t, "app")["source"].as_str().unwrap().to_owned();
+        assert_eq!(told, git(&t, "app", &["remote", "get-url", "origin"]));
+        told
+    };
+    assert_eq!(source(), "gh:me/app.git");
+    fs::create_dir_all(t.beside("home")).unwrap();
+    let home = t.beside("home/.gitconfig");
+    fs::write(&home, "[url \"https://all.example/\"]\n\tinsteadOf = gh:\n").unwrap();
+    assert_eq!(source(), "https://all.example/me/app.git");
+    git(
+        &t,
+        "app",
+        &["config", "url.ssh://mine.example/x/.insteadOf", "gh:me/"],
+    );
+    assert_eq!(source(), "ssh://mine.example/x/app.git");
+    git(&t, "app", &["config", "extensions.worktreeConfig", "true"]);
+    git(
+        &t,
+        "app",
+        &[
+            "config",
+            "--worktree",
+            "url.https://tree.example/.insteadOf",
+            "gh:me/a",
+        ],
+    );
+    assert_eq!(source(), "https://tree.example/pp.git");
+}
+
 #[test]
 fn the_rung_that_was_taken_is_told() {
     let rung = |t: &TestEnv, options: &[&str]| {
@@ -730,7 +863,9 @@ fn what_a_generator_must_not_do_is_said() {
     t.build_with(&["--sbom=generator=localhost/none"])
         .fails(1)
         .says("cannot scan the result with `localhost/none:latest`")
-        .says("hint: `--sbom generator=IMAGE` names another program that scans");
+        .says(
+            "hint: `--sbom generator=IMAGE` names another program that scans",
+        );
     for (script, why) in [
         ("true", "wrote no `*.spdx.json`"),
         (

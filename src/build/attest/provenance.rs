@@ -116,7 +116,7 @@ fn v1(asked: &Provenance, facts: &Facts<'_>, steps: Option<&Definition>) -> Valu
         "buildkit_metadata": {},
     });
     if let ContextSource::Dir(dir) = &facts.request.context
-        && let Some(tree) = vcs::of(dir, &facts.request.dockerfile)
+        && let Some(tree) = vcs::of(dir, &facts.request.dockerfile, &facts.request.git.settings)
     {
         metadata["buildkit_metadata"]["vcs"] = tree;
     }

@@ -42,6 +42,9 @@ pub struct GitTools {
     pub known_hosts: Option<PathBuf>,
     /// A PEM file with CAs, used in place of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The caller's own settings, the least important first. No `git` that is run here sees them;
+    /// they tell what a work tree's addresses mean.
+    pub settings: Vec<PathBuf>,
 }
 
 /// Settings that hold whatever a repository says; git-config(1).
