@@ -15,6 +15,7 @@ use crate::image::{Config, Platform};
 use super::attest::sbom;
 use super::check::Linter;
 use super::commit::DEFAULT_PATH;
+use super::emulation::{self, Answer};
 use super::error::{Error, StepError};
 use super::froms::FromLine;
 use super::instruct::StageState;
@@ -248,6 +249,7 @@ impl Evaluator<'_, '_> {
         let base = self
             .find_base(index, &base_name, &platform, stage.from.base.span)
             .map_err(|error| self.at(&stage.origin.original, span, error))?;
+        let platform = self.settled(index, &base, platform);
         let (mut state, triggers) = self.begin(&base)?;
         if let Base::Files(context) = base {
             state.steps.push(Step::all_files(context, &base_name, span));
@@ -311,8 +313,31 @@ impl Evaluator<'_, '_> {
             return platform.clone();
         }
         match self.earlier_stage(index, &from.base) {
-            Some(below) => self.platform_of(below),
+            // What its base made of it, where that is known by now.
+            Some(below) => match self.stages.get(&below) {
+                Some(evaluated) => evaluated.plan.platform.clone(),
+                None => self.platform_of(below),
+            },
             None => self.platform.clone(),
+        }
+    }
+
+    /// The platform of a stage on `base`: where nobody asked for one, it is the image's if this
+    /// machine runs the programs of that. Where it does not, what the image says may be wrong, so
+    /// they are tried.
+    fn settled(&self, index: usize, base: &Base, wanted: Platform) -> Platform {
+        let asked = self.froms[index].platform.is_some() || !self.request.platforms.is_empty();
+        let Base::Image(image) = base else {
+            return wanted;
+        };
+        let Some(config) = self.config(*image).filter(|_| !asked) else {
+            return wanted;
+        };
+        let own = config.platform().normalised();
+        let same = (&own.os, &own.architecture) == (&wanted.os, &wanted.architecture);
+        match !same && emulation::ask(&own) == Answer::Runs {
+            true => own,
+            false => wanted,
         }
     }
 

@@ -315,28 +315,33 @@ fn foreign_header() -> [u8; 20] {
     header
 }
 
-/// Builds for this machine's platform and the foreign one, where the kernel hands programs of the
-/// latter to a shell: one takes the header for a mistake, and goes on with the lines behind it.
+/// Writes a program of the foreign architecture, for [`build_with_handler`].
+fn write_foreign(t: &TestEnv) {
+    let text = b"\necho a foreign program > /made\nexit 0\n";
+    t.write("foreign", [&foreign_header()[..], text].concat());
+    t.chmod("foreign", 0o755);
+}
+
+/// Builds where the kernel hands programs of the foreign architecture to a shell: one takes the
+/// header for a mistake, and goes on with the lines behind it.
 ///
 /// The handler is that of a user namespace of its own (Linux 6.7), and the machine's stay as they are.
-fn build_with_handler(t: &TestEnv, flags: &str) -> std::process::Output {
+fn build_with_handler(t: &TestEnv, flags: &str, options: &[&str]) -> std::process::Output {
     let shell = t.beside("sh");
     fs::copy("/bin/busybox", &shell).expect("busybox-static is installed");
     let header = foreign_header();
     let magic: String = header.iter().map(|byte| format!("\\x{byte:02x}")).collect();
     let rule = format!(":foreign:M::{magic}::{}:{flags}", shell.display());
-    let program = [&header[..], b"\necho a foreign program > /made\nexit 0\n"].concat();
-    t.write("foreign", program);
-    t.chmod("foreign", 0o755);
+    write_foreign(t);
     let prepare = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
         printf %s \"$1\" > /proc/sys/fs/binfmt_misc/register
         shift; exec \"$@\"";
-    let platforms = format!("{},{}", Platform::host(), foreign());
     t.command("unshare")
         .args(["--user", "--map-root-user", "--map-auto", "--mount"])
         .args(["sh", "-ec", prepare, "sh", &rule])
         .args([env!("CARGO_BIN_EXE_cooper"), "build", "--network=host"])
-        .args(["--platform", &platforms, "-o", "out", "."])
+        .args(options)
+        .arg(".")
         .output()
         .unwrap()
 }
@@ -354,7 +359,8 @@ fn a_run_for_another_platform_goes_through_the_kernels_handler() {
              FROM scratch AS {arch}\nCOPY foreign /\nRUN [\"/foreign\"]\nFROM $TARGETARCH\n"
         ),
     );
-    let out = build_with_handler(&t, "F");
+    let platforms = format!("--platform={},{}", Platform::host(), foreign());
+    let out = build_with_handler(&t, "F", &[&platforms, "-o", "out"]);
     let told = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{told}");
     let made = |dir: &str| fs::read_to_string(t.path(&format!("out/{dir}/made"))).unwrap();
@@ -369,7 +375,8 @@ fn a_handler_that_would_look_inside_the_image_is_told_and_not_used() {
         "Dockerfile",
         "FROM scratch\nCOPY foreign /\nRUN [\"/foreign\"]\n",
     );
-    let out = build_with_handler(&t, "C");
+    let platform = format!("--platform={}", foreign());
+    let out = build_with_handler(&t, "C", &[&platform]);
     let told = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{told}");
     for part in [
@@ -379,6 +386,41 @@ fn a_handler_that_would_look_inside_the_image_is_told_and_not_used() {
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
+}
+
+#[test]
+fn programs_of_a_base_for_another_platform_run_if_they_can() {
+    let t = TestEnv::as_user("sub");
+    let base = "FROM scratch\nCOPY foreign /\n";
+    let runs = "FROM base AS a\nRUN [\"/foreign\"]\nFROM a\nCOPY Dockerfile /\n";
+    t.write("Dockerfile", base);
+    let platform = format!("--platform={}", foreign());
+    let out = build_with_handler(&t, "F", &[&platform, "-t", "base"]);
+    assert!(out.status.success(), "{out:?}");
+    t.write("Dockerfile", runs);
+    let out = build_with_handler(&t, "F", &["--pull=never", "-o", "out"]);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{told}");
+    assert!(!told.contains("InvalidBaseImagePlatform"), "{told}");
+    let made = fs::read_to_string(t.path("out/made")).unwrap();
+    assert_eq!(made, "a foreign program\n");
+
+    // Without a handler they are tried, since what an image says of itself may be wrong.
+    let t = TestEnv::new();
+    write_foreign(&t);
+    t.write("Dockerfile", base);
+    t.build_with(&[&platform, "-t", "base"]).ok();
+    t.write("Dockerfile", runs);
+    t.build_with(&["--pull=never"])
+        .fails(1)
+        .says("was pulled with platform")
+        .says("`/foreign` is not a program that this machine can run")
+        .says("Dockerfile:2");
+    fs::copy("/bin/busybox", t.path("foreign")).expect("busybox-static is installed");
+    t.write("Dockerfile", "FROM scratch\nCOPY foreign /bin/sh\n");
+    t.build_with(&[&platform, "-t", "base"]).ok();
+    t.write("Dockerfile", "FROM base\nRUN true\n");
+    t.build_with(&["--pull=never"]).ok();
 }
 
 #[test]
