@@ -223,6 +223,20 @@ pub enum ScanError {
     /// A scan that found nothing at all says so in a file, too.
     #[error("the generator wrote no `*.spdx.json` into `$BUILDKIT_SCAN_DESTINATION`")]
     Nothing,
+    /// A command of a scanner wrote nothing.
+    #[error("`{command}` wrote no file to `{{OUTPUT}}`")]
+    Silent {
+        /// The command.
+        command: String,
+    },
+    /// Documents can't become one.
+    #[error("what `{command}` wrote cannot be merged: {why}")]
+    Merge {
+        /// The command.
+        command: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// One file is larger than allowed.
     #[error("`{file}` has {size} bytes, at most 40 MiB are taken")]
     TooLarge {

@@ -47,6 +47,7 @@ mod programs;
 mod request;
 mod retouch;
 mod saved;
+mod scanner;
 mod scope;
 mod secret;
 mod select;
@@ -74,6 +75,7 @@ pub use request::{
     Output, Pull, Request, Snapshotter, Walls,
 };
 pub use retouch::Retouch;
+pub use scanner::{Merge, Scanned, Scanner};
 pub use secret::Secret;
 pub use ssh::{KeyError, SshAgent, SshKey, SshSource};
 
@@ -165,6 +167,10 @@ pub fn build(
         provenance: made
             .iter()
             .filter_map(platforms::Made::provenance)
+            .collect(),
+        scanned: made
+            .iter()
+            .filter_map(|made| made.scanned.clone())
             .collect(),
     })
 }

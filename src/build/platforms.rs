@@ -16,7 +16,7 @@ use crate::sandbox::network::PrivateNetwork;
 use crate::store::{Image, LayerRef, Store};
 
 use super::annotations::{self, Level};
-use super::attest::{self, Predicate, Sbom, sbom};
+use super::attest::{self, Predicate, sbom};
 use super::cache::{self, Imports};
 use super::check::{self, Linter};
 use super::commit::{self, Built};
@@ -29,6 +29,7 @@ use super::images::{self, BaseImage};
 use super::output;
 use super::request::{Output, Request, Snapshotter};
 use super::saved;
+use super::scanner::{self, Scanned};
 use super::scope::BuildArgs;
 use super::secret::Guard;
 use super::sources::{Opener, Sources};
@@ -82,6 +83,10 @@ pub(super) struct Made {
     answers: BTreeMap<Digest, Digest>,
     /// What is stated about it.
     pub(super) predicates: Vec<Predicate>,
+    /// What a scanner found in it.
+    pub(super) scanned: Option<Scanned>,
+    /// Its layers as they were made.
+    whole: Built,
 }
 
 impl Made {
@@ -102,7 +107,7 @@ impl Made {
 
     /// Returns its file system.
     pub(super) fn files(&self, store: &Store, sink: &dyn Sink) -> Result<Stack, Error> {
-        files(self.last_stage(), store, sink)
+        files(&self.whole, store, sink)
     }
 
     /// Returns its provenance, if one was asked for.
@@ -237,10 +242,18 @@ fn evaluate(
         };
         let mut plan = eval::evaluate(&input, &mut numbers, &mut resolve)?;
         if let Some(asked) = &request.attest.sbom {
-            let scanner = scanner(store, request, asked, sink)?;
-            let at = (images.len(), &scanner);
+            let image = scanning(store, request, &asked.generator, sink)?;
+            let at = (images.len(), &image);
             sbom::add(&mut plan, at, asked, request, numbers.take(2))?;
-            images.push(scanner);
+            images.push(image);
+        }
+        if let Some(asked) = &request.scanner {
+            let image = scanning(store, request, &asked.image, sink)?;
+            let contexts = scanner::contexts(&plan);
+            let first = numbers.take(asked.steps(contexts.len()));
+            let at = (images.len(), &image);
+            scanner::add(&mut plan, at, asked, &contexts, request, first);
+            images.push(image);
         }
         targets.push(Target {
             platform,
@@ -252,20 +265,20 @@ fn evaluate(
 }
 
 /// Gets the image that scans, for this machine.
-fn scanner(
+pub(super) fn scanning(
     store: &Store,
     request: &Request,
-    asked: &Sbom,
+    reference: &Reference,
     sink: &dyn Sink,
 ) -> Result<BaseImage, Error> {
     let need = ImageNeed {
-        reference: asked.generator.clone(),
+        reference: reference.clone(),
         layout: None,
         platform: Platform::host(),
         span: Span::new(0, 0),
     };
     images::resolve(store, request, &need, sink).map_err(|error| Error::Scan {
-        generator: asked.generator.familiar(),
+        generator: reference.familiar(),
         error: ScanError::Image(Box::new(error)),
     })
 }
@@ -313,7 +326,8 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         .clone();
     let mut labels = saved::save(&target.plan, &stages, &world)?;
     labels.extend_from_slice(&request.labels);
-    let built = finished(&stages[&target.plan.target], &world)?;
+    let (whole, scanned) = scanned(target, &stages, &world)?;
+    let built = finished(&whole, &world)?;
     let stage = &target.plan.stages[target.plan.target];
     let platform = platform_of(request, target, &built);
     let epoch = request.source_date_epoch.map(Time::from_secs);
@@ -344,6 +358,8 @@ pub(super) fn run(target: &Target, shared: &Shared<'_>) -> Result<Made, Error> {
         image,
         platform,
         predicates: predicates(target, shared, &stages)?,
+        scanned,
+        whole,
         stages,
         target: target.plan.target,
         answers,
@@ -394,6 +410,28 @@ fn complete(world: &World<'_>, layers: &[LayerRef]) -> Result<(), Error> {
         error => Error::Supply(Box::new(error)),
     })?;
     world.imports.check(world.store, layers, world.sink)
+}
+
+/// The result with what a scanner found in it, if one was asked for.
+fn scanned(
+    target: &Target,
+    stages: &BTreeMap<usize, Arc<Built>>,
+    world: &World<'_>,
+) -> Result<(Built, Option<Scanned>), Error> {
+    let built = Built::clone(&stages[&target.plan.target]);
+    let (Some(scanner), Some(at)) = (&world.request.scanner, target.plan.scan) else {
+        return Ok((built, None));
+    };
+    let found = files(&stages[&at], world.store, world.sink)?;
+    let contexts = scanner::contexts(&target.plan).len();
+    let scanned = scanner::read(&found, scanner, contexts)?;
+    let below = files(&built, world.store, world.sink)?;
+    let kept = scanner::kept(&below, scanner, &scanned)?;
+    let mut made = stages[&at].history.iter().rev();
+    let created = made.find_map(|entry| entry.created.clone());
+    let created = created.unwrap_or_else(|| commit::rfc3339(world.request.created()));
+    let built = scanner::install(world.store, built, &kept, scanner, created)?;
+    Ok((built, Some(scanned)))
 }
 
 /// The result as the image holds it: in one layer or with other times, where that was asked for.

@@ -17,6 +17,7 @@ use super::git::{GitTools, GitUrl};
 use super::named::NamedContext;
 use super::policy::Policy;
 use super::retouch::Retouch;
+use super::scanner::{Scanned, Scanner};
 use super::secret::Secret;
 use super::ssh::SshAgent;
 
@@ -229,6 +230,8 @@ pub struct Request {
     pub docker_types: bool,
     /// `--attest`.
     pub attest: Attest,
+    /// `--sbom-scanner-image` and what belongs to it.
+    pub scanner: Option<Scanner>,
     /// Whether what is `inline-only` is reason enough for an index (`attestation-inline`).
     pub attest_inline: bool,
     /// `-o`; empty is the store.
@@ -323,6 +326,7 @@ impl Request {
             retouch: Retouch::default(),
             docker_types: false,
             attest: Attest::default(),
+            scanner: None,
             attest_inline: false,
             outputs: Vec::new(),
             network: Network::None,
@@ -438,4 +442,6 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// The provenance of the image for each platform, where one was asked for.
     pub provenance: Vec<(Platform, serde_json::Value)>,
+    /// What the scanner found in the image of each platform, where one was asked for.
+    pub scanned: Vec<Scanned>,
 }

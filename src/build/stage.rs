@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::dockerfile::{Source, Span};
 use crate::event::{Event, Sink, StepId};
-use crate::image::{ChainId, Descriptor, DiffId, Digest};
+use crate::image::{ChainId, Descriptor, DiffId, Digest, Reference};
 use crate::layer::{Changes, EncodeOptions, Stack, Time, encode_behind};
 use crate::store::{LayerRef, Scratch, Store, Tree};
 
@@ -231,9 +231,13 @@ pub(super) fn run(
 
 /// A scan stands in no file, so its error has no place in one.
 fn scan_failed(world: &World<'_>, error: StepError) -> Error {
-    let asked = world.request.attest.sbom.as_ref();
+    let request = world.request;
+    let generator = request.attest.sbom.as_ref().map(|sbom| &sbom.generator);
+    let scanner = request.scanner.as_ref().map(|scanner| &scanner.image);
     Error::Scan {
-        generator: asked.map_or_else(String::new, |sbom| sbom.generator.familiar()),
+        generator: generator
+            .or(scanner)
+            .map_or_else(String::new, Reference::familiar),
         error: ScanError::Failed(Box::new(error)),
     }
 }

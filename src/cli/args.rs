@@ -6,6 +6,7 @@ mod names;
 mod packing;
 mod platform;
 mod refused;
+mod scan;
 mod snapshotter;
 
 pub(crate) use isolation::IsolationArgs;
@@ -13,7 +14,8 @@ pub(crate) use limits::LimitArgs;
 pub(crate) use names::NameArgs;
 pub(crate) use packing::{PackingArgs, compression};
 pub(crate) use platform::PlatformArgs;
-pub(crate) use refused::{NamespaceArgs, RefusedArgs, ScanArgs, refusal};
+pub(crate) use refused::{NamespaceArgs, RefusedArgs, refusal};
+pub(crate) use scan::{ScanArgs, preset};
 pub(crate) use snapshotter::snapshotter;
 
 use std::io::Read;
@@ -196,9 +198,9 @@ pub(crate) fn git_tools(ssh_agent: Option<SshSource>) -> GitTools {
         ssh_agent,
         known_hosts: env::path("HOME").map(|home| home.join(".ssh/known_hosts")),
         ca_file: env::path("SSL_CERT_FILE"),
+        settings: env::git_settings(),
     }
 }
-        settings: env::git_settings(),
 
 /// Parses `--pull`.
 pub(crate) fn pull_policy(text: &str) -> Result<Pull, String> {

@@ -864,7 +864,7 @@ fn what_a_generator_must_not_do_is_said() {
         .fails(1)
         .says("cannot scan the result with `localhost/none:latest`")
         .says(
-            "hint: `--sbom generator=IMAGE` names another program that scans",
+            "hint: `--sbom generator=IMAGE` and `--sbom-scanner-image IMAGE` name another program",
         );
     for (script, why) in [
         ("true", "wrote no `*.spdx.json`"),

@@ -425,9 +425,6 @@ fn what_can_not_be_had_is_refused_with_the_reason() {
         ("--skip-unused-stages=false", "are not built"),
         ("--all-platforms", "has to be said"),
         ("--logsplit", "one log"),
-        ("--sbom=syft", "generator image"),
-        ("--sbom-scanner-image=x", "generator image"),
-        ("--sbom-output=x", "generator image"),
         ("--isolation=kata", "expected root, subid"),
     ] {
         t.build_with(&[option]).fails(2).says(why);

@@ -300,7 +300,7 @@ fn a_commit_takes_files_and_a_config_that_the_container_has_not() {
     t.cooper(&["commit", "--encryption-key=k", C])
         .fails(2)
         .says("encrypted layers");
-    t.cooper(&["commit", "--sbom-output=f", C])
+    t.cooper(&["commit", "--sbom=syft", C])
         .fails(2)
-        .says("generator image");
+        .says("nobody wants what it finds");
 }

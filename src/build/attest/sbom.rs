@@ -185,7 +185,8 @@ fn extras(plan: &Plan) -> Vec<(String, CopyFrom)> {
     extras
 }
 
-fn bind(target: &str, from: CopyFrom) -> StepMount {
+/// A read-only mount of all of `from`.
+pub(in crate::build) fn bind(target: &str, from: CopyFrom) -> StepMount {
     StepMount::Bind(BindMount {
         target: path(target),
         from,
@@ -194,7 +195,8 @@ fn bind(target: &str, from: CopyFrom) -> StepMount {
     })
 }
 
-fn path(text: &str) -> TreePath {
+/// A path in an image.
+pub(in crate::build) fn path(text: &str) -> TreePath {
     TreePath::clean(text.as_bytes()).unwrap_or_default()
 }
 

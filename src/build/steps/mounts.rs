@@ -137,6 +137,12 @@ fn content(runner: &Runner<'_>, from: &CopyFrom, source: &TreePath) -> Result<Di
     if let Some(context) = world.context(from) {
         return context.fingerprint(&[pick(runner, from, source)?]);
     }
+    if let CopyFrom::Stage(stage) = from
+        && runner.done[stage].top.is_some()
+    {
+        // What lies on top of the layers of a working container may be another thing next time.
+        return contents::fingerprint(&[pick(runner, from, source)?], |_| None, hash);
+    }
     let layers = layers_of(runner, from);
     // Layers never change: what is in them is hashed once.
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();

@@ -8,9 +8,12 @@ use crate::store::{Image, Store};
 use super::super::cache::Made;
 use super::super::commit::{self, Built, Layer, rfc3339};
 use super::super::error::Error;
+use super::super::exec::Cancel;
 use super::super::form;
 use super::super::request::Request;
-use super::config::{self, Change};
+use super::super::scanner::{Scanned, Scanner};
+use super::super::sources::Opener;
+use super::config;
 use super::container::{Config, Container};
 use super::{copy, desk};
 
@@ -27,7 +30,7 @@ pub struct Commit {
     /// Whether the image has no history.
     pub omit_history: bool,
     /// Changes that are the image's and not the container's.
-    pub changes: Vec<Change>,
+    pub changes: Vec<config::Change>,
     /// Instructions of a Dockerfile that change the config, after those.
     pub instructions: Vec<String>,
     /// Fields of the config that take the place of the container's, before those.
@@ -56,13 +59,14 @@ impl Fields {
     }
 }
 
-/// Makes an image of a container, which stays as it is. Times are those of the request.
+/// Makes an image of a container, which stays as it is. Times are those of the request. Tells what
+/// its scanner found, if it names one.
 pub fn commit(
     container: &mut Container,
     how: &Commit,
     request: &Request,
     sink: &dyn Sink,
-) -> Result<Image, Error> {
+) -> Result<(Image, Option<Scanned>), Error> {
     let store = &container.store.clone();
     let _work = store.work()?;
     let _lock = container.claim()?;
@@ -79,6 +83,10 @@ pub fn commit(
         clamp: epoch.filter(|_| request.rewrite_timestamp != Some(false)),
     };
     let mut built = container.built()?;
+    let scanned = match &request.scanner {
+        Some(scanner) => Some(scan(container, scanner, &built, request, sink)?),
+        None => None,
+    };
     built.base = Some(config.config.clone());
     let mut changes = match how.squash {
         true => {
@@ -96,6 +104,9 @@ pub fn commit(
         let copied = copy::added(container, file, dest, request, sink)?;
         changes.entries.extend(copied.changes.entries.clone());
         held.push(copied);
+    }
+    if let Some((_, kept)) = &scanned {
+        include(&mut changes, kept);
     }
     let made = match changes.is_empty() {
         true => None,
@@ -123,7 +134,46 @@ pub fn commit(
     let manifest = commit::manifest(&built, &document, config.annotations);
     let image = store.put_image(&manifest, &document)?;
     let typed = form::typed(&image, how.docker_types)?;
-    Ok(store.put_image(&typed.manifest, &typed.config)?)
+    let image = store.put_image(&typed.manifest, &typed.config)?;
+    Ok((image, scanned.map(|(scanned, _)| scanned)))
+}
+
+/// Adds the results of a scan. What holds them is as it was.
+fn include(changes: &mut Changes, kept: &Changes) {
+    for (path, change) in &kept.entries {
+        let is_dir = change.node().is_some_and(|node| node.kind.is_dir());
+        if !(is_dir && changes.entries.contains_key(path)) {
+            changes.entries.insert(path.clone(), change.clone());
+        }
+    }
+}
+
+/// Scans a container as it is.
+fn scan(
+    container: &Container,
+    scanner: &Scanner,
+    built: &Built,
+    request: &Request,
+    sink: &dyn Sink,
+) -> Result<(Scanned, Changes), Error> {
+    let cancel = &Cancel::default();
+    let opener = Opener {
+        store: &container.store,
+        request,
+        sink,
+        cancel,
+    };
+    let files = opener.plain_context(None)?;
+    let desk = desk::Desk {
+        config: container.config.config.config.clone(),
+        container,
+        request,
+        context: &files.context,
+        from: Vec::new(),
+        sink,
+        cancel,
+    };
+    desk.scan(scanner, built)
 }
 
 fn keep(

@@ -10,6 +10,7 @@ use crate::dockerfile::{
 };
 use crate::event::Sink;
 use crate::image::{ContainerConfig, Platform};
+use crate::layer::Changes;
 use crate::sandbox::network::PrivateNetwork;
 
 use super::super::cache::Imports;
@@ -21,9 +22,11 @@ use super::super::eval::{Evaluator, Input};
 use super::super::exec::Cancel;
 use super::super::images::{self, BaseImage};
 use super::super::instruct::StageState;
+use super::super::platforms;
 use super::super::request::Request;
+use super::super::scanner::{self, Scanned, Scanner};
 use super::super::secret::Guard;
-use super::super::stage::{Counts, Runner, World};
+use super::super::stage::{self as stages, Counts, Runner, World};
 use super::super::step::{Action, Base, ImageNeed, Plan, StagePlan};
 use super::super::steps::remote::Fetches;
 use super::container::{Config, Container};
@@ -57,28 +60,6 @@ impl Desk<'_> {
         let platform = self.container.config.config.platform();
         let mut images = Vec::new();
         let (state, action) = self.evaluate(&instruction, &file, &platform, &mut images)?;
-        let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        let world = World {
-            store: &self.container.store,
-            request: self.request,
-            file: &file,
-            images: &images,
-            context: self.context,
-            named: &BTreeMap::new(),
-            sink: self.sink,
-            cancel: self.cancel,
-            counts: &Mutex::new(Counts::default()),
-            fetches: &Fetches::default(),
-            guard: &Guard::new(&self.request.secrets, self.request.secret_guard),
-            caches: &Mutex::default(),
-            // A host without the file has no names to resolve.
-            resolv_conf: &resolv_conf,
-            private: &PrivateNetwork::default(),
-            network_told: &AtomicBool::new(false),
-            snapshotter: &OnceLock::new(),
-            imports: &Imports::default(),
-            answers: &Mutex::default(),
-        };
         let mut done = BTreeMap::new();
         let mut stages = Vec::new();
         for (name, built) in &self.from {
@@ -92,14 +73,81 @@ impl Desk<'_> {
             contexts: BTreeSet::new(),
             scan: None,
         };
-        let runner = Runner {
-            plan: &plan,
-            stage: &plan.stages[plan.target],
-            done: &done,
-            world: &world,
-            read_later: true,
+        self.with_world(&file, &images, |world| {
+            let runner = Runner {
+                plan: &plan,
+                stage: &plan.stages[plan.target],
+                done: &done,
+                world,
+                read_later: true,
+            };
+            act(&runner, action)
+        })
+    }
+
+    /// Scans the container, which amounts to `built`. Returns what was found, and what of it is to
+    /// be kept in the image.
+    pub(super) fn scan(
+        &self,
+        scanner: &Scanner,
+        built: &Built,
+    ) -> Result<(Scanned, Changes), Error> {
+        let store = &self.container.store;
+        let image = platforms::scanning(store, self.request, &scanner.image, self.sink)?;
+        let platform = self.container.config.config.platform();
+        let mut plan = Plan {
+            target: 0,
+            stages: vec![stage(
+                &self.container.config.name,
+                &platform,
+                StageState::default(),
+            )],
+            contexts: BTreeSet::new(),
+            scan: None,
         };
-        act(&runner, action)
+        scanner::add(&mut plan, (0, &image), scanner, &[], self.request, 1);
+        let done = BTreeMap::from([(0, Arc::new(built.clone()))]);
+        let file = Arc::new(Source::new("the command line", ""));
+        let failed = self.container.failed("scan");
+        self.with_world(&file, &[image], |world| {
+            let after = stages::run(&plan, 1, &done, world)?;
+            let files = stages::files(world, &after).map_err(&failed)?;
+            let scanned = scanner::read(&files, scanner, 0)?;
+            let below = stages::files(world, built).map_err(&failed)?;
+            let kept = scanner::kept(&below, scanner, &scanned)?;
+            Ok((scanned, kept))
+        })
+    }
+
+    /// Gives `act` what steps work with.
+    fn with_world<T>(
+        &self,
+        file: &Arc<Source>,
+        images: &[BaseImage],
+        act: impl FnOnce(&World<'_>) -> T,
+    ) -> T {
+        // A host without the file has no names to resolve.
+        let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        act(&World {
+            store: &self.container.store,
+            request: self.request,
+            file,
+            images,
+            context: self.context,
+            named: &BTreeMap::new(),
+            sink: self.sink,
+            cancel: self.cancel,
+            counts: &Mutex::new(Counts::default()),
+            fetches: &Fetches::default(),
+            guard: &Guard::new(&self.request.secrets, self.request.secret_guard),
+            caches: &Mutex::default(),
+            resolv_conf: &resolv_conf,
+            private: &PrivateNetwork::default(),
+            network_told: &AtomicBool::new(false),
+            snapshotter: &OnceLock::new(),
+            imports: &Imports::default(),
+            answers: &Mutex::default(),
+        })
     }
 
     fn evaluate(

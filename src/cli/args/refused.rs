@@ -153,48 +153,6 @@ impl RefusedArgs {
     }
 }
 
-/// Scanners that run on commands, whose results are merged and written to files.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct ScanArgs {
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_scanner_image: Option<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_scanner_command: Vec<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_merge_strategy: Option<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_output: Option<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_purl_output: Option<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_image_output: Option<String>,
-    #[arg(long, hide = true, value_name = "VALUE")]
-    sbom_image_purl_output: Option<String>,
-}
-
-impl ScanArgs {
-    /// Refuses what was asked for.
-    pub(crate) fn check(&self) -> Result<(), Report> {
-        let single = [
-            &self.sbom_scanner_image,
-            &self.sbom_merge_strategy,
-            &self.sbom_output,
-            &self.sbom_purl_output,
-            &self.sbom_image_output,
-            &self.sbom_image_purl_output,
-        ];
-        let commands = !self.sbom_scanner_command.is_empty();
-        match commands || single.iter().any(|value| value.is_some()) {
-            true => Err(refusal(
-                "--sbom-…",
-                "an SBOM is made by a generator image and attached to the image as a statement",
-                "`cooper build --sbom generator=IMAGE`, with `-o type=local,dest=DIR` for files",
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
 /// The report of an option that is not for here.
 pub(crate) fn refusal(option: &str, why: &str, hint: &str) -> Report {
     let report = Report::wrong_use(format!("`{option}` can't be had: {why}"));

@@ -109,7 +109,7 @@ pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return of_git(error);
     }
     if let Some(ScanError::Image(_)) = error.downcast_ref() {
-        return Some("`--sbom generator=IMAGE` names another program that scans".to_owned());
+        return Some("`--sbom generator=IMAGE` and `--sbom-scanner-image IMAGE` name another program that scans".to_owned());
     }
     if let Some(error) = error.downcast_ref::<StepError>() {
         return of_step(error);

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::build::ContextSource;
 use crate::build::working::{self, Change, Fields};
-use crate::cli::args::{IDENTITY, RefusedArgs, Registry, ScanArgs, compression};
+use crate::build::{ContextSource, Network};
+use crate::cli::args::{self, IDENTITY, RefusedArgs, Registry, ScanArgs, compression};
 use crate::cli::report::Report;
 use crate::cli::verbs::{Form, Goal, form};
 use crate::cli::{Session, env, files, ui};
@@ -135,6 +135,10 @@ pub(crate) struct Commit {
     #[command(flatten)]
     refused: RefusedArgs,
 
+    /// Scan the container with a known scanner: `syft`, `syft-spdx`, `trivy` or `trivy-spdx`
+    #[arg(long, value_name = "PRESET", value_parser = preset)]
+    sbom: Option<&'static str>,
+
     #[command(flatten)]
     scans: ScanArgs,
 
@@ -165,17 +169,25 @@ fn added(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn preset(text: &str) -> Result<&'static str, String> {
+    args::preset(text).ok_or_else(|| {
+        "expected syft, syft-cyclonedx, syft-spdx, trivy, trivy-cyclonedx or trivy-spdx".to_owned()
+    })
+}
+
 impl Commit {
     /// Commits it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         self.refused.check()?;
-        self.scans.check()?;
         let mut request = super::request(&self.registry)?;
         request.context = ContextSource::Dir("/".into());
         request.retouch.created_annotation = self.created_annotation == Some(true);
         request.source_date_epoch = self.epoch()?;
         request.rewrite_timestamp = self.rewrite_timestamp;
-        let store = session.store()?;
+        request.scanner = self.scans.scanner(self.sbom)?;
+        request.network = Network::Host;
+        let (store, rung) = session.store_with_power()?;
+        request.walls = rung.walls();
         let mut container = working::find(&store, &self.container)?;
         let how = working::Commit {
             squash: self.squash,
@@ -187,7 +199,7 @@ impl Commit {
             files: self.add_file.clone(),
         };
         let shown = session.modest(self.quiet);
-        let image = working::commit(&mut container, &how, &request, &shown)?;
+        let (image, scanned) = working::commit(&mut container, &how, &request, &shown)?;
         for name in &self.tags {
             store.tag(name, &image.descriptor())?;
         }
@@ -203,6 +215,9 @@ impl Commit {
             }
         }
         drop(shown);
+        if let Some(scanned) = &scanned {
+            self.scans.write(scanned)?;
+        }
         let id = image.id().to_string();
         if let Some(path) = &self.iidfile {
             files::write(path, id.as_bytes())?;

@@ -15,7 +15,7 @@ mod mount;
 mod remove;
 mod run;
 pub(crate) mod tree;
-mod words;
+pub(crate) mod words;
 
 use std::process::ExitCode;
 use std::time::SystemTime;

@@ -33,7 +33,7 @@ pub(super) fn split(text: &str) -> Option<Vec<String>> {
 }
 
 /// The words of an option: a JSON list, or a text that is split.
-pub(super) fn command(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn command(text: &str) -> Result<Vec<String>, String> {
     match serde_json::from_str(text) {
         Ok(words) => Ok(words),
         Err(_) => split(text).ok_or_else(|| "a quote is never closed".to_owned()),

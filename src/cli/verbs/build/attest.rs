@@ -5,6 +5,7 @@
 
 use super::fields;
 use crate::build::{Attest, Provenance, Sbom, SlsaVersion};
+use crate::cli::args;
 use crate::cli::report::Report;
 
 /// The generator that BuildKit uses when none is named.
@@ -30,7 +31,8 @@ pub(super) struct AttestArgs {
     )]
     provenance: Option<One>,
 
-    /// What is in the image: `--attest type=sbom,…`
+    /// What is in the image: `--attest type=sbom,…`, or a preset of buildah's for the options
+    /// `--sbom-…`: `syft`, `syft-spdx`, `trivy` or `trivy-spdx`
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -47,6 +49,8 @@ pub(super) struct AttestArgs {
 enum One {
     Provenance(Option<Provenance>),
     Sbom(Option<Sbom>),
+    /// A preset of buildah's, which states nothing.
+    Preset(&'static str),
 }
 
 impl AttestArgs {
@@ -69,12 +73,21 @@ impl AttestArgs {
                     sboms += 1;
                     attest.sbom = sbom;
                 }
+                One::Preset(_) => {}
             }
         }
         match (provenances, sboms) {
             (2.., _) => Err(Report::wrong_use("`provenance` is asked for twice")),
             (_, 2..) => Err(Report::wrong_use("`sbom` is asked for twice")),
             _ => Ok(attest),
+        }
+    }
+
+    /// The preset of a scanner that is named.
+    pub(super) fn preset(&self) -> Option<&'static str> {
+        match self.sbom {
+            Some(One::Preset(name)) => Some(name),
+            _ => None,
         }
     }
 }
@@ -102,24 +115,11 @@ fn provenance(text: &str) -> Result<One, String> {
     parse(&long("provenance", text))
 }
 
-/// Scanners that buildah has by name.
-const PRESETS: [&str; 6] = [
-    "syft",
-    "syft-cyclonedx",
-    "syft-spdx",
-    "trivy",
-    "trivy-cyclonedx",
-    "trivy-spdx",
-];
-
 fn sbom(text: &str) -> Result<One, String> {
-    if PRESETS.contains(&text) {
-        return Err(format!(
-            "`{text}` is a preset of buildah's, whose scanners run on commands; a generator image \
-             does that by itself: `--sbom=true` or `--sbom=generator=IMAGE`"
-        ));
+    match args::preset(text) {
+        Some(name) => Ok(One::Preset(name)),
+        None => parse(&long("sbom", text)),
     }
-    parse(&long("sbom", text))
 }
 
 /// The long form of a short one.

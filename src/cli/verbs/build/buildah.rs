@@ -94,7 +94,7 @@ pub(super) struct BuildahArgs {
     refused: RefusedArgs,
 
     #[command(flatten)]
-    scans: ScanArgs,
+    pub(super) scans: ScanArgs,
 
     #[command(flatten)]
     others: OtherArgs,
@@ -180,7 +180,6 @@ impl BuildahArgs {
         self.namespaces.check()?;
         self.refused.check()?;
         self.others.check()?;
-        self.scans.check()?;
         if self.stdin == Some(true) && reads_stdin {
             return Err(Report::wrong_use(
                 "standard input can't be the Dockerfile or context and be read by RUN, too",

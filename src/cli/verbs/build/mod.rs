@@ -457,7 +457,26 @@ impl Build {
         };
         self.names.apply(&mut request);
         self.buildah.apply(&mut request)?;
+        request.scanner = self.scanner(&request)?;
         Ok(request)
+    }
+
+    /// The scanner that is asked for.
+    fn scanner(&self, request: &Request) -> Result<Option<build::Scanner>, Report> {
+        let scans = &self.buildah.scans;
+        let scanner = scans.scanner(self.attest.preset())?;
+        if scanner.is_some() && request.attest.sbom.is_some() {
+            let text = "`sbom` is asked for twice: of a generator and of a scanner";
+            return Err(Report::wrong_use(text));
+        }
+        if scans.writes() && request.platforms.len() > 1 {
+            let text = "`--sbom-output` and `--sbom-purl-output` are one file, and several \
+                        platforms give several";
+            return Err(
+                Report::wrong_use(text).hint("`--sbom-image-output` keeps it in each image")
+            );
+        }
+        Ok(scanner)
     }
 
     /// Finds the time to build with: that of an output, `--timestamp`, or the build argument,
@@ -503,6 +522,9 @@ impl Build {
     }
 
     fn write_files(&self, outcome: &Outcome) -> Result<(), Report> {
+        for scanned in &outcome.scanned {
+            self.buildah.scans.write(scanned)?;
+        }
         if let (Some(path), Some(image)) = (&self.results.iidfile, &outcome.image) {
             files::write(path, image.to_string().as_bytes())?;
         }
