@@ -79,17 +79,19 @@ fn class_char(text: &str) -> Result<(char, &str), BadPattern> {
 }
 
 /// Says what a place on `token` becomes with `c`: whether it stays, whether it moves on.
-fn reads(token: &Token, c: char) -> (bool, bool) {
+fn reads(token: &Token, c: Option<char>) -> (bool, bool) {
+    let slash = c == Some('/');
     match token {
-        Token::Literal(want) => (false, *want == c),
-        Token::One => (false, c != '/'),
+        Token::Literal(want) => (false, c == Some(*want)),
+        Token::One => (false, !slash),
         Token::Class { negated, ranges } => {
+            let c = c.unwrap_or(char::REPLACEMENT_CHARACTER);
             let within = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
-            (false, c != '/' && within != *negated)
+            (false, !slash && within != *negated)
         }
-        Token::Star => (c != '/', c != '/'),
+        Token::Star => (!slash, !slash),
         Token::Anything => (true, true),
-        Token::Directories => (true, c == '/'),
+        Token::Directories => (true, slash),
     }
 }
 
@@ -163,8 +165,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Reads one character; bytes that are no UTF-8 come as the replacement character.
-    pub(super) fn step(&mut self, c: char) {
+    /// Reads one of the [`chars`] of a name.
+    pub(super) fn step(&mut self, c: Option<char>) {
         let tokens = self.tokens;
         let mut next = Places::none(tokens);
         let mut one = |at: usize| {
@@ -196,11 +198,12 @@ impl<'p> Walk<'p> {
     }
 }
 
-/// Yields the characters of a name; a byte that is no UTF-8 is one replacement character.
-pub(super) fn chars(name: &[u8]) -> impl Iterator<Item = char> {
+/// Yields the characters of a name, nothing for a byte that is no UTF-8: classes take it for the
+/// replacement character, as in Go, but no pattern spells it out.
+pub(super) fn chars(name: &[u8]) -> impl Iterator<Item = Option<char>> {
     name.utf8_chunks().flat_map(|chunk| {
-        let broken = chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER);
-        chunk.valid().chars().chain(broken)
+        let broken = chunk.invalid().iter().map(|_| None);
+        chunk.valid().chars().map(Some).chain(broken)
     })
 }
 
@@ -378,6 +381,8 @@ mod tests {
     fn a_name_that_is_not_utf8_still_matches() {
         assert!(Glob::parse("a?c").unwrap().matches(b"a\xffc"));
         assert!(Glob::parse("a*").unwrap().matches(b"a\xff\xfe"));
+        assert!(Glob::parse("[^x]").unwrap().matches(b"\xff"));
+        assert!(!Glob::parse("\u{fffd}").unwrap().matches(b"\xff"));
     }
 
     #[test]

@@ -444,7 +444,7 @@ impl Matcher {
             } => false,
             Self::Tokens { tokens, .. } => {
                 let mut walk = Walk::new(tokens);
-                for c in chars(dir).chain(['/']) {
+                for c in chars(dir).chain([Some('/')]) {
                     walk.step(c);
                 }
                 !walk.is_dead()
@@ -457,7 +457,7 @@ impl Matcher {
 fn covers(tokens: &[Token], path: &[u8]) -> bool {
     let mut walk = Walk::new(tokens);
     for c in chars(path) {
-        if c == '/' && walk.is_match() {
+        if c == Some('/') && walk.is_match() {
             return true;
         }
         walk.step(c);
