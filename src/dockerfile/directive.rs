@@ -129,10 +129,11 @@ pub(super) struct DirectiveReader {
 
 impl DirectiveReader {
     /// Looks at one line, its leading blanks already taken off; answers whether it is a directive.
-    pub(super) fn line(&mut self, source: &Source, line: Word) -> Result<bool, Error> {
+    pub(super) fn line(&mut self, source: &Source, line: Span) -> Result<bool, Error> {
         if self.done {
             return Ok(false);
         }
+        let line = Word::new(source.slice(line), line);
         let Some((key, value)) = directive(&line, "#").filter(|(_, v)| !v.text.is_empty()) else {
             self.done = true;
             return Ok(false);

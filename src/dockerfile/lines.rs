@@ -106,6 +106,10 @@ impl<'s> Reader<'s> {
         }
     }
 
+    pub(super) fn source(&self) -> &'s Source {
+        self.source
+    }
+
     /// Returns the directives read so far; they are complete with the first instruction.
     pub(super) fn directives(&self) -> &Directives {
         &self.directives.directives
@@ -114,18 +118,19 @@ impl<'s> Reader<'s> {
     /// Returns the next instruction, or nothing at the end.
     pub(super) fn next(&mut self) -> Result<Option<Logical<'s>>, Error> {
         while let Some(span) = self.physical()? {
-            let line = self.trimmed(span);
-            if line.text.starts_with('#') {
-                self.comment(line)?;
+            let span = self.trimmed(span);
+            let line = self.source.slice(span);
+            if line.starts_with('#') {
+                self.comment(span)?;
                 continue;
             }
             // Anything that is no comment ends the directives, an empty line too.
-            self.directives.line(self.source, line.clone())?;
-            if line.text.is_empty() {
+            self.directives.line(self.source, span)?;
+            if line.is_empty() {
                 self.comments.clear();
                 continue;
             }
-            if let Some(logical) = self.join(line)? {
+            if let Some(logical) = self.join(span)? {
                 return Ok(Some(logical));
             }
         }
@@ -155,39 +160,39 @@ impl<'s> Reader<'s> {
     }
 
     /// Cuts leading blanks.
-    fn trimmed(&self, span: Span) -> Word {
+    fn trimmed(&self, span: Span) -> Span {
         let text = self.source.slice(span);
-        let cut = text.len() - text.trim_start().len();
-        Word::new(&text[cut..], Span::new(span.start + cut, span.end))
+        Span::new(span.end - text.trim_start().len(), span.end)
     }
 
-    fn comment(&mut self, line: Word) -> Result<(), Error> {
-        let text = line.text[1..].trim().to_owned();
+    fn comment(&mut self, line: Span) -> Result<(), Error> {
         if self.directives.line(self.source, line)? {
             return Ok(());
         }
+        let text = self.source.slice(line)[1..].trim();
         if text.is_empty() {
             self.comments.clear();
         } else {
-            self.comments.push(text);
+            self.comments.push(text.to_owned());
         }
         Ok(())
     }
 
     /// Joins the lines that continue `first`.
-    fn join(&mut self, first: Word) -> Result<Option<Logical<'s>>, Error> {
+    fn join(&mut self, first: Span) -> Result<Option<Logical<'s>>, Error> {
         let escape = self.directives().escape;
+        let source = self.source;
         let mut logical = Logical {
-            source: self.source,
+            source,
             text: String::new(),
             pieces: Vec::new(),
-            span: first.span,
+            span: first,
             comments: std::mem::take(&mut self.comments),
             empty_continuation: false,
             escape,
         };
-        let (text, mut more) = continued(&first.text, escape);
-        logical.pieces.push((0, first.span.start));
+        let (text, mut more) = continued(source.slice(first), escape);
+        logical.pieces.push((0, first.start));
         logical.text.push_str(text);
         while more {
             let Some(span) = self.physical()? else { break };

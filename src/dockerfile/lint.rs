@@ -216,9 +216,9 @@ enum Case {
 
 /// Returns the case of a word that is all in one case.
 fn case(word: &str) -> Option<Case> {
-    if word == word.to_lowercase() {
+    if !word.chars().any(char::is_uppercase) {
         Some(Case::Lower)
-    } else if word == word.to_uppercase() {
+    } else if !word.chars().any(char::is_lowercase) {
         Some(Case::Upper)
     } else {
         None
@@ -227,25 +227,22 @@ fn case(word: &str) -> Option<Case> {
 
 /// Reports the instruction words that are not in the case of most of them.
 fn casing(file: &Dockerfile, warnings: &mut Vec<Warning>) {
-    let mut words: Vec<(&Origin, Option<usize>)> = Vec::new();
+    let mut words: Vec<(&Origin, Option<usize>, Option<Case>)> = Vec::new();
     for (index, stage) in file.stages.iter().enumerate() {
-        words.push((&stage.origin, Some(index)));
-        words.extend(stage.instructions.iter().map(|i| (&i.origin, Some(index))));
+        let others = stage.instructions.iter().map(|i| &i.origin);
+        for origin in std::iter::once(&stage.origin).chain(others) {
+            words.push((origin, Some(index), case(&origin.keyword.text)));
+        }
     }
-    let count = |want| {
-        words
-            .iter()
-            .filter(|(o, _)| case(&o.keyword.text) == Some(want))
-            .count()
-    };
+    let count = |want| words.iter().filter(|(_, _, is)| *is == Some(want)).count();
     let (want, name) = if count(Case::Lower) > count(Case::Upper) {
         (Case::Lower, "lowercase")
     } else {
         (Case::Upper, "uppercase")
     };
-    for (origin, stage) in words {
-        let word = &origin.keyword;
-        if case(&word.text) != Some(want) {
+    for (origin, stage, is) in words {
+        if is != Some(want) {
+            let word = &origin.keyword;
             let text = format!(
                 "Command '{}' should match the case of the command majority ({name})",
                 word.text

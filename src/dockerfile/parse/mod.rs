@@ -62,7 +62,9 @@ pub fn parse_reporting(source: &Source, warnings: &mut Vec<Warning>) -> Result<D
         stages: Vec::new(),
         warnings: Vec::new(),
     };
-    let outcome = read_all(source, &mut file, warnings);
+    let mut reader = Reader::new(source);
+    let outcome = read_all(&mut reader, &mut file, warnings);
+    file.directives.clone_from(reader.directives());
     lint::check(&file, warnings);
     outcome.map(|()| file)
 }
@@ -76,18 +78,16 @@ pub fn directives(source: &Source) -> Directives {
 }
 
 fn read_all(
-    source: &Source,
+    reader: &mut Reader<'_>,
     file: &mut Dockerfile,
     warnings: &mut Vec<Warning>,
 ) -> Result<(), Error> {
-    let mut reader = Reader::new(source);
+    let source = reader.source();
     let whole = Span::new(0, 0);
     while let Some(line) = reader.next()? {
-        file.directives.clone_from(reader.directives());
-        let (parsed, origin) = statement(&mut reader, line, warnings)?;
+        let (parsed, origin) = statement(reader, line, warnings)?;
         place(source, file, parsed, origin)?;
     }
-    file.directives.clone_from(reader.directives());
     if source.text().is_empty() {
         return Err(Error::new(source, ErrorKind::Empty, whole));
     }
@@ -225,8 +225,8 @@ fn takes_heredocs(line: &Logical<'_>, split: &Split) -> Result<bool, Error> {
         inner = flags::split(line, split.rest.clone());
         split = &inner;
     }
-    let keyword = split.keyword.text.to_uppercase();
-    if !["ADD", "COPY", "RUN"].contains(&keyword.as_str()) {
+    let is = |name: &&str| split.keyword.text.eq_ignore_ascii_case(name);
+    if !["ADD", "COPY", "RUN"].iter().any(is) {
         return Ok(false);
     }
     Ok(words::json(line, split.rest.clone())?.is_none())
@@ -254,8 +254,9 @@ struct Request<'a, 's> {
 
 impl Request<'_, '_> {
     fn parse(self) -> Result<Parsed, Error> {
-        let keyword = self.split.keyword.text.to_uppercase();
-        let kind = match keyword.as_str() {
+        let keyword = self.split.keyword.text.as_str();
+        let is = |name: &&str| keyword.eq_ignore_ascii_case(name);
+        let kind = match INSTRUCTIONS.into_iter().find(is).unwrap_or_default() {
             "FROM" => return from::parse(&self).map(Parsed::From),
             "ADD" => Kind::Add(copy::parse_add(&self)?),
             "ARG" => Kind::Arg(meta::parse_arg(&self)?),
