@@ -33,8 +33,8 @@ pub(super) enum Made<'a> {
     },
 }
 
-/// Applies `meta`. In [`TreeForm::Plain`], what the kernel reserves for root is left undone; a file
-/// that could not be given away is then not set-uid or set-gid either.
+/// Applies `meta`. Outside of an overlay, what the kernel reserves for root is left undone; a file
+/// that is not given to its owner is then not set-uid or set-gid either.
 pub(super) fn apply(
     form: TreeForm,
     made: &Made<'_>,
@@ -46,9 +46,13 @@ pub(super) fn apply(
     {
         return remember(made, meta, None, modes, path);
     }
-    let lenient = form == TreeForm::Plain;
-    let kept = match chown(made, meta.uid, meta.gid) {
-        Ok(()) => true,
+    let lenient = !matches!(form, TreeForm::Overlay(_));
+    let (uid, gid) = match form {
+        TreeForm::Callers => caller(),
+        _ => (meta.uid, meta.gid),
+    };
+    let kept = match chown(made, uid, gid) {
+        Ok(()) => (uid, gid) == (meta.uid, meta.gid),
         Err(Errno::PERM | Errno::INVAL) if lenient => false,
         Err(errno) => return Err(Error::io("set the owner of", path, errno)),
     };
@@ -64,6 +68,12 @@ pub(super) fn apply(
     let mode = if kept { meta.mode } else { meta.mode & 0o1777 };
     chmod(made, mode).map_err(|errno| Error::io("set the mode of", path, errno))?;
     set_time(made, meta.mtime).map_err(|errno| Error::io("set the time of", path, errno))
+}
+
+/// Who writes.
+fn caller() -> (u32, u32) {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    (uid.as_raw(), gid.as_raw())
 }
 
 /// Makes an entry of `root`, an open directory that becomes the top of a tree, look like `meta`:

@@ -32,6 +32,8 @@ pub enum TreeForm {
     /// Files for their own sake. What only root may do (owners, devices, capabilities) is done
     /// where the kernel lets us, whiteouts are nothing, and what stands there is replaced.
     Plain,
+    /// The same for whoever writes them, who owns all of it.
+    Callers,
 }
 
 /// What was written.
@@ -41,7 +43,7 @@ pub struct Written {
     pub entries: u64,
     /// Bytes of regular files.
     pub bytes: u64,
-    /// Devices that could not be made in [`TreeForm::Plain`], and sockets.
+    /// Devices that could not be made outside of an overlay, and sockets.
     pub left_out: Vec<TreePath>,
 }
 
@@ -111,7 +113,7 @@ impl Writer<'_> {
         self.enter(&parent)?;
         match change {
             Change::Whiteout => match self.form {
-                TreeForm::Plain => return Ok(()),
+                TreeForm::Plain | TreeForm::Callers => return Ok(()),
                 TreeForm::Overlay(_) => self.place(path, "make a whiteout at", |dir| {
                     let kind = FileType::CharacterDevice;
                     fs::mknodat(dir, path.name(), kind, Mode::empty(), 0)
@@ -355,7 +357,7 @@ impl Writer<'_> {
         };
         match made {
             Err(Error::Io { source, .. })
-                if self.form == TreeForm::Plain
+                if !matches!(self.form, TreeForm::Overlay(_))
                     && source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
                 return Ok(false);

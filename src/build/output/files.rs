@@ -112,8 +112,8 @@ fn file_name(name: &str, platform: Option<&Platform>) -> String {
     }
 }
 
-/// Merges files into a directory, which is made when it is missing. No file is later than
-/// `latest`; with `delete` what the directory held besides goes.
+/// Merges files into a directory, which is made when it is missing, as the caller's own. No file is
+/// later than `latest`; with `delete` what the directory held besides goes.
 pub(super) fn write_dir(
     files: &Changes,
     dest: &Path,
@@ -134,7 +134,7 @@ pub(super) fn write_dir(
         Mode::empty(),
     )
     .map_err(|errno| failed("open the output directory")(errno.into()))?;
-    write_tree(files, into.as_fd(), TreeForm::Plain, None)?;
+    write_tree(files, into.as_fd(), TreeForm::Callers, None)?;
     if delete {
         remove_others(files, dest, &TreePath::ROOT)
             .map_err(failed("clear the output directory"))?;
