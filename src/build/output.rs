@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::event::Sink;
 use crate::image::{Attestation, Compression, Descriptor, Index, Raw, Reference};
 use crate::layer::{Changes, EncodeOptions, Time, encode, flatten};
-use crate::store::archive::{self, Named, Whole};
+use crate::store::archive::{self, Whole};
 use crate::store::{Image, Store};
 use crate::transfer::{self, PushOptions, Target};
 
@@ -49,6 +49,11 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
                 dest: None,
                 tar: false,
                 ..
+            }
+            | Output::Docker {
+                dest: None,
+                tar: false,
+                ..
             } => return wrong(OptionsError::DirectoryToStdout),
             Output::Docker { .. } if platforms > 1 => {
                 return wrong(OptionsError::Platforms(platforms));
@@ -66,8 +71,8 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
             } if names.is_empty() && request.tags.is_empty() => {
                 return wrong(OptionsError::PushWithoutName);
             }
-            Output::Oci { form, .. } | Output::Image { form, .. }
-                if form.docker_types && form.compression.is_some_and(oci_only) =>
+            Output::Oci { form, .. } | Output::Docker { form, .. } | Output::Image { form, .. }
+                if form.has_no_types() =>
             {
                 return wrong(OptionsError::OciOnly);
             }
@@ -75,11 +80,6 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whether docker has no words for layers of this kind, or nobody who reads them there.
-pub(super) fn oci_only(compression: Compression) -> bool {
-    matches!(compression, Compression::Zstd | Compression::Estargz)
 }
 
 impl Output {
@@ -207,23 +207,27 @@ impl Finished<'_> {
             }
             Output::Oci {
                 dest, tar, form, ..
-            } => self
-                .layout(dest.as_deref(), *tar, self.names(output), form, stdout)
-                .map(Some),
-            Output::Docker { dest, .. } => {
-                let [made, ..] = self.made else {
-                    return Ok(None);
-                };
-                let named = [Named {
-                    image: &made.image,
-                    attestations: &[],
+            } => {
+                let layout = Layout {
+                    dest: dest.as_deref(),
+                    tar: *tar,
                     names: self.names(output),
-                }];
-                to_file_or(dest.as_deref(), stdout, |out| {
-                    let write = archive::write_docker_archive;
-                    Ok(write(self.store, &named, out, self.sink)?)
-                })?;
-                Ok(None)
+                    form,
+                    for_docker: false,
+                };
+                self.layout(&layout, stdout).map(Some)
+            }
+            Output::Docker {
+                dest, tar, form, ..
+            } => {
+                let layout = Layout {
+                    dest: dest.as_deref(),
+                    tar: *tar,
+                    names: self.names(output),
+                    form,
+                    for_docker: true,
+                };
+                self.layout(&layout, stdout).map(Some)
             }
             Output::Image {
                 push,
@@ -274,20 +278,24 @@ impl Finished<'_> {
 
     fn layout(
         &self,
-        dest: Option<&Path>,
-        tar: bool,
-        names: Vec<Reference>,
-        form: &Form,
+        layout: &Layout<'_>,
         stdout: &mut (dyn Write + Send),
     ) -> Result<Descriptor, Error> {
-        let pack = |made: &Made| form::packed(self.store, &made.image, form, self.sink);
+        let Layout { names, form, .. } = layout;
+        let pack = |made: &Made| match (layout.for_docker, form.compression) {
+            (true, None) => {
+                let plain = archive::plain_image(self.store, &made.image)?;
+                form::typed(&plain, form.docker_types)
+            }
+            _ => form::packed(self.store, &made.image, form, self.sink),
+        };
         let images: Vec<Image> = self.made.iter().map(pack).collect::<Result<_, _>>()?;
         let platforms = self.made.iter().map(|made| &made.platform);
         let wanted = &self.request.annotations;
-        let attestations = self.attested(&images, &names, form);
-        let index = self
-            .index
-            .map(|_| annotations::index(images.iter().zip(platforms), &attestations, wanted));
+        let attestations = self.attested(&images, names, form);
+        let over = self.index.filter(|_| !layout.for_docker);
+        let index =
+            over.map(|_| annotations::index(images.iter().zip(platforms), &attestations, wanted));
         let mut descriptor = match (&index, images.as_slice(), self.made) {
             (Some(index), ..) => Descriptor {
                 annotations: annotations::of(wanted, Level::IndexDescriptor, None),
@@ -307,11 +315,12 @@ impl Finished<'_> {
             attestations: &attestations,
             index: index.as_ref(),
             descriptor: &descriptor,
-            names: &names,
+            names,
+            for_docker: layout.for_docker,
         };
-        match (tar, dest) {
+        match (layout.tar, layout.dest) {
             (false, Some(dest)) => archive::write_whole_layout(self.store, &whole, dest)?,
-            _ => to_file_or(dest, stdout, |out| {
+            _ => to_file_or(layout.dest, stdout, |out| {
                 Ok(archive::write_whole_archive(self.store, &whole, out)?)
             })?,
         }
@@ -357,6 +366,17 @@ impl Finished<'_> {
         };
         Ok(self.store.document(&digest)?.descriptor())
     }
+}
+
+/// A layout to be written.
+struct Layout<'a> {
+    /// The file or directory, or `None` for standard output.
+    dest: Option<&'a Path>,
+    tar: bool,
+    names: Vec<Reference>,
+    form: &'a Form,
+    /// Whether `docker load` of any age has to read it.
+    for_docker: bool,
 }
 
 /// Writes to standard output, or to a file that appears under its name only when it is whole.

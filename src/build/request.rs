@@ -98,6 +98,13 @@ pub struct Form {
     pub attestations: Shape,
 }
 
+impl Form {
+    /// Whether docker's media types are asked for and have no word for its layers.
+    pub(super) fn has_no_types(&self) -> bool {
+        self.docker_types && self.compression.is_some_and(Compression::is_oci_only)
+    }
+}
+
 /// Where the result goes besides the store.
 #[derive(Debug, Clone)]
 pub enum Output {
@@ -132,12 +139,16 @@ pub enum Output {
         /// How it is written.
         form: Form,
     },
-    /// `type=docker`: what `docker load` reads.
+    /// `type=docker`: what `docker load` reads, or a layout with docker's media types.
     Docker {
-        /// The file, or `None` for standard output.
+        /// The file or directory, or `None` for standard output.
         dest: Option<PathBuf>,
+        /// Whether to write a tar.
+        tar: bool,
         /// Names besides those of `-t`.
         names: Vec<Reference>,
+        /// How it is written; layers are plain tars when it names no compression.
+        form: Form,
     },
     /// `type=image`: the store, and a registry when `push` is set.
     Image {

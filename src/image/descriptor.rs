@@ -78,6 +78,11 @@ impl Compression {
             Self::Zstd => media::LAYER_ZSTD,
         }
     }
+
+    /// Returns whether docker has no words for layers of this kind, or nobody who reads them there.
+    pub fn is_oci_only(self) -> bool {
+        matches!(self, Self::Zstd | Self::Estargz)
+    }
 }
 
 /// Tells what a media type means, parameters such as `; charset=utf-8` left out.

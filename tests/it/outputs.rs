@@ -1,11 +1,14 @@
 //! `-o` and its options, what several outputs give, and what is written about the result.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Server, TestEnv};
+use crate::support::{Certs, Server, TestEnv};
 
 fn hello() -> TestEnv {
     TestEnv::new()
@@ -162,9 +165,21 @@ fn annotations_reach_their_document_and_no_config() {
     assert_eq!(index["manifests"][0]["annotations"]["d"], "w");
     let config = document(&t.beside("layout"), &manifest["config"]["digest"]);
     assert!(!config.to_string().contains("\"k\""), "{config}");
-    t.build_with(&["--annotation", "index:k=v"])
-        .fails(2)
-        .says("only a build for several platforms has an index");
+    for options in [
+        ["--annotation", "index:k=v"],
+        ["--annotation", "index-descriptor:k=v"],
+        ["-o", "type=image,annotation-index.k=v"],
+    ] {
+        t.build_with(&options)
+            .fails(2)
+            .says("only a build for several platforms has an index");
+    }
+    let arm = ",annotation[linux/arm/v5].k=v";
+    let (_, other) = layout(&t, arm);
+    assert!(
+        other.get("annotations").is_none(),
+        "it is for another: {other}"
+    );
 }
 
 #[test]
@@ -237,4 +252,167 @@ fn options_that_a_type_has_not_are_refused_before_any_work() {
     t.build_with(&["--push"])
         .fails(2)
         .says("pushing needs a name");
+}
+
+/// The members of a tar.
+fn members(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(tar);
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.header().entry_type().is_file());
+    files
+        .map(|mut entry| {
+            let name = entry.path().unwrap().display().to_string();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            (name, bytes)
+        })
+        .collect()
+}
+
+#[test]
+fn an_archive_for_docker_is_packed_as_the_output_says() {
+    let t = hello();
+    let written = |options: &str| {
+        let output = format!("type=docker,dest=../d.tar{options}");
+        t.build_with(&["-t", "x", "-o", &output]).ok();
+        members(&fs::read(t.beside("d.tar")).unwrap())
+    };
+    let read = |members: &BTreeMap<String, Vec<u8>>, name: &str| -> Value {
+        serde_json::from_slice(&members[name]).unwrap()
+    };
+    let dockers = "application/vnd.docker.distribution.manifest.v2+json";
+    let ocis = "application/vnd.oci.image.manifest.v1+json";
+    for (options, magic, types) in [
+        ("", &b"a\0\0"[..], dockers),
+        (",compression=gzip,annotation.k=v", b"\x1f\x8b", dockers),
+        (",compression=zstd", b"\x28\xb5\x2f\xfd", ocis),
+        (",oci-mediatypes=true", b"a\0\0", ocis),
+    ] {
+        let members = written(options);
+        let listed = &read(&members, "manifest.json")[0];
+        assert_eq!(listed["RepoTags"], serde_json::json!(["x:latest"]));
+        let entry = &read(&members, "index.json")["manifests"][0];
+        assert_eq!(entry["mediaType"], types, "{options}");
+        let hex = entry["digest"].as_str().unwrap().replace(':', "/");
+        let manifest = read(&members, &format!("blobs/{hex}"));
+        for (at, path) in listed["Layers"].as_array().unwrap().iter().enumerate() {
+            let path = path.as_str().unwrap();
+            let digest = manifest["layers"][at]["digest"].as_str().unwrap();
+            assert_eq!(path, format!("blobs/{}", digest.replace(':', "/")));
+            let start = if at == 0 { magic } else { &magic[..0] };
+            assert!(members[path].starts_with(start), "{options} {at}");
+        }
+        let annotated = options.contains("annotation");
+        assert_eq!(manifest["annotations"]["k"] == "v", annotated);
+    }
+    let directory = "type=docker,tar=false,dest=../folder";
+    t.build_with(&["-t", "x", "-o", directory]).ok();
+    let top = json(&t.beside("folder/index.json"));
+    assert_eq!(top["manifests"][0]["mediaType"], dockers);
+    t.build_with(&["-o", "type=docker,tar=false"]).fails(2);
+    t.build_with(&[
+        "-o",
+        "type=docker,dest=x,compression=zstd,oci-mediatypes=false",
+    ])
+    .fails(2)
+    .says("need `oci-mediatypes=true`");
+    // Whoever reads archives reads them all.
+    for options in ["", ",compression=gzip", ",compression=zstd"] {
+        written(options);
+        let other = TestEnv::new();
+        let archive = t.beside("d.tar").display().to_string();
+        other.cooper(&["load", "-i", &archive]).ok();
+        other.cooper(&["inspect", "x"]).ok();
+    }
+}
+
+#[test]
+fn archives_go_to_standard_output() {
+    let t = hello();
+    for (output, has) in [
+        ("type=oci", "index.json"),
+        ("type=oci,dest=-", "index.json"),
+        ("type=docker", "manifest.json"),
+        ("type=tar", "dir/b"),
+    ] {
+        let out = t.cooper(&["build", "-o", output, "."]).ok();
+        assert!(members(out.bytes()).contains_key(has), "{output}");
+    }
+    t.cooper(&["build", "-o", "type=oci", "-o", "-", "."])
+        .fails(2);
+}
+
+#[test]
+fn the_level_of_a_compression_counts() {
+    let t = hello().file("a", "a text that is worth it ".repeat(2000));
+    for compression in ["gzip", "zstd", "estargz"] {
+        let size = |level: u32| {
+            let options = format!(",compression={compression},compression-level={level}");
+            layout(&t, &options).1["layers"][0]["size"]
+                .as_u64()
+                .unwrap()
+        };
+        assert!(size(9) < size(1), "{compression}");
+    }
+}
+
+#[test]
+fn every_name_is_pushed_and_a_registry_may_be_insecure() {
+    let t = hello();
+    let certs = Certs::new("IP:127.0.0.1");
+    let registry = certs.serve();
+    let (one, two) = (registry.name("app:1").full(), registry.name("b/app").full());
+    let output = format!("type=registry,\"name={one},{two}\"");
+    t.build_with(&["-o", &output])
+        .fails(1)
+        .says("is not trusted");
+    let output = format!("{output},registry.insecure=true");
+    t.build_with(&["-o", &output, "--metadata-file", "meta"])
+        .ok();
+    assert_eq!(json(&t.path("meta"))["image.name"], format!("{one},{two}"));
+    for name in [one, two] {
+        let other = TestEnv::new();
+        other.cooper(&["pull", "--tls-verify=false", &name]).ok();
+    }
+}
+
+#[test]
+fn a_tar_keeps_owners_and_a_directory_has_the_callers() {
+    let t = hello();
+    t.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY --chown=5:6 --chmod=640 a /a\n",
+    );
+    assert_eq!(t.listing(&[], "."), ["-rw-r----- 5/6 a"]);
+    for who in [
+        TestEnv::new(),
+        TestEnv::as_user("sub"),
+        TestEnv::as_user("nosub"),
+    ] {
+        let text = "FROM scratch\nCOPY --chown=5:6 --chmod=6755 Dockerfile /d/a\n";
+        let who = who.dockerfile(text);
+        who.build_with(&["-o", "out"]).ok();
+        let caller = fs::metadata(who.root()).unwrap();
+        for path in ["out/d", "out/d/a"] {
+            let made = fs::metadata(who.path(path)).unwrap();
+            assert_eq!(
+                (made.uid(), made.gid()),
+                (caller.uid(), caller.gid()),
+                "{path}"
+            );
+            assert_eq!(
+                made.mode() & 0o7777,
+                0o755,
+                "nobody else becomes the caller by it"
+            );
+        }
+    }
+    t.build_with(&["-o", "type=tar,dest=split.tar,platform-split=true"])
+        .ok();
+    let members = members(&fs::read(t.path("split.tar")).unwrap());
+    let names: Vec<&String> = members.keys().collect();
+    assert!(
+        names[0].starts_with("linux_") && names[0].ends_with("/a"),
+        "{names:?}"
+    );
 }

@@ -15,7 +15,6 @@ use crate::transfer::{CacheDocument, CachePlace};
 use super::super::commit::Built;
 use super::super::error::{Error, OptionsError};
 use super::super::form;
-use super::super::output::oci_only;
 use super::super::platforms::Made;
 use super::super::request::{CacheExport, CacheTarget, Request};
 use super::format::Contents;
@@ -36,7 +35,7 @@ pub(in crate::build) fn wants_inline(request: &Request) -> bool {
 /// Refuses what can't be written, before any work is done.
 pub(in crate::build) fn check(request: &Request) -> Result<(), Error> {
     for export in &request.cache_to {
-        if export.form.docker_types && export.form.compression.is_some_and(oci_only) {
+        if export.form.has_no_types() {
             return Err(Error::Options(OptionsError::OciOnly));
         }
     }

@@ -52,6 +52,8 @@ pub struct Whole<'a> {
     pub descriptor: &'a Descriptor,
     /// The names.
     pub names: &'a [Reference],
+    /// Whether an archive lists its images as docker's does, too.
+    pub for_docker: bool,
 }
 
 /// Which images of an archive are wanted.
@@ -243,5 +245,14 @@ pub fn write_docker_archive(
     out: &mut dyn Write,
     _sink: &dyn Sink,
 ) -> Result<(), Error> {
-    write::docker_tar(store, images, out)
+    let _work = store.work()?;
+    let entries = write::docker_entries(store, images)?;
+    write::oci_tar(store, &entries, out)
+}
+
+/// Returns the image with plain layers only. A layer that nobody has unpacked yet is read through
+/// once, because its size must stand before it.
+pub fn plain_image(store: &Store, image: &Image) -> Result<Image, Error> {
+    let _work = store.work()?;
+    write::plain_image(store, image)
 }

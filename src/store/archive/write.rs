@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::event::Sink;
 use crate::image::{
-    Attestation, Descriptor, Digest, Hashing, Index, MAX_MANIFEST, Manifest, Raw, Reference, media,
+    Attestation, Descriptor, Digest, Hashing, Index, MAX_MANIFEST, Raw, Reference, media,
 };
 
 use super::super::Store;
@@ -32,6 +32,8 @@ pub(super) struct Entry {
     /// Documents besides those of the images.
     documents: Vec<Vec<u8>>,
     index: Vec<Descriptor>,
+    /// What docker's list in an archive says of the image.
+    listed: Option<Listed>,
 }
 
 impl Entry {
@@ -55,6 +57,7 @@ impl Entry {
             layers: Vec::new(),
             documents,
             index,
+            listed: None,
         }
     }
 
@@ -84,11 +87,13 @@ fn documents(attestations: &[Attestation], index: Option<&Raw<Index>>) -> Vec<Ve
 /// Takes images as they are.
 pub(super) fn whole(whole: &Whole<'_>) -> Entry {
     let documents = documents(whole.attestations, whole.index);
+    let listed = whole.images.first().filter(|_| whole.for_docker);
     Entry {
         images: whole.images.to_vec(),
         layers: Vec::new(),
         documents,
         index: named(whole.descriptor, whole.names),
+        listed: listed.map(|image| Listed::of(image, whole.names)),
     }
 }
 
@@ -99,6 +104,7 @@ pub(super) fn loose(loose: &Loose<'_>, entry: Descriptor) -> Entry {
         layers: loose.layers.to_vec(),
         documents: loose.documents.iter().map(|d| d.to_vec()).collect(),
         index: vec![entry],
+        listed: None,
     }
 }
 
@@ -136,6 +142,21 @@ pub(super) fn entry_as(
     Ok((entry, digest))
 }
 
+/// Prepares images for what `docker save` writes.
+pub(super) fn docker_entries(store: &Store, images: &[Named<'_>]) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for named in images {
+        let image = plain_image(store, named.image)?;
+        let listed = Listed::of(&image, &named.names);
+        let name = |bare| self::named(&bare, &named.names);
+        entries.push(Entry {
+            listed: Some(listed),
+            ..Entry::of(image, &[], name)
+        });
+    }
+    Ok(entries)
+}
+
 fn described(image: &Image) -> Descriptor {
     let mut descriptor = image.descriptor();
     descriptor.platform = Some(image.config.value().platform());
@@ -143,10 +164,6 @@ fn described(image: &Image) -> Descriptor {
 }
 
 /// Returns the entries of an image in an index: one for each name, one without when it has none.
-fn index_of(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    named(&described(image), names)
-}
-
 fn named(bare: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
         return vec![bare.clone()];
@@ -344,7 +361,7 @@ impl Files for DirFiles {
     }
 }
 
-/// Writes a tar of an OCI layout.
+/// Writes a tar of an OCI layout, with docker's list where entries have one.
 pub(super) fn oci_tar(store: &Store, entries: &[Entry], out: &mut dyn Write) -> Result<(), Error> {
     let _work = store.work()?;
     let mut files = TarFiles::new(out);
@@ -355,6 +372,11 @@ pub(super) fn oci_tar(store: &Store, entries: &[Entry], out: &mut dyn Write) -> 
     let all = entries.iter().flat_map(|entry| entry.index.clone());
     let index = Raw::of(Index::oci(all.collect()));
     put_bytes(&mut files, "index.json", index.bytes())?;
+    let listed: Vec<&Listed> = entries.iter().filter_map(|e| e.listed.as_ref()).collect();
+    if !listed.is_empty() {
+        let listed = serde_json::to_vec(&listed).expect("strings are JSON");
+        put_bytes(&mut files, "manifest.json", &listed)?;
+    }
     files.end()
 }
 
@@ -369,42 +391,20 @@ struct Listed {
     layers: Vec<String>,
 }
 
-/// Writes what `docker save` writes.
-pub(super) fn docker_tar(
-    store: &Store,
-    images: &[Named<'_>],
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let _work = store.work()?;
-    let mut files = TarFiles::new(out);
-    let mut index = Vec::new();
-    let mut listed = Vec::new();
-    put_bytes(&mut files, "oci-layout", LAYOUT)?;
-    for named in images {
-        let image = plain_image(store, named.image)?;
-        put_image(&mut files, store, &image)?;
-        index.extend(index_of(&image, &named.names));
-        let names: Vec<String> = named.names.iter().map(Reference::familiar).collect();
-        listed.push(Listed {
+impl Listed {
+    fn of(image: &Image, names: &[Reference]) -> Self {
+        let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+        let layers = image.manifest.value().layers.iter();
+        Self {
             config: path_of(image.config.digest()),
             names: (!names.is_empty()).then_some(names),
-            layers: layer_paths(image.manifest.value()),
-        });
+            layers: layers.map(|layer| path_of(&layer.digest)).collect(),
+        }
     }
-    put_bytes(&mut files, "index.json", Raw::of(Index::oci(index)).bytes())?;
-    let listed = serde_json::to_vec(&listed).expect("strings are JSON");
-    put_bytes(&mut files, "manifest.json", &listed)?;
-    files.end()
 }
 
-fn layer_paths(manifest: &Manifest) -> Vec<String> {
-    let digests = manifest.layers.iter().map(|layer| &layer.digest);
-    digests.map(path_of).collect()
-}
-
-/// Returns the image with plain layers only. A layer that nobody has unpacked yet is read through
-/// once, because its size must stand before it.
-fn plain_image(store: &Store, image: &Image) -> Result<Image, Error> {
+/// Returns the image with plain layers only.
+pub(super) fn plain_image(store: &Store, image: &Image) -> Result<Image, Error> {
     let mut layers = Vec::new();
     for layer in image.layers() {
         let size = match store.plain_size(&layer.diff_id)? {

@@ -31,11 +31,11 @@ pub(super) fn private_pairs(text: &str) -> Result<Vec<(String, String)>, String>
     Ok(pairs)
 }
 
-/// Reads a truth value.
+/// Reads a truth value, in all spellings that docker takes.
 pub(super) fn flag(key: &str, value: &str) -> Result<bool, String> {
     match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
         _ => Err(format!("`{key}={value}`: expected `true` or `false`")),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{annotation, fields};
 use crate::build::{Annotation, Form, Output};
-use crate::image::{Reference, Shape};
+use crate::image::{Compression, Reference, Shape};
 
 /// One `-o`.
 #[derive(Debug, Clone)]
@@ -25,7 +25,8 @@ pub(super) struct Parsed {
 }
 
 const ALL: &[&str] = &["local", "tar", "oci", "docker", "image", "registry"];
-const IMAGES: &[&str] = &["oci", "image", "registry"];
+const IMAGES: &[&str] = &["oci", "docker", "image", "registry"];
+const ATTESTED: &[&str] = &["oci", "image", "registry"];
 const PUSHED: &[&str] = &["image", "registry"];
 
 /// The keys of every type, and which types take them.
@@ -33,17 +34,17 @@ const KEYS: &[(&str, &[&str])] = &[
     ("dest", &["local", "tar", "oci", "docker"]),
     ("mode", &["local"]),
     ("platform-split", &["local", "tar"]),
-    ("name", &["oci", "docker", "image", "registry"]),
+    ("name", IMAGES),
     ("push", PUSHED),
     ("push-by-digest", PUSHED),
     ("registry.insecure", PUSHED),
-    ("tar", &["oci"]),
+    ("tar", &["oci", "docker"]),
     ("compression", IMAGES),
     ("compression-level", IMAGES),
     ("force-compression", IMAGES),
     ("oci-mediatypes", IMAGES),
-    ("oci-artifact", IMAGES),
-    ("attestation-inline", IMAGES),
+    ("oci-artifact", ATTESTED),
+    ("attestation-inline", ATTESTED),
     ("attestation-prefix", &["local", "tar"]),
     ("source-date-epoch", ALL),
     ("rewrite-timestamp", ALL),
@@ -96,6 +97,7 @@ struct Fields {
     insecure: bool,
     tar: Option<bool>,
     form: Form,
+    oci_types: Option<bool>,
     epoch: Option<String>,
     rewrite_timestamp: Option<bool>,
     annotations: Vec<Annotation>,
@@ -143,7 +145,7 @@ impl Fields {
                 self.form.level = Some(fields::number(key, value)?);
             }
             "force-compression" => self.form.force = flag()?,
-            "oci-mediatypes" => self.form.docker_types = !flag()?,
+            "oci-mediatypes" => self.oci_types = Some(flag()?),
             "oci-artifact" => {
                 self.form.attestations = match flag()? {
                     true => Shape::Artifact,
@@ -188,7 +190,10 @@ impl Fields {
     fn finish(self) -> Result<Parsed, String> {
         let kind = self.kind.as_deref().ok_or("`type=` is missing")?;
         self.check(kind)?;
-        let (dest, names, form) = (self.dest, self.names, self.form);
+        let (dest, names, mut form) = (self.dest, self.names, self.form);
+        // As for docker itself, its types are the default of its archives where they will do.
+        let oci_only = form.compression.is_some_and(Compression::is_oci_only);
+        form.docker_types = !self.oci_types.unwrap_or(kind != "docker" || oci_only);
         let output = match kind {
             "local" => match dest {
                 Some(dest) => Output::Local {
@@ -210,7 +215,12 @@ impl Fields {
                 names,
                 form,
             },
-            "docker" => Output::Docker { dest, names },
+            "docker" => Output::Docker {
+                dest,
+                tar: self.tar.unwrap_or(true),
+                names,
+                form,
+            },
             "image" | "registry" => Output::Image {
                 names,
                 push: self.push.unwrap_or(kind == "registry"),
@@ -250,7 +260,6 @@ fn known(kind: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Compression;
 
     fn shown(text: &str) -> String {
         match parse(text) {
@@ -281,7 +290,7 @@ mod tests {
             ),
             (
                 "type=docker,dest=d.tar",
-                r#"Docker { dest: Some("d.tar"), names: [] }"#,
+                r#"Docker { dest: Some("d.tar"), tar: true, names: [], form: Form { compression: None, level: None, force: false, docker_types: true, attestations: Artifact } }"#,
             ),
         ] {
             assert_eq!(shown(text), want, "{text}");
