@@ -66,10 +66,11 @@ impl Chmod {
         }
     }
 
-    /// Returns the mode of a directory that is made on the way, where one is asked for.
+    /// Returns the mode of a directory that is made on the way, where one is asked for. As with
+    /// BuildKit, set-id and sticky bits are for what is copied alone.
     pub(super) fn of_created(&self) -> Option<u32> {
         match self.how {
-            How::Octal(octal) => Some(octal),
+            How::Octal(octal) => Some(octal & 0o777),
             How::Symbolic(_) => None,
         }
     }
@@ -189,6 +190,7 @@ mod tests {
     #[test]
     fn only_octal_modes_reach_created_directories() {
         assert_eq!(Chmod::parse("700").unwrap().of_created(), Some(0o700));
+        assert_eq!(Chmod::parse("7711").unwrap().of_created(), Some(0o711));
         assert_eq!(Chmod::parse("go-rwx").unwrap().of_created(), None);
     }
 }

@@ -130,6 +130,25 @@ fn parents_are_owned_and_moded_as_asked() {
             "-rwx------ 5/6 d/a/b/c.txt",
         ]
     );
+    // What the source has is copied, with all that is asked for; the way to it is made.
+    assert_eq!(
+        made(&t, "COPY --parents --chmod=2751 a/b/c.txt /d/"),
+        [
+            "drwxr-x--x 0/0 d/",
+            "drwxr-s--x 0/0 d/a/",
+            "drwxr-s--x 0/0 d/a/b/",
+            "-rwxr-s--x 0/0 d/a/b/c.txt",
+        ]
+    );
+    assert_eq!(
+        made(&t, "COPY --parents --chmod=g-x,o=rX a/b/c.txt /d/"),
+        [
+            "drwxr-xr-x 0/0 d/",
+            "drwxr--r-x 0/0 d/a/",
+            "drwxr--r-x 0/0 d/a/b/",
+            "-rw-r--r-- 0/0 d/a/b/c.txt",
+        ]
+    );
 }
 
 #[test]
@@ -266,8 +285,8 @@ fn octal_modes_reach_created_parents_and_zero_counts() {
     assert_eq!(
         made(&t, "COPY --chmod=2770 a/b /d/e"),
         [
-            "drwxrws--- 0/0 d/",
-            "drwxrws--- 0/0 d/e/",
+            "drwxrwx--- 0/0 d/",
+            "drwxrwx--- 0/0 d/e/",
             "-rwxrws--- 0/0 d/e/c.txt",
             "-rwxrws--- 0/0 d/e/y.md",
         ]
