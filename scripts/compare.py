@@ -57,8 +57,8 @@ class Builder:
             raise Refused(done.stdout.strip()[-1500:])
         return done.stdout.strip()
 
-    def build(self, directory, options):
-        self.run(directory, "build", "--network=host", *self.options, *options, "-t", TAG, ".")
+    def build(self, directory, options, tag=TAG):
+        self.run(directory, "build", "--network=host", *self.options, *options, "-t", tag, ".")
 
     def save(self, archive):
         self.run("/", *self.saving(archive))
@@ -172,7 +172,7 @@ class Case:
         """Yields what differs between what both make of the directory."""
         for step in self.before:
             for builder in (us, them):
-                builder.run(self.directory, "build", "--network=host", "-t", step["tag"], "-f", step["file"], ".")
+                builder.build(self.directory, ["-f", step["file"]], step["tag"])
         images, refusals = [], {}
         for builder in (us, them):
             archive = scratch / f"{builder.name}.tar"
