@@ -189,6 +189,30 @@ impl Store {
         self.image_below(digest, platform, MAX_NESTING)
     }
 
+    /// Returns the image that `digest` means for `platform`. Where nobody says for which, it is this
+    /// machine's, or the only one that is here, as when another platform's was pulled.
+    pub fn image_meant(
+        &self,
+        digest: &Digest,
+        platform: Option<&Platform>,
+    ) -> Result<Image, Error> {
+        if let Some(platform) = platform {
+            return self.image(digest, platform);
+        }
+        let missing = match self.image(digest, &Platform::host()) {
+            Err(error @ (Error::NoBlob { .. } | Error::NoPlatform { .. })) => error,
+            found => return found,
+        };
+        let here = self.manifests_below(digest)?.into_iter();
+        // What is no image, or a statement about one that looks like it, is for no platform.
+        let images = here.filter_map(|manifest| self.image_of(manifest).ok());
+        let mut images = images.filter(|image| image.config.value().platform().os != "unknown");
+        match (images.next(), images.next()) {
+            (Some(only), None) => Ok(only),
+            _ => Err(missing),
+        }
+    }
+
     fn image_below(
         &self,
         digest: &Digest,

@@ -112,6 +112,99 @@ fn all_tags_of_a_repository_go_and_come() {
     }
 }
 
+/// A store with an index `app` over an image for each of two platforms.
+fn with_index() -> TestEnv {
+    let t = TestEnv::new().dockerfile("FROM scratch\nARG TARGETARCH\nLABEL for=$TARGETARCH\n");
+    t.build_with(&["-t", "app", "--platform=linux/amd64,linux/arm64"])
+        .ok();
+    t
+}
+
+/// What `name` says that it was built for.
+fn made_for(t: &TestEnv, name: &str) -> String {
+    let shown = t.cooper(&["inspect", "-f", "{{.Config.Labels.for}}", name]);
+    shown.ok().stdout()
+}
+
+#[test]
+fn all_images_of_an_index_are_pushed_or_none() {
+    let registry = Server::http();
+    let name = registry.name("app:1").full();
+    let t = with_index();
+    let digest = t.cooper(&["push", "--all", "app", &name]).ok().stdout();
+    let pinned = format!("{}@{digest}", registry.name("app").name());
+    for arch in ["amd64", "arm64"] {
+        let other = TestEnv::new();
+        other
+            .cooper(&["pull", "--platform", &format!("linux/{arch}"), &pinned])
+            .ok();
+        assert_eq!(made_for(&other, &pinned), arch);
+        // One image of the index is here, which by itself can be sent, and all can't.
+        let again = registry.name(&format!("again:{arch}")).full();
+        other
+            .cooper(&["push", "--all", &pinned, &again])
+            .fails(1)
+            .says("is not in the store");
+        let there = format!("docker/registry/v2/repositories/again/_manifests/tags/{arch}");
+        assert!(!registry.data().join(there).exists());
+        let platform = format!("--platform=linux/{arch}");
+        other.cooper(&["push", &platform, &pinned, &again]).ok();
+    }
+    for place in ["oci:dir", "oci-archive:a.tar", "dir:d"] {
+        t.cooper(&["push", "--all", "app", place])
+            .fails(2)
+            .says("all images of an index go to a registry")
+            .says("--platform");
+    }
+    t.cooper(&["push", "--all", "--platform=linux/arm64", "app", &name])
+        .fails(2);
+    // An image that stands for itself alone is all of it.
+    t.write("Dockerfile", "FROM scratch\nLABEL a=b\n");
+    t.build_with(&["-t", "one"]).ok();
+    t.cooper(&["push", "--all", "one", "oci:dir"]).ok();
+    let one = registry.name("one").full();
+    let digest = t.cooper(&["push", "--all", "one", &one]).ok().stdout();
+    assert_eq!(t.cooper(&["push", "one", &one]).ok().stdout(), digest);
+}
+
+#[test]
+fn a_platform_to_pull_can_be_given_in_parts() {
+    let registry = Server::http();
+    let name = registry.name("app:1").full();
+    let t = TestEnv::new().dockerfile(
+        "FROM scratch\nARG TARGETARCH\nARG TARGETVARIANT\nLABEL for=$TARGETARCH$TARGETVARIANT\n",
+    );
+    let platforms = "--platform=linux/amd64,linux/arm64,linux/arm/v6,linux/arm/v7";
+    t.build_with(&["-t", &name, "--push", platforms]).ok();
+    let pulled = |options: &[&str]| {
+        let other = TestEnv::new();
+        let args = [&["pull"], options, &[name.as_str()]].concat();
+        other.cooper(&args).ok();
+        made_for(&other, &name)
+    };
+    for (options, want) in [
+        (&["--arch=arm64"][..], "arm64"),
+        (&["--os=linux", "--arch=amd64"], "amd64"),
+        (&["--arch=arm", "--variant=v6"], "armv6"),
+        (&["--arch=arm"], "armv7"),
+        (&["--arch", "aarch64"], "arm64"),
+    ] {
+        assert_eq!(pulled(options), want, "{options:?}");
+    }
+    let other = TestEnv::new();
+    other
+        .cooper(&["pull", "--os=windows", &name])
+        .fails(1)
+        .says("windows/");
+    other
+        .cooper(&["pull", "--arch=arm64", "--platform=linux/arm64", &name])
+        .fails(2);
+    other.cooper(&["pull", "--arch=a b", &name]).fails(2);
+    let cask = other.cask(&["pull", "-q", "--arch=arm64", &name]).ok();
+    assert!(cask.stdout().starts_with("sha256:"));
+    assert_eq!(made_for(&other, &name), "arm64");
+}
+
 #[test]
 fn a_private_ca_is_trusted_when_it_is_named() {
     let certs = Certs::new("IP:127.0.0.1");

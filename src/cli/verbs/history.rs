@@ -70,8 +70,7 @@ impl History {
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         let store = session.store()?;
         let target = store.need(&self.image)?;
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let image = store.image(&target.descriptor.digest, &platform)?;
+        let image = store.image_meant(&target.descriptor.digest, self.platform.as_ref())?;
         let rows = self.rows(&store, &image)?;
         if self.quiet {
             let ids = rows

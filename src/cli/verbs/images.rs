@@ -256,9 +256,7 @@ fn place(images: &[Listed], id: &ImageId) -> Option<usize> {
 
 fn place_of(store: &Store, images: &[Listed], text: &str) -> Result<usize, Report> {
     let target = store.need(text)?;
-    let id = store
-        .image(&target.descriptor.digest, &Platform::host())?
-        .id();
+    let id = store.image_meant(&target.descriptor.digest, None)?.id();
     place(images, &id).ok_or_else(|| Report::failed(format!("no image `{text}` in the store")))
 }
 

@@ -70,11 +70,10 @@ impl Inspect {
             Template::parse(text).map_err(wrong_format)?;
         }
         let store = session.store()?;
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let mut values = Vec::new();
         let mut missing = None;
         for text in &self.images {
-            match self.find(&store, text, &platform) {
+            match self.find(&store, text) {
                 Ok(value) => values.push(value),
                 Err(report) => missing = missing.or(Some(report)),
             }
@@ -89,7 +88,7 @@ impl Inspect {
         missing.map_or(Ok(()), Err)
     }
 
-    fn find(&self, store: &Store, text: &str, platform: &Platform) -> Result<Value, Report> {
+    fn find(&self, store: &Store, text: &str) -> Result<Value, Report> {
         let wanted = |kind| self.kind.is_none_or(|wanted| wanted == kind);
         let look = |first: bool| {
             let others = self.others.iter().filter(|(kind, _)| wanted(*kind));
@@ -103,7 +102,9 @@ impl Inspect {
         let missing = match (wanted(Kind::Image), self.kind) {
             (true, _) => match store.need(text) {
                 Ok(target) => {
-                    return value(store, &store.image(&target.descriptor.digest, platform)?);
+                    let digest = &target.descriptor.digest;
+                    let image = store.image_meant(digest, self.platform.as_ref())?;
+                    return value(store, &image);
                 }
                 Err(error) => error.into(),
             },

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::report::Report;
 use crate::cli::{Session, ui};
-use crate::image::Platform;
 use crate::store::archive::{self, Pick};
 
 /// Read the images of an archive, with the names it gives them
@@ -45,7 +44,7 @@ impl Load {
                 ui::data(&format!("Loaded image: {name}"))?;
             }
             if image.names.is_empty() {
-                let id = store.image(&image.target.digest, &Platform::host())?.id();
+                let id = store.image_meant(&image.target.digest, None)?.id();
                 ui::data(&format!("Loaded image ID: {id}"))?;
             }
         }

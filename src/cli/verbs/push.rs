@@ -165,6 +165,10 @@ fn send_all(
         (Document::Index(index), Target::Registry(name)) => {
             Ok(transfer::push_index(store, &index, name, options, sink)?)
         }
+        (Document::Index(_), place) => Err(Report::wrong_use(format!(
+            "all images of an index go to a registry, not to `{place}`"
+        ))
+        .hint("`--platform` says which one of them does")),
         _ => send(store, digest, to, options, sink),
     }
 }
@@ -186,8 +190,7 @@ pub(crate) fn send(
     if let (Some(index), Target::Registry(name)) = (&index, to) {
         return Ok(transfer::push_index(store, index, name, options, sink)?);
     }
-    let platform = wanted.clone().unwrap_or_else(Platform::host);
-    let image = store.image(digest, &platform)?;
+    let image = store.image_meant(digest, wanted.as_ref())?;
     let stated = store.attestations(digest, image.manifest.digest())?;
     Ok(transfer::push_attested(
         store, &image, &stated, to, options, sink,

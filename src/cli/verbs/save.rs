@@ -45,12 +45,11 @@ impl Save {
                 .hint("`-o FILE`, or a pipe behind the command"));
         }
         let store = session.store()?;
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let mut found: Vec<(Image, Vec<Attestation>, Vec<_>)> = Vec::new();
         for text in &self.images {
             let target = store.need(text)?;
             let digest = &target.descriptor.digest;
-            let image = store.image(digest, &platform)?;
+            let image = store.image_meant(digest, self.platform.as_ref())?;
             let stated = store.attestations(digest, image.manifest.digest())?;
             let name = target.name.filter(|name| name.digest().is_none());
             // One image under several names is one entry of the archive.

@@ -6,7 +6,6 @@ use crate::cli::Session;
 use crate::cli::report::Report;
 use crate::cli::ui::{self, clean};
 use crate::event::Sink;
-use crate::image::Platform;
 use crate::layer::{Difference, Stack, compare};
 use crate::store::{LayerRef, Store};
 
@@ -96,7 +95,7 @@ fn lists(found: &[(Difference, String)]) -> Value {
 
 fn layers(store: &Store, text: &str) -> Result<Vec<LayerRef>, Report> {
     let target = store.need(text)?;
-    let image = store.image(&target.descriptor.digest, &Platform::host())?;
+    let image = store.image_meant(&target.descriptor.digest, None)?;
     Ok(image.layers())
 }
 

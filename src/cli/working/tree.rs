@@ -41,8 +41,7 @@ impl Tree {
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
         let store = session.store()?;
         let target = store.need(&self.image)?;
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let image = store.image(&target.descriptor.digest, &platform)?;
+        let image = store.image_meant(&target.descriptor.digest, self.platform.as_ref())?;
         let (before, rows) = rows(&store, &image)?;
         if self.format.as_deref() == Some("json") {
             let list: Vec<Value> = rows.iter().map(value).collect();
