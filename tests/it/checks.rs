@@ -187,8 +187,17 @@ fn rules_are_left_out_by_directive_argument_and_comment() {
     assert_eq!(names(above, &[]), ["FromAsCasing", "JSONArgsRecommended"]);
     let experimental = "# it\nFROM scratch AS a\n";
     assert!(names(&format!("\n{experimental}"), &[]).is_empty());
-    let asked = format!("# check=experimental=all\n\n{experimental}");
-    assert_eq!(names(&asked, &[]), ["InvalidDefinitionDescription"]);
+    for asked in ["all", "InvalidDefinitionDescription"] {
+        let asked = format!("# check=experimental={asked}\n\n{experimental}");
+        assert_eq!(names(&asked, &[]), ["InvalidDefinitionDescription"]);
+    }
+    let both = "# check=skip=FromAsCasing,MaintainerDeprecated;experimental=all;error=true\n";
+    assert_eq!(names(&format!("{both}{body}"), &[]), [""; 0]);
+    // Names are what they are, and a comment is for the instruction right below it.
+    let other = format!("# check=skip=fromascasing\n{body}");
+    assert_eq!(names(&other, &[]).len(), 2);
+    let apart = "FROM scratch as a\n# check=skip=MaintainerDeprecated\n\nMAINTAINER me\n";
+    assert_eq!(names(apart, &[]).len(), 2);
     t.cooper(&["check", "--build-arg=BUILDKIT_DOCKERFILE_CHECK=oops"])
         .fails(2)
         .says("invalid check option \"oops\"");
@@ -335,6 +344,25 @@ fn an_outline_lists_the_secrets_and_agents_of_a_target() {
         value["secrets"][0]["location"]["ranges"][0]["start"]["line"],
         2
     );
+}
+
+#[test]
+fn what_can_be_asked_is_described() {
+    let t = TestEnv::new();
+    let out = t
+        .cooper(&["build", "--call=subrequests.describe", "."])
+        .ok();
+    for name in ["outline", "targets", "check", "subrequests.describe"] {
+        assert!(out.stdout().contains(name), "{name}: {}", out.stdout());
+    }
+    let asked = ["check", "--call=subrequests.describe,format=json"];
+    let value: Value = serde_json::from_str(&t.cooper(&asked).ok().stdout()).unwrap();
+    assert_eq!(value[0]["name"], "frontend.outline");
+    assert_eq!(value[0]["opts"][0]["name"], "target");
+    assert_eq!(value[3]["name"], "frontend.subrequests.describe");
+    t.cooper(&["build", "--call=llb", "."])
+        .fails(2)
+        .says("outline");
 }
 
 #[test]

@@ -229,7 +229,9 @@ mod tests {
     #[test]
     fn calls_are_read_as_buildx_reads_them() {
         let read = |text| call(text).map(|call| (call.method, call.format));
-        assert_eq!(read("check"), Ok((Method::Check, Format::Text)));
+        for check in ["check", "lint"] {
+            assert_eq!(read(check), Ok((Method::Check, Format::Text)));
+        }
         assert_eq!(
             read("targets,format=json"),
             Ok((Method::Targets, Format::Json))

@@ -128,9 +128,26 @@ pub(super) fn methods_text() -> String {
     table(&["NAME", "VERSION", "DESCRIPTION"], rows)
 }
 
-/// Returns what can be asked for, as JSON.
+/// Returns what can be asked for, in BuildKit's JSON and by its names.
 pub(super) fn methods_json() -> Value {
-    let method = |(name, about): &(&str, &str)| json!({ "Name": name, "Version": "1.0.0", "Description": about });
+    let named = |name: &str, about: &str| json!({ "name": name, "description": about });
+    let method = |(name, about): &(&str, &str)| {
+        let options = match *name {
+            "outline" => vec![named("target", "Target build stage")],
+            _ => Vec::new(),
+        };
+        let name = if *name == "check" { "lint" } else { name };
+        json!({
+            "name": format!("frontend.{name}"),
+            "version": "1.0.0",
+            "type": "rpc",
+            "description": about,
+            "opts": options,
+            "inputs": null,
+            "metadata": [named("result.json", ""), named("result.txt", "")],
+            "refs": null,
+        })
+    };
     METHODS.iter().map(method).collect()
 }
 
