@@ -289,6 +289,7 @@ mod tests {
                 &["2 DuplicateStageName", "2 StageNameCasing"],
             ),
             ("FROM a AS scratch", &["1 ReservedStageName"]),
+            ("FROM a AS context", &["1 ReservedStageName"]),
             ("FROM a\nRUN b \\\n\n c", &["4 NoEmptyContinuation"]),
             ("FROM a\nCMD b", &["2 JSONArgsRecommended"]),
             ("FROM a\nSHELL [\"s\"]\nENTRYPOINT b", &[]),
@@ -316,6 +317,13 @@ mod tests {
             (
                 "FROM a\nCMD [\"b\"]\nRUN c\nCMD [\"d\"]\nFROM e\nCMD [\"f\"]",
                 &["2 MultipleInstructionsDisallowed"],
+            ),
+            (
+                "FROM a\nENTRYPOINT [\"b\"]\nHEALTHCHECK NONE\nENTRYPOINT [\"c\"]\nHEALTHCHECK CMD d",
+                &[
+                    "2 MultipleInstructionsDisallowed",
+                    "3 MultipleInstructionsDisallowed",
+                ],
             ),
         ];
         for (text, want) in table {

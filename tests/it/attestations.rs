@@ -334,6 +334,46 @@ fn max_tells_the_steps_their_places_and_layers() {
 }
 
 #[test]
+fn version_1_has_every_field_that_buildkit_writes() {
+    let t = TestEnv::new().dockerfile(
+        "FROM localhost/busybox\nRUN --network=none --mount=type=ssh --mount=type=ssh,id=k,required true\n",
+    );
+    t.busybox("localhost/busybox");
+    let socket = std::os::unix::net::UnixListener::bind(t.beside("agent")).unwrap();
+    let agent = format!("--ssh=k={}", t.beside("agent").display());
+    let options = "--provenance=mode=max,builder-id=https://example.org/b/1,reproducible=true";
+    let stated = provenance(&t, &[options, &agent, "--target=0"]);
+    drop(socket);
+    let definition = &stated["buildDefinition"];
+    assert_eq!(
+        definition["buildType"],
+        "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
+    );
+    let outside = &definition["externalParameters"];
+    assert_eq!(outside["configSource"], json!({ "path": "Dockerfile" }));
+    assert_eq!(outside["request"]["args"], json!({ "target": "0" }));
+    assert_eq!(
+        outside["request"]["ssh"],
+        json!([{ "id": "default", "optional": true }, { "id": "k" }])
+    );
+    let platform = &definition["internalParameters"]["builderPlatform"];
+    assert_eq!(
+        platform,
+        cooper::image::Platform::host().to_string().as_str()
+    );
+    let run = &stated["runDetails"];
+    assert_eq!(run["builder"]["id"], "https://example.org/b/1");
+    let metadata = &run["metadata"];
+    assert_eq!(metadata["buildkit_reproducible"], true);
+    let time = |key: &str| {
+        let text = metadata[key].as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(text).unwrap()
+    };
+    assert!(time("startedOn") <= time("finishedOn"));
+    assert!(!metadata["invocationId"].as_str().unwrap().is_empty());
+}
+
+#[test]
 fn version_0_2_holds_the_same_facts() {
     let t = hello();
     let options = "--provenance=mode=max,version=v0.2,builder-id=https://example.org/b/1,\

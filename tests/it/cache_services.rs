@@ -269,6 +269,8 @@ fn a_workflow_finds_its_service_in_the_environment() {
         .var("ACTIONS_RUNTIME_TOKEN", actions.says("token"));
     t.build_with(&["--cache-to", to]).ok();
     assert_eq!(actions.keys("index-variables-1-").len(), 1);
+    t.build_with(&["--cache-to", "type=gha"]).ok();
+    assert_eq!(actions.keys("index-buildkit-1-").len(), 1, "the default");
     let bad = format!("{}x", workflow(actions, "bad").replace(",scope=bad", ""));
     let judged = scratch().build_with(&["--cache-to", &bad]).fails(1);
     judged.says("bad token");

@@ -270,6 +270,24 @@ fn an_image_carries_its_own_cache() {
 }
 
 #[test]
+fn an_inline_cache_is_in_the_config_where_buildkit_has_it() {
+    let t = store(STAGES);
+    let config = |options: &[&str]| {
+        let dir = t.beside("layout");
+        let _ = fs::remove_dir_all(&dir);
+        let output = format!("type=oci,tar=false,dest={}", dir.display());
+        t.build_with(&[&["-o", &output], options].concat()).ok();
+        let index = json_of(&dir.join("index.json"));
+        let manifest = json_of(&blob(&dir, &index["manifests"][0]["digest"]));
+        json_of(&blob(&dir, &manifest["config"]["digest"]))
+    };
+    let inline = config(&["--cache-to", "type=inline"]);
+    assert!(inline["moby.buildkit.cache.v0"].is_string(), "{inline}");
+    let plain = config(&[]);
+    assert!(plain.get("moby.buildkit.cache.v0").is_none(), "{plain}");
+}
+
+#[test]
 fn an_index_carries_the_caches_of_its_images() {
     let registry = Server::http();
     let name = registry.name("many:1").full();
@@ -457,6 +475,20 @@ fn layers_of_a_cache_are_compressed_as_it_says() {
         types(&one, &[], ",compression=zstd,compression-level=5"),
         [ZSTD; 3]
     );
+    let size = |level: u32| {
+        let t = store(STAGES);
+        t.write("a", "a text that is worth it ".repeat(2000));
+        types(&t, &[], &format!(",compression-level={level}"));
+        let sizes = cache(&cache_dir(&t)).0["layers"]
+            .as_array()
+            .unwrap()
+            .clone();
+        sizes
+            .iter()
+            .map(|layer| layer["size"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert!(size(9) < size(1));
     assert_eq!(types(&one, &[], ",compression=uncompressed"), [plain; 3]);
     assert_eq!(types(&one, &[], ""), [GZIP; 3]);
     let (two, from) = (store(STAGES), from_dir(&one, ""));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::support::TestEnv;
+use crate::support::{Server, TestEnv};
 
 fn age(t: &TestEnv, name: &str) {
     let then = SystemTime::now() - Duration::from_secs(3600);
@@ -73,7 +73,8 @@ fn metadata_above_a_run_does_not_run_it_again() {
     t.build().ok();
     t.write(
         "Dockerfile",
-        "# comment\nFROM busybox\nLABEL v=2\nEXPOSE 81\nCMD [\"x\"]\nrun echo x > /x\n",
+        "# comment\nFROM busybox\nLABEL v=2\nEXPOSE 81\nCMD [\"x\"]\nENTRYPOINT [\"y\"]\nVOLUME /v\n\
+         STOPSIGNAL 9\nHEALTHCHECK CMD x\nMAINTAINER me\nONBUILD RUN x\nrun echo x > /x\n",
     );
     assert_eq!(ran(&t.build().ok().steps()).len(), 0);
     t.write("Dockerfile", "FROM busybox\nENV v=2\nRUN echo x > /x\n");
@@ -175,4 +176,138 @@ fn what_a_run_can_notice_is_in_its_key_and_how_it_is_written_is_not() {
     assert_eq!(runs(text, &["--add-host=h:10.0.0.1"]), 1);
     assert_eq!(runs(text, &["--add-host=h:10.0.0.2"]), 1);
     assert_eq!(runs(text, &[]), 0);
+}
+
+/// Builds `text` and returns how many of its RUN steps ran.
+fn runs(t: &TestEnv, text: &str, options: &[&str]) -> usize {
+    t.write("Dockerfile", text);
+    let steps = t.build_with(options).ok().steps();
+    ran(&steps)
+        .iter()
+        .filter(|step| step.contains("RUN"))
+        .count()
+}
+
+#[test]
+fn files_places_args_and_mounts_of_a_run_are_in_its_key() {
+    let t = TestEnv::new().file("f", "1").file("token", "secret-1");
+    t.busybox("busybox");
+    let mounted = |mount: &str| format!("FROM busybox\nRUN --mount={mount} echo a\n");
+    let plain = "FROM busybox\nRUN echo a\n";
+    assert_eq!(runs(&t, plain, &[]), 1);
+    let below = "FROM busybox\nCOPY f /f\nRUN echo a\n";
+    assert_eq!(runs(&t, below, &[]), 1);
+    t.write("f", "2");
+    assert_eq!(runs(&t, below, &[]), 1, "files below it");
+    let insecure = "FROM busybox\nRUN --security=insecure echo a\n";
+    let secret = "--secret=id=s,src=token";
+    for (text, options) in [
+        ("FROM busybox\nWORKDIR /w\nRUN echo a\n".to_owned(), &[][..]),
+        ("FROM busybox\nARG V=1\nRUN echo a\n".to_owned(), &[]),
+        ("FROM busybox\nARG V=2\nRUN echo a\n".to_owned(), &[]),
+        (insecure.to_owned(), &["--allow=security.insecure"]),
+        (mounted("type=cache,target=/c"), &[]),
+        (mounted("type=cache,target=/d"), &[]),
+        (mounted("type=cache,target=/c,id=other"), &[]),
+        (mounted("type=secret,id=s"), &[secret]),
+        (mounted("type=secret,id=s,target=/s"), &[secret]),
+        (mounted("type=secret,id=none"), &[]),
+        (mounted("type=ssh"), &[]),
+        (mounted("type=ssh,id=other"), &[]),
+    ] {
+        assert_eq!(runs(&t, &text, options), 1, "{text}");
+        assert_eq!(runs(&t, &text, options), 0, "{text}");
+    }
+    assert_eq!(runs(&t, "FROM busybox\nARG V\nRUN echo a\n", &[]), 0);
+    t.write("token", "secret-2");
+    assert_eq!(runs(&t, &mounted("type=secret,id=s"), &[secret]), 0);
+    assert_eq!(runs(&t, plain, &[]), 0);
+}
+
+#[test]
+fn what_a_cache_mount_holds_is_in_no_key() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    let step = |script: &str| {
+        format!("FROM busybox\nRUN --mount=type=cache,target=/c,id=shared {script}\n")
+    };
+    let reads = step("ls /c > /seen");
+    assert_eq!(runs(&t, &reads, &[]), 1);
+    assert_eq!(runs(&t, &step("echo x > /c/new"), &[]), 1);
+    assert_eq!(runs(&t, &reads, &[]), 0);
+}
+
+#[test]
+fn a_parent_that_gives_the_same_files_leaves_mounts_of_it_cached() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    let text = |extra: &str| {
+        format!(
+            "FROM busybox AS make\nRUN {extra}echo same > /out\nFROM busybox\n\
+             RUN --mount=from=make,source=/out,target=/m cat /m > /x\n"
+        )
+    };
+    assert_eq!(runs(&t, &text(""), &[]), 2);
+    assert_eq!(
+        runs(&t, &text("true; "), &[]),
+        1,
+        "only what makes the file"
+    );
+}
+
+#[test]
+fn a_copy_is_keyed_by_its_destination_and_flags_and_not_by_the_machines_owners() {
+    let t = TestEnv::new().file("d/f", "1");
+    let copied = |line: &str| {
+        t.write("Dockerfile", format!("FROM scratch\n{line}\n"));
+        ran(&t.build().ok().steps()).len()
+    };
+    for line in [
+        "COPY d /d",
+        "COPY d /e",
+        "COPY --chown=1 d /d",
+        "COPY --chmod=700 d /d",
+        "COPY --link d /d",
+        "COPY --parents d /d",
+        "COPY --exclude=f d /d",
+    ] {
+        assert_eq!((copied(line), copied(line)), (1, 0), "{line}");
+    }
+    for path in ["d", "d/f"] {
+        std::os::unix::fs::chown(t.path(path), Some(1234), Some(1234)).unwrap();
+    }
+    assert_eq!(copied("COPY d /d"), 0);
+    assert_eq!(copied("copy   d   /d"), 0);
+}
+
+#[test]
+fn a_base_that_moved_is_taken_when_it_is_asked_for() {
+    let registry = Server::http();
+    let base = registry.name("base:1").full();
+    let maker = TestEnv::new();
+    let push = |text: &str| {
+        maker.write("who", text);
+        maker.write("Dockerfile", "FROM scratch\nCOPY who /who\n");
+        maker.build_with(&["-t", &base, "--push"]).ok();
+    };
+    let t = TestEnv::new().dockerfile(&format!("FROM {base}\nCOPY Dockerfile /\n"));
+    let who = |options: &[&str]| {
+        t.build_with(&[options, &["-o", "out"]].concat()).ok();
+        fs::read_to_string(t.path("out/who")).unwrap()
+    };
+    t.build_with(&["--pull=never"]).fails(1).says(&base);
+    push("one");
+    assert_eq!(who(&[]), "one");
+    push("two");
+    assert_eq!(who(&[]), "one", "it is here");
+    assert_eq!(who(&["--pull=missing"]), "one");
+    assert_eq!(who(&["--pull"]), "two");
+    push("three");
+    assert_eq!(who(&["--pull=newer"]), "three");
+    push("four");
+    assert_eq!(who(&["--pull=never"]), "three");
+    assert_eq!(who(&["--pull=always"]), "four");
+    drop(registry);
+    assert_eq!(who(&["--pull=newer"]), "four", "what is here will do");
+    t.build_with(&["--pull"]).fails(1).says(&base);
 }

@@ -103,6 +103,12 @@ fn a_checksum_holds_the_commit() {
     build(&id, &url).ok();
     build(&id[..8], &url).ok();
     build(&id, &format!("{url}#{id}")).ok();
+    t.write("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
+    let plain = t.build().ok().steps();
+    assert!(
+        plain[0].ends_with("cached"),
+        "the commit is the key: {plain:?}"
+    );
     build("0123456", &url)
         .fails(1)
         .says(&format!("expected checksum to match 0123456, got {id}"));

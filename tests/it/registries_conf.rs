@@ -201,6 +201,80 @@ fn a_blocked_registry_is_not_spoken_to() {
 }
 
 #[test]
+fn a_container_runs_an_image_of_a_mirror_and_none_that_is_blocked() {
+    let mirror = Server::http();
+    let maker = TestEnv::new();
+    maker.busybox("localhost/busybox");
+    let there = mirror.name("hub/tools:1").full();
+    maker.cooper(&["push", "localhost/busybox", &there]).ok();
+    let (own, blocked) = (nobody(), nobody());
+    let t = configured(&format!(
+        "[[registry]]\nlocation = \"{own}\"\n\
+         [[registry.mirror]]\nlocation = \"{}/hub\"\n\
+         [[registry]]\nlocation = \"{blocked}\"\nblocked = true\n",
+        host(&mirror)
+    ));
+    let name = format!("{own}/tools:1");
+    let run = [
+        "run",
+        "--rm",
+        "--network=none",
+        &name,
+        "echo",
+        "from a mirror",
+    ];
+    let out = t.cask(&run).ok();
+    assert_eq!(out.stdout(), "from a mirror");
+    let names = t.cask(&["images", "--format", "{{.Repository}}"]).ok();
+    assert_eq!(names.stdout(), format!("{own}/tools"));
+    let name = format!("{blocked}/tools:1");
+    for pull in ["missing", "always"] {
+        t.cask(&["run", "--rm", "--pull", pull, &name, "true"])
+            .fails(125)
+            .says(&format!("`{name}` is blocked by"));
+    }
+    assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+}
+
+#[test]
+fn caches_are_read_from_mirrors_and_written_to_where_they_are_named() {
+    let (mirror, named, blocked) = (Server::http(), Server::http(), nobody());
+    let t = configured(&format!(
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}/hub\"\n\
+         [[registry]]\nlocation = \"{blocked}\"\nblocked = true\n",
+        host(&named),
+        host(&mirror)
+    ))
+    .dockerfile("FROM scratch\nCOPY f /f\n")
+    .file("f", "f");
+    let cache = named.name("app:cache").full();
+    t.build_with(&["--cache-to", &cache]).ok();
+    let tag = |at: &Server, repository: &str| {
+        let tags = format!("docker/registry/v2/repositories/{repository}/_manifests/tags");
+        at.data().join(tags).exists()
+    };
+    assert!(tag(&named, "app") && !tag(&mirror, "hub/app"));
+
+    // The mirror has the cache of another file by that name, and answers first.
+    let other = TestEnv::new()
+        .dockerfile("FROM scratch\nCOPY f /f\n")
+        .file("f", "g");
+    let at_mirror = mirror.name("hub/app:cache").full();
+    other.build_with(&["--cache-to", &at_mirror]).ok();
+    t.cooper(&["prune", "--all", "--cache"]).ok();
+    t.write("f", "g");
+    let steps = t.build_with(&["--cache-from", &cache]).ok().steps();
+    assert!(steps[0].ends_with("cached"), "{steps:?}");
+
+    let name = format!("{blocked}/app:cache");
+    let said = format!("`{name}` is blocked by");
+    t.build_with(&["--cache-to", &name]).fails(1).says(&said);
+    let ignoring = format!("type=registry,ref={name},ignore-error=true");
+    t.build_with(&["--cache-to", &ignoring]).ok().says(&said);
+    t.build_with(&["--cache-from", &name]).ok().says(&said);
+}
+
+#[test]
 fn short_names_have_aliases_and_registries_to_search() {
     let (first, second) = (Server::http(), Server::http());
     let aliased = stock(&second, "team/tool", "aliased");

@@ -118,6 +118,11 @@ mod tests {
             "auth",
             "GITHUB_TOKEN_2",
             "secret_MESSAGE",
+            "credential",
+            "AWS_CREDENTIALS",
+            "key",
+            "pword",
+            "MY_passwd",
         ] {
             assert!(names_a_secret(name), "{name}");
         }
@@ -126,6 +131,7 @@ mod tests {
             "PUBLIC_KEY",
             "KEY_FILE",
             "TOKEN_VERSION",
+            "PASSWD_FILE",
             "KEYS",
             "AUTHOR",
             "",
