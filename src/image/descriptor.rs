@@ -31,6 +31,8 @@ pub mod media {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// What a build cache knows of its layers, as BuildKit writes it.
     pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+    /// What a source image says of itself, as buildah writes it.
+    pub const SOURCE_CONFIG: &str = "application/vnd.oci.source.image.config.v1+json";
     /// Annotation of an eStargz layer: the digest of its table of contents.
     pub const TABLE_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
     /// Annotation of an eStargz layer: bytes of all that is unpacked of it.

@@ -198,6 +198,14 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// Files that are to become an archive.
+    #[error("cannot pack {}", path.display())]
+    Pack {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        source: crate::layer::Error,
+    },
     /// The tar that an archive is cannot be read.
     #[error("cannot read {} as an archive", path.display())]
     ArchiveTar {

@@ -64,6 +64,12 @@ pub enum Error {
         /// Number of layers in the manifest.
         layers: usize,
     },
+    /// Something else than the sources of an image.
+    #[error("`{place}` is no source image")]
+    NotSource {
+        /// The place.
+        place: String,
+    },
     /// An archive holds no image.
     #[error("`{place}` holds no image")]
     Empty {

@@ -18,6 +18,7 @@ mod pull;
 mod push;
 mod query;
 mod remote;
+mod source_image;
 
 pub use crate::registry::{Actions, AwsKey, Azure, Layout as CacheLayout, S3, Service};
 pub use crate::registry::{Credentials, Options as NetworkOptions, Proxies, Secret};
@@ -31,3 +32,4 @@ pub use place::{Pick, Place as Source, Place as Target, PlaceError};
 pub use pull::{Promised, promise, pull};
 pub use push::{push, push_attested, push_index};
 pub use query::{login, logout, resolve, tags};
+pub use source_image::{SourceConfig, add_source, create_source, pull_source, push_source};

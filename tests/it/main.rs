@@ -67,6 +67,7 @@ mod running;
 mod runtime_escapes;
 mod scanners;
 mod snapshots;
+mod source_images;
 mod space;
 mod stages;
 mod wiring;

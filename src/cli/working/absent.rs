@@ -10,15 +10,6 @@ pub(crate) struct Absent {
     _words: Vec<String>,
 }
 
-/// Says why there is no `source`.
-pub(crate) fn source() -> Report {
-    refusal(
-        "source",
-        "source images are archives of source code, which no engine runs",
-        "`oras push NAME FILE…` puts files into a registry as an artifact",
-    )
-}
-
 /// Says why there is no `mkcw`.
 pub(crate) fn mkcw() -> Report {
     refusal(

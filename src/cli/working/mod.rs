@@ -14,6 +14,7 @@ pub(crate) mod manifest;
 mod mount;
 mod remove;
 mod run;
+mod source;
 pub(crate) mod tree;
 pub(crate) mod words;
 
@@ -57,8 +58,8 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Info(info::Info),
     Completion(completion::Completion),
-    #[command(hide = true)]
-    Source(absent::Absent),
+    #[command(subcommand)]
+    Source(Box<source::Source>),
     #[command(hide = true)]
     Mkcw(absent::Absent),
     #[command(flatten)]
@@ -69,7 +70,6 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         match self {
-            Self::Source(_) => return Err(absent::source()),
             Self::Mkcw(_) => return Err(absent::mkcw()),
             Self::Run(verb) => return verb.run(session),
             Self::Copy(verb) => return verb.run(session),
@@ -90,6 +90,7 @@ impl Command {
             Self::Mount(verb) => verb.run(session),
             Self::Containers(verb) => verb.run(session),
             Self::Rename(verb) => verb.run(session),
+            Self::Source(verb) => verb.run(session),
             Self::Tree(verb) => verb.run(session),
             Self::Diff(verb) => verb.run(session),
             Self::Info(verb) => verb.run(session),

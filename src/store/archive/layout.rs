@@ -5,6 +5,7 @@
 //! `oci-layout`, which older builders wrote, are read too.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use crate::event::Sink;
@@ -80,6 +81,24 @@ impl Layout {
     /// Returns whether it has the blob.
     pub fn has(&self, digest: &Digest) -> Result<bool, Error> {
         Ok(self.source().find(&take::path_of(digest))?.is_some())
+    }
+
+    /// Takes a blob into the store as it is, its digest verified.
+    pub fn take_blob(&self, store: &Store, blob: &Descriptor) -> Result<(), Error> {
+        if store.blob(&blob.digest)?.is_some() {
+            return Ok(());
+        }
+        let path = take::path_of(&blob.digest);
+        let mut from = self.source().need(&path)?.open();
+        let mut writer = store.blob_writer()?;
+        let copied = io::copy(&mut from, &mut writer);
+        copied.map_err(|e| Error::from_io("read", self.source().path(), e))?;
+        writer.finish_as(&blob.digest, blob.size).map(drop)
+    }
+
+    /// Returns the error for a flaw of the layout.
+    pub(super) fn flaw(&self, flaw: ArchiveFlaw) -> Error {
+        self.source().flaw(flaw)
     }
 
     /// Takes a layer into the store, its digest and diff id verified.

@@ -7,6 +7,7 @@
 //! memory stays flat; an archive that is compressed, or comes through a pipe, is spooled to
 //! scratch space first, because its index stands at the end.
 
+mod artifact;
 mod bare;
 mod docker;
 mod layout;
@@ -25,6 +26,7 @@ use super::images::Image;
 use crate::event::Sink;
 use crate::image::{Attestation, Descriptor, Digest, Index, Raw, Reference};
 
+pub use artifact::Artifact;
 pub use layout::{Layout, Loose, drop_unreferenced, write_loose};
 use source::{DirSource, Source, TarSource};
 

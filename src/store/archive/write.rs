@@ -108,6 +108,16 @@ pub(super) fn loose(loose: &Loose<'_>, entry: Descriptor) -> Entry {
     }
 }
 
+/// Takes layers and documents of an artifact, of which `top` is the one that names the others.
+pub(super) fn lone(layers: Vec<LayerRef>, documents: &[&[u8]], top: Descriptor) -> Entry {
+    Entry {
+        images: Vec::new(),
+        layers,
+        documents: documents.iter().map(|d| d.to_vec()).collect(),
+        index: vec![top],
+    }
+}
+
 /// Prepares images for an OCI layout.
 pub(super) fn entries(
     store: &Store,
@@ -274,12 +284,24 @@ fn put_layer(
 
 /// Writes a layout into a directory, beside what it holds already.
 pub(super) fn layout_dir(store: &Store, entries: &[Entry], dir: &Path) -> Result<(), Error> {
-    let _work = store.work()?;
-    let blobs = dir.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs).map_err(|e| Error::io("make", &blobs, e))?;
-    let mut files = DirFiles::new(dir, str::to_owned);
+    let index = old_index(dir)?;
+    write_dir(store, entries, dir, index)
+}
+
+/// Writes a layout that holds one entry and nothing else; blobs that are there stay.
+pub(super) fn lone_dir(store: &Store, entry: &Entry, dir: &Path) -> Result<(), Error> {
+    write_dir(
+        store,
+        std::slice::from_ref(entry),
+        dir,
+        Index::oci(Vec::new()),
+    )
+}
+
+/// What the layout at `dir` holds; nothing where there is none.
+fn old_index(dir: &Path) -> Result<Index, Error> {
     let index_path = dir.join("index.json");
-    let mut index = match disk::read(&index_path)? {
+    Ok(match disk::read(&index_path)? {
         None => Index::oci(Vec::new()),
         Some(bytes) if bytes.len() as u64 > MAX_MANIFEST => {
             return Err(Error::Archive {
@@ -298,7 +320,14 @@ pub(super) fn layout_dir(store: &Store, entries: &[Entry], dir: &Path) -> Result
                 why: e.to_string(),
             },
         })?,
-    };
+    })
+}
+
+fn write_dir(store: &Store, entries: &[Entry], dir: &Path, mut index: Index) -> Result<(), Error> {
+    let _work = store.work()?;
+    let blobs = dir.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).map_err(|e| Error::io("make", &blobs, e))?;
+    let mut files = DirFiles::new(dir, str::to_owned);
     for entry in entries {
         entry.put(&mut files, store)?;
         for descriptor in &entry.index {
