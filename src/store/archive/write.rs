@@ -115,6 +115,7 @@ pub(super) fn lone(layers: Vec<LayerRef>, documents: &[&[u8]], top: Descriptor) 
         layers,
         documents: documents.iter().map(|d| d.to_vec()).collect(),
         index: vec![top],
+        listed: None,
     }
 }
 
