@@ -61,6 +61,27 @@ pub(crate) struct Global {
     pub(crate) log: Option<Level>,
 }
 
+/// An option as it was written, and what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Given<T> {
+    pub(crate) text: String,
+    pub(crate) means: T,
+}
+
+impl<T> Given<T> {
+    /// Parses `text` by `parse`.
+    pub(crate) fn parse(
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Self, String> {
+        let means = parse(text)?;
+        Ok(Self {
+            text: text.to_owned(),
+            means,
+        })
+    }
+}
+
 /// Reads a size such as `512m` or `10GB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     human::parse_size(text).ok_or_else(|| "expected a size such as `512m` or `10GB`".to_owned())

@@ -316,6 +316,11 @@ impl Container {
         self.path("config.json").exists()
     }
 
+    /// Returns the directories of its writable layer: what it wrote, and overlayfs's own.
+    pub fn writable(&self) -> [PathBuf; 2] {
+        ["upper", "work"].map(|name| self.path(name))
+    }
+
     /// Returns the directory that its log lies in.
     pub fn log_dir(&self) -> Result<&Path, Error> {
         match self.config.request.log.driver {

@@ -53,6 +53,7 @@ mod start;
 mod state;
 mod volumes;
 mod wire;
+mod wording;
 
 pub use attached::{Outcome, Session, Terminal, attach};
 pub use commit::{Commit, commit, defaults};
@@ -83,3 +84,4 @@ pub use volumes::{
     Volume, VolumeMount, VolumeSource, create_volume, data_dir, export_volume, find_volume,
     import_volume, list_volumes, remove_volume, users_of_volume,
 };
+pub use wording::Wording;

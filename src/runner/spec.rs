@@ -21,6 +21,7 @@ use super::memory::Memory;
 use super::networks::Attachment;
 use super::restart::Restart;
 use super::volumes::{VolumeMount, VolumeSource};
+use super::wording::Wording;
 
 /// What docker and podman call the machine inside a container.
 const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
@@ -187,6 +188,8 @@ pub struct Request {
     pub oom_score_adj: Option<i32>,
     /// `--annotation`: kept to be shown.
     pub annotations: BTreeMap<String, String>,
+    /// What `inspect` shows as it was said.
+    pub wording: Wording,
     /// `debug`: what its tools look at.
     pub debugged: Option<Debugged>,
 }
@@ -230,6 +233,7 @@ impl Request {
             sysctls: Vec::new(),
             oom_score_adj: None,
             annotations: BTreeMap::new(),
+            wording: Wording::default(),
             debugged: None,
         }
     }

@@ -73,6 +73,16 @@ impl Caps {
         Some(Self(1 << number))
     }
 
+    /// The name of a single capability, as in capabilities(7), or `ALL`.
+    pub fn name(self) -> Option<String> {
+        if self == Self::ALL {
+            return Some("ALL".to_owned());
+        }
+        let mut names = NAMES.iter().enumerate();
+        let (_, name) = names.find(|(number, _)| self.0 == 1 << number)?;
+        Some(format!("CAP_{name}"))
+    }
+
     /// This set with `add` and without `drop`. All that is added stays, also when all are dropped;
     /// when all are added, what is dropped is missing.
     #[must_use]

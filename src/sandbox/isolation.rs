@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
 use super::cgroup::Limits;
-use super::plan::{Access, Mount, MountKind, Plan, Propagation, Rlimit, Source};
+use super::plan::{Access, Mount, MountKind, Plan, Propagation, Rlimit, Rootfs, Source};
 use super::seccomp::Seccomp;
 use super::user::Groups;
 
@@ -95,6 +95,14 @@ impl Isolation {
         plan.limits = self.limits.clone();
     }
 
+    /// Paths that read as empty, and those that can't be written, the usual ones among them.
+    pub fn shut_paths(&self) -> [Vec<PathBuf>; 2] {
+        let root = Rootfs::Directory { path: "/".into() };
+        let mut plan = Plan::new(root, Vec::new());
+        self.apply(&mut plan);
+        [plan.masked_paths, plan.read_only_paths]
+    }
+
     /// A text that differs whenever a program can notice the difference; `None` for the
     /// defaults. Limits of memory and processors are left out: they decide whether a step
     /// succeeds and how fast, not what it makes.
@@ -140,7 +148,6 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Rootfs;
     use super::*;
 
     fn plan(isolation: &Isolation) -> Plan {

@@ -566,6 +566,11 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// Its name in `ulimit` options.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_ascii_lowercase()
+    }
+
     /// The resource called `name` by `ulimit` options, such as `nofile`.
     pub fn named(name: &str) -> Option<Self> {
         const ALL: &[Resource] = &[
@@ -586,7 +591,7 @@ impl Resource {
             Resource::Sigpending,
             Resource::Stack,
         ];
-        let is = |one: &&Self| format!("{one:?}").eq_ignore_ascii_case(name);
+        let is = |one: &&Self| one.name().eq_ignore_ascii_case(name);
         ALL.iter().find(is).copied()
     }
 }

@@ -19,6 +19,7 @@ mod caching;
 mod cask_debug;
 mod cask_ends;
 mod cask_files;
+mod cask_inspect;
 mod cask_life;
 mod cask_limits;
 mod cask_listings;

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Given;
 use super::limits::LimitArgs;
 use crate::cli::env;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
+use crate::runner::Wording;
 use crate::sandbox::{Caps, Device, Groups, Isolation, Profile, Resource, Rlimit, Seccomp};
 
 /// What `--group-add` says instead of a group.
@@ -25,8 +27,8 @@ pub(crate) struct IsolationArgs {
 
     /// `seccomp=unconfined`, `seccomp=FILE` (a profile in docker's format), `no-new-privileges`,
     /// `mask=PATH[:PATH]`, `unmask=ALL` or `unmask=PATH[:PATH]`
-    #[arg(long, value_name = "OPTION", value_parser = security)]
-    security_opt: Vec<Security>,
+    #[arg(long, value_name = "OPTION", value_parser = |text: &str| Given::parse(text, security))]
+    security_opt: Vec<Given<Security>>,
 
     /// Resource limit of the program, such as `nofile=1024:2048`; -1 is none
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
@@ -83,7 +85,7 @@ impl IsolationArgs {
         let mut out = base;
         out.caps = out.caps.tweaked(&self.cap_add, &self.cap_drop);
         for option in &self.security_opt {
-            match option.clone() {
+            match option.means.clone() {
                 Security::Seccomp(seccomp) => out.seccomp = seccomp,
                 Security::NoNewPrivileges(on) => out.no_new_privs = on,
                 Security::Mask(paths) => out.masked.extend(paths),
@@ -111,6 +113,28 @@ impl IsolationArgs {
             out.limits.session_bus = env::session_bus();
         }
         Ok(out)
+    }
+
+    /// Tells `inspect` what was said, capabilities by the names they have in the kernel.
+    pub(crate) fn word(&self, wording: &mut Wording) {
+        let names = |sets: &[Caps]| {
+            let names = sets.iter().filter_map(|set| set.name());
+            let mut names: Vec<String> = names.collect();
+            // All says enough.
+            if names.iter().any(|name| name == "ALL") {
+                names = vec!["ALL".to_owned()];
+            }
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        wording.cap_add = names(&self.cap_add);
+        wording.cap_drop = names(&self.cap_drop);
+        // What it opens is told by the paths themselves.
+        let options = self.security_opt.iter().map(|option| option.text.clone());
+        wording.security_opt = options
+            .filter(|text| !text.starts_with("systempaths"))
+            .collect();
     }
 
     /// Refuses limits that no container can start with.

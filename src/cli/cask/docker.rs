@@ -4,7 +4,7 @@
 
 use crate::cli::args::refusal;
 use crate::cli::report::Report;
-use crate::runner::{Network, Request};
+use crate::runner::{Network, Request, Wording};
 use crate::sandbox::userns::Rung;
 
 /// Options of `run` that no container here has a use for.
@@ -110,6 +110,12 @@ impl Others {
             Some((option, _, why, hint)) => Err(refusal(option, why, hint)),
             None => Ok(()),
         }
+    }
+
+    /// Tells `inspect` what was said.
+    pub(super) fn word(&self, wording: &mut Wording) {
+        wording.ipc.clone_from(&self.ipc);
+        wording.userns.clone_from(&self.userns);
     }
 
     fn resources(&self) -> [Row; 13] {

@@ -32,11 +32,12 @@ pub(super) fn first(request: &Request) -> String {
     }
 }
 
-/// `NetworkSettings` but for its ports.
+/// `NetworkSettings`, with what leads in.
 pub(super) fn settings(
     store: &Store,
     container: &Container,
     state: &State,
+    ports: Value,
 ) -> Result<Map<String, Value>, Report> {
     let request = &container.config.request;
     let up = state.status.is_up();
@@ -58,6 +59,16 @@ pub(super) fn settings(
     let mut settings = Map::new();
     for key in ["Bridge", "SandboxID", "SandboxKey"] {
         settings.insert(key.to_owned(), json!(""));
+    }
+    settings.insert("Ports".to_owned(), ports);
+    for (key, value) in [
+        ("HairpinMode", json!(false)),
+        ("LinkLocalIPv6Address", json!("")),
+        ("LinkLocalIPv6PrefixLen", json!(0)),
+        ("SecondaryIPAddresses", Value::Null),
+        ("SecondaryIPv6Addresses", Value::Null),
+    ] {
+        settings.insert(key.to_owned(), value);
     }
     // As with docker, the network that is there by itself is shown once more.
     for key in [
@@ -88,6 +99,7 @@ fn empty() -> Value {
         "Aliases": null,
         "MacAddress": "",
         "DriverOpts": null,
+        "GwPriority": 0,
         "NetworkID": "",
         "EndpointID": "",
         "Gateway": "",

@@ -8,6 +8,7 @@ mod endpoints;
 mod events;
 mod exec;
 mod files;
+mod inspect;
 mod logs;
 mod look;
 pub(super) mod mounts;
@@ -196,7 +197,7 @@ fn done(result: Result<(), Report>) -> Result<ExitCode, Report> {
 
 /// What `inspect` knows besides images.
 const OTHERS: &[(Kind, Look)] = &[
-    (Kind::Container, look::value),
+    (Kind::Container, inspect::value),
     (Kind::Network, network::value),
     (Kind::Volume, volume::value),
 ];

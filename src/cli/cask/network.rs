@@ -360,7 +360,10 @@ fn inspected(row: &Row, leases: &[Lease]) -> Value {
         "Driver": row.driver,
         "EnableIPv4": true,
         "EnableIPv6": row.has_ipv6(),
-        "IPAM": { "Driver": "default", "Options": {}, "Config": ipam },
+        "IPAM": match network {
+            Some(_) => json!({ "Driver": "default", "Options": {}, "Config": ipam }),
+            None => json!({ "Driver": "default", "Options": null, "Config": null }),
+        },
         "Internal": network.is_some_and(|network| network.internal),
         "Attachable": network.is_some(),
         "Ingress": false,

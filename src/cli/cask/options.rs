@@ -9,12 +9,14 @@ use super::connect::NetworkOptions;
 use super::docker;
 use super::mounts;
 use super::ports;
-use crate::cli::args::{self, IsolationArgs, Registry};
+use crate::cli::args::{self, Given, IsolationArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::{Session, env, files, signals, ui};
 use crate::event::{Event, Sink};
 use crate::image::Healthcheck;
-use crate::runner::{self, Container, Log, LogDriver, Publish, Request, Restart, VolumeMount};
+use crate::runner::{
+    self, Container, Log, LogDriver, Publish, Request, Restart, VolumeMount, VolumeSource, Wording,
+};
 use crate::sandbox::Isolation;
 use crate::store::Store;
 use crate::transfer::{Network, Options};
@@ -67,16 +69,16 @@ pub(super) struct NewContainer {
     label_file: Vec<PathBuf>,
 
     /// Path of the machine, or volume by its name, that the program sees
-    #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]", value_parser = mounts::volume)]
-    volumes: Vec<VolumeMount>,
+    #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]", value_parser = |text: &str| Given::parse(text, mounts::volume))]
+    volumes: Vec<Given<VolumeMount>>,
 
     /// The same in fields: `type=bind|volume|tmpfs,source=…,target=…,readonly`
     #[arg(long = "mount", value_name = "FIELDS", value_parser = mounts::mount)]
     mounts: Vec<VolumeMount>,
 
     /// Directory in memory: `size=64m`, `mode=1777`, `exec`
-    #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mounts::tmpfs)]
-    tmpfs: Vec<VolumeMount>,
+    #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = |text: &str| Given::parse(text, mounts::tmpfs))]
+    tmpfs: Vec<Given<VolumeMount>>,
 
     /// Mount what another container mounts
     #[arg(long, value_name = "CONTAINER[:ro]")]
@@ -349,9 +351,15 @@ fn log(driver: LogDriver, options: &[String]) -> Result<Log, Report> {
 }
 
 impl NewContainer {
-    /// Makes the container, pulling its image if that is needed.
-    pub(super) fn create(&self, session: &Session) -> Result<(Store, Container), Report> {
+    /// Makes the container, pulling its image if that is needed; `attached` are the streams that
+    /// the caller is going to stay with.
+    pub(super) fn create(
+        &self,
+        session: &Session,
+        attached: [bool; 3],
+    ) -> Result<(Store, Container), Report> {
         let mut request = self.request()?;
+        request.wording.attached = attached;
         let pull = match self.pull.as_str() {
             "never" => None,
             _ => Some(self.registry.options()?),
@@ -462,7 +470,9 @@ impl NewContainer {
         }
         self.isolation.check_range()?;
         self.others.check()?;
-        let mounts = [&self.volumes, &self.mounts, &self.tmpfs];
+        let volumes = self.volumes.iter().map(|given| &given.means);
+        let tmpfs = self.tmpfs.iter().map(|given| &given.means);
+        let mounts = volumes.chain(&self.mounts).chain(tmpfs);
         Ok(Request {
             args,
             name: self.name.clone(),
@@ -471,7 +481,7 @@ impl NewContainer {
             workdir: self.workdir.clone(),
             user: self.user.clone(),
             hostname: self.hostname.clone(),
-            mounts: mounts.into_iter().flatten().cloned().collect(),
+            mounts: mounts.cloned().collect(),
             domainname: self.domainname.clone(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),
@@ -498,8 +508,43 @@ impl NewContainer {
             publish: self.publish.iter().flatten().cloned().collect(),
             publish_all: self.publish_all,
             hosts: self.hosts.clone(),
+            wording: self.wording(),
             ..Request::new(image)
         })
+    }
+}
+
+impl NewContainer {
+    /// What `inspect` is to show as it was said.
+    fn wording(&self) -> Wording {
+        let mut wording = Wording {
+            binds: self.volumes.iter().filter_map(bind).collect(),
+            mounts: self.mounts.clone(),
+            volumes_from: self.volumes_from.clone(),
+            privileged: self.privileged,
+            cidfile: self.cidfile.clone(),
+            ..Wording::default()
+        };
+        let parts = |text: &str, at| {
+            let (key, value) = text.split_once(at).unwrap_or((text, ""));
+            (key.to_owned(), value.to_owned())
+        };
+        let tmpfs = self.tmpfs.iter().map(|given| parts(&given.text, ':'));
+        wording.tmpfs = tmpfs.collect();
+        let log = self.log_options.iter().map(|text| parts(text, '='));
+        wording.log_options = log.collect();
+        self.isolation.word(&mut wording);
+        self.others.word(&mut wording);
+        wording
+    }
+}
+
+/// The text of a `-v` with a source; a path is told as the machine knows it.
+fn bind(given: &Given<VolumeMount>) -> Option<String> {
+    match (&given.means.source, given.text.split_once(':')) {
+        (VolumeSource::Bind(path), Some((_, rest))) => Some(format!("{}:{rest}", path.display())),
+        (VolumeSource::Named(_), _) => Some(given.text.clone()),
+        _ => None,
     }
 }
 

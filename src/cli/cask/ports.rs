@@ -137,6 +137,11 @@ pub(super) fn inner(bound: &Bound) -> String {
     format!("{}/{}", bound.inner.port, bound.inner.protocol.word())
 }
 
+/// The port in the container that is to be published, as `80/tcp`.
+pub(super) fn target(publish: &Publish) -> String {
+    format!("{}/{}", publish.port, publish.protocol.word())
+}
+
 /// The port of the machine, as `8080/tcp`.
 pub(super) fn outer(bound: &Bound) -> String {
     format!("{}/{}", bound.outer.port(), bound.inner.protocol.word())

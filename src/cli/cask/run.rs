@@ -86,6 +86,16 @@ enum Stream {
     Stderr,
 }
 
+/// Which of the three streams the caller stays with, all if `named` names none.
+fn attached(new: &NewContainer, named: &[Stream]) -> [bool; 3] {
+    let stays_with = |stream| named.is_empty() || named.contains(&stream);
+    [
+        new.interactive && stays_with(Stream::Stdin),
+        stays_with(Stream::Stdout),
+        stays_with(Stream::Stderr),
+    ]
+}
+
 fn stream(text: &str) -> Result<Stream, String> {
     match text.to_ascii_lowercase().as_str() {
         "stdin" => Ok(Stream::Stdin),
@@ -132,16 +142,18 @@ impl Run {
     }
 
     fn create_and_start(self, session: &Session) -> Result<ExitCode, Report> {
-        let (store, container) = self.new.create(session)?;
-        let stays_with = |stream| self.attach.is_empty() || self.attach.contains(&stream);
+        let attached = match self.detach {
+            true => [false; 3],
+            false => attached(&self.new, &self.attach),
+        };
+        let (store, container) = self.new.create(session, attached)?;
+        let [input, shows @ ..] = attached;
         let attach = match self.detach {
             true => Attach::Nobody,
-            false => Attach::Caller {
-                input: self.new.interactive && stays_with(Stream::Stdin),
-            },
+            false => Attach::Caller { input },
         };
         let stay = Stay {
-            shows: [stays_with(Stream::Stdout), stays_with(Stream::Stderr)],
+            shows,
             ..self.stay.stay()
         };
         let started = start(session, &store, &container, attach, &stay);
@@ -244,7 +256,8 @@ pub(super) struct Create {
 impl Create {
     /// Makes it.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
-        let (_, container) = self.new.create(session)?;
+        let attached = attached(&self.new, &self.attach);
+        let (_, container) = self.new.create(session, attached)?;
         ui::data(&container.id)?;
         Ok(ExitCode::SUCCESS)
     }

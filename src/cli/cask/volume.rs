@@ -202,7 +202,7 @@ fn inspected(store: &Store, volume: &Volume) -> Value {
     json!({
         "CreatedAt": volume.created,
         "Driver": "local",
-        "Labels": volume.labels,
+        "Labels": (!volume.labels.is_empty()).then_some(&volume.labels),
         "Mountpoint": runner::data_dir(store, &volume.name).display().to_string(),
         "Name": volume.name,
         "Options": (!volume.options.is_empty()).then_some(&volume.options),

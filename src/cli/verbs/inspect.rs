@@ -177,8 +177,11 @@ fn container(config: &crate::image::Config) -> Result<Value, Report> {
         "WorkingDir": "",
         "Volumes": null,
         "Labels": null,
+        // Only docker's old builder knows one.
+        "Parent": "",
         "OnBuild": null,
     });
+        "DockerVersion": "",
     if let (Value::Object(shown), Value::Object(set)) =
         (&mut shown, serde_json::to_value(&config.config)?)
     {

@@ -52,8 +52,9 @@ impl<'v> Scope<'v> {
             Node::Show(pipeline) => {
                 let value = self.value(&pipeline.value, dot)?;
                 match (&pipeline.names[..], value) {
+                    ([], Some(Value::Null)) => out.push_str(nothing(&pipeline.value)),
                     ([], Some(value)) => out.push_str(&shown(&value)),
-                    ([], None) => out.push_str("<no value>"),
+                    ([], None) => out.push_str(absent(&pipeline.value)),
                     ([name], value) => self.set(name, pipeline.declares, value)?,
                     _ => return Err("only `range` sets two variables".to_owned()),
                 }
@@ -215,6 +216,74 @@ impl<'v> Scope<'v> {
 
 fn no_variable(name: &str) -> String {
     format!("there is no variable `${name}`")
+}
+
+/// Lists and maps of docker's that may be missing from what it inspects. Go knows them by their
+/// types and prints them as empty ones.
+const LISTS: [&str; 23] = [
+    "Aliases",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "ReadonlyPaths",
+    "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses",
+    "SecurityOpt",
+    "Shell",
+    "VolumesFrom",
+];
+const MAPS: [&str; 8] = [
+    "Annotations",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Options",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+/// What may be missing as a whole, and does not print as `<no value>`.
+const OTHERS: [&str; 3] = ["Health", "Healthcheck", "StopTimeout"];
+
+/// How Go prints a field that holds nothing.
+fn nothing(field: &Expr) -> &'static str {
+    match last_name(field) {
+        Some(name) if LISTS.contains(&name) => "[]",
+        Some(name) if MAPS.contains(&name) => "map[]",
+        _ => "<nil>",
+    }
+}
+
+/// How it prints a field that is not there.
+fn absent(field: &Expr) -> &'static str {
+    match (nothing(field), last_name(field)) {
+        ("<nil>", Some("StopSignal")) => "",
+        ("<nil>", Some(name)) if OTHERS.contains(&name) => "<nil>",
+        ("<nil>", _) => "<no value>",
+        (empty, _) => empty,
+    }
+}
+
+fn last_name(field: &Expr) -> Option<&str> {
+    match field {
+        Expr::Field(path) | Expr::Variable(_, path) | Expr::Inner(_, path) => {
+            path.last().map(String::as_str)
+        }
+        _ => None,
+    }
 }
 
 fn inside(value: &Value, path: &[String]) -> Option<Value> {
