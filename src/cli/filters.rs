@@ -1,6 +1,7 @@
 //! What the filters of listings have in common, and how labels show in them.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -37,6 +38,24 @@ impl Label {
         let found = labels.get(&self.key);
         found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found))
     }
+}
+
+/// Whether something passes `filters` as docker combines them: of several filters of one kind one
+/// has to fit, but all of the labels.
+pub(crate) fn pass<F>(
+    filters: &[F],
+    is_label: impl Fn(&F) -> bool,
+    fits: impl Fn(&F) -> bool,
+) -> bool {
+    filters.iter().all(|filter| {
+        let mut same = filters
+            .iter()
+            .filter(|other| discriminant(*other) == discriminant(filter));
+        match is_label(filter) {
+            true => fits(filter),
+            false => same.any(&fits),
+        }
+    })
 }
 
 /// Parses the value of a filter that is on or off.
@@ -100,6 +119,26 @@ impl Pruned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters_of_a_kind_are_alternatives_but_labels_hold_together() {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Label(bool),
+            Name(bool),
+            Status(bool),
+        }
+        use Kind::{Label, Name, Status};
+        let passes = |filters: &[Kind]| {
+            let is_label = |kind: &Kind| matches!(kind, Label(_));
+            pass(filters, is_label, |kind| match kind {
+                Label(fits) | Name(fits) | Status(fits) => *fits,
+            })
+        };
+        assert!(passes(&[]) && passes(&[Name(false), Name(true), Status(true)]));
+        assert!(!passes(&[Name(true), Status(false)]));
+        assert!(passes(&[Label(true), Label(true)]) && !passes(&[Label(true), Label(false)]));
+    }
 
     #[test]
     fn labels_are_told_by_key_or_by_both() {

@@ -35,6 +35,7 @@
 pub mod archive;
 mod attestations;
 mod blobs;
+mod cache_usage;
 mod caches;
 mod containers;
 mod disk;
@@ -70,6 +71,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use attestations::index_over;
 pub use blobs::{Blob, BlobWriter};
+pub use cache_usage::CacheUsage;
 pub use caches::{Cache, CacheRequest, CacheUse};
 pub use containers::{ContainerLock, ContainerNames, Pins, is_container_name, random_id};
 pub use error::{ArchiveFlaw, Error};

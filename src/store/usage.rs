@@ -234,7 +234,11 @@ impl Store {
         Ok(usage)
     }
 
-    fn live_by_image(&self, listed: &[Listed], holdings: &Holdings) -> Result<Vec<Live>, Error> {
+    pub(super) fn live_by_image(
+        &self,
+        listed: &[Listed],
+        holdings: &Holdings,
+    ) -> Result<Vec<Live>, Error> {
         let mut lives = Vec::new();
         for image in listed {
             let mut live = Live::default();
@@ -293,7 +297,7 @@ fn count_users(lives: &[Live]) -> (Users<Digest>, Users<DiffId>) {
     (blobs, layers)
 }
 
-fn union(lives: &[Live], which: impl Fn(usize) -> bool) -> Live {
+pub(super) fn union(lives: &[Live], which: impl Fn(usize) -> bool) -> Live {
     let mut all = Live::default();
     for (_, live) in lives.iter().enumerate().filter(|(at, _)| which(*at)) {
         all.blobs.extend(live.blobs.iter().cloned());

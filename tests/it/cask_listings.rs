@@ -120,7 +120,7 @@ fn formats_print_what_docker_prints() {
                 "--format",
                 "{{.Repository}} {{.Containers}} {{len .ID}}",
             ],
-            "busybox N/A 12",
+            "busybox 2 12",
         ),
         (
             &[
@@ -200,6 +200,227 @@ fn formats_print_what_docker_prints() {
     t.cask(&["inspect", "--type", "volume", "lan"])
         .fails(1)
         .says("there is no volume `lan`");
+    t.cask(&["rm", "-f", "up"]).ok();
+}
+
+#[test]
+fn tables_have_dockers_widths() {
+    let t = env();
+    let table = shown(&t, &["ps", "-a", "--filter", "name=^/never$"]);
+    let lines: Vec<&str> = table.lines().collect();
+    let head = "CONTAINER ID   IMAGE     COMMAND   CREATED   ";
+    assert!(lines[0].starts_with(head), "{table}");
+    assert!(
+        lines[0].ends_with("   STATUS    PORTS     NAMES"),
+        "{table}"
+    );
+    assert!(lines[1].contains("   busybox   \"true\"    "), "{table}");
+    assert!(lines[1].ends_with(" Created             never"), "{table}");
+    let volumes = shown(&t, &["volume", "ls"]);
+    assert_eq!(volumes, "DRIVER    VOLUME NAME\nlocal     vol");
+    let networks = shown(&t, &["network", "ls", "--filter", "name=lan"]);
+    let (head, row) = networks.split_once('\n').unwrap();
+    assert_eq!(head, "NETWORK ID     NAME      DRIVER    SCOPE");
+    assert_eq!(&row[12..], "   lan       bridge    local");
+    let top = shown(&t, &["top", "up", "-o", "pid,comm"]);
+    assert_eq!(top.lines().next(), Some("PID                 COMMAND"));
+    let raw = shown(&t, &["volume", "ls", "--format", "raw"]);
+    assert_eq!(raw, "name: vol\ndriver: local\n");
+    let raw = shown(
+        &t,
+        &["ps", "-a", "--format", "raw", "--filter", "name=never"],
+    );
+    let raw: Vec<&str> = raw.lines().collect();
+    assert_eq!(
+        [&raw[1..3], &raw[4..]].concat(),
+        [
+            "image: busybox",
+            "command: \"true\"",
+            "state: created",
+            "status: Created",
+            "names: never",
+            "labels: who=me,x.my-key_z=1",
+            "ports:",
+        ]
+    );
+    t.cask(&["rm", "-f", "up"]).ok();
+}
+
+#[test]
+fn rows_in_json_have_dockers_keys_in_their_order() {
+    let t = env();
+    for (words, want) in [
+        (
+            &["ps", "-a", "--format", "json"][..],
+            "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports \
+             RunningFor Size State Status",
+        ),
+        (
+            &["images", "--format", "json"],
+            "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize \
+             VirtualSize",
+        ),
+        (
+            &["volume", "ls", "--format", "{{json .}}"],
+            "Availability Driver Group Labels Links Mountpoint Name Scope Size Status",
+        ),
+        (
+            &["network", "ls", "--format", "json"],
+            "CreatedAt Driver ID IPv4 IPv6 Internal Labels Name Scope",
+        ),
+        (
+            &["stats", "--no-stream", "-a", "--format", "json"],
+            "BlockIO CPUPerc Container ID MemPerc MemUsage Name NetIO PIDs",
+        ),
+        (
+            &["history", "--format", "json", "busybox"],
+            "Comment CreatedAt CreatedBy CreatedSince ID Size",
+        ),
+        (
+            &["system", "df", "--format", "json"],
+            "Active Reclaimable Size TotalCount Type",
+        ),
+    ] {
+        let text = shown(&t, words);
+        for line in text.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
+            let keys: Vec<&str> = keys.into_iter().map(String::as_str).collect();
+            assert_eq!(keys.join(" "), want, "{words:?}");
+        }
+        assert!(!text.is_empty(), "{words:?}");
+    }
+    // As with docker, `json` alone does not look for sizes, and a template that has them does.
+    let sizes = |format: &str| shown(&t, &["ps", "-a", "--format", format]);
+    assert!(sizes("json").contains(r#""Size":"0B""#));
+    assert!(sizes("{{json .}}").contains(r#""Size":"0B (virtual "#));
+    let called = [
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.Container}} {{.MemUsage}}",
+        "never",
+    ];
+    assert_eq!(shown(&t, &called), "never 0B / 0B");
+    t.cask(&["rm", "-f", "up"]).ok();
+}
+
+#[test]
+fn filters_of_one_kind_are_alternatives() {
+    let t = env();
+    let found = |filters: &[&str]| {
+        let mut words = vec!["ps", "-a", "--format", "{{.Names}}"];
+        words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        shown(&t, &words)
+    };
+    for (filters, want) in [
+        (&["name=up", "name=never"][..], "up\nnever"),
+        (&["status=running", "status=created"], "up\nnever"),
+        (&["name=up", "status=created"], ""),
+        (&["label=who", "label=x.my-key_z"], "never"),
+        (&["label=who", "label=none"], ""),
+        (&["name=^(up|never)$"], "up\nnever"),
+        (&["name=^u"], "up"),
+        (&["name=^/never$"], "never"),
+        (&["name=eve"], "never"),
+        (&["name=^eve"], ""),
+    ] {
+        assert_eq!(found(filters), want, "{filters:?}");
+    }
+    let volumes = [
+        "volume", "ls", "-q", "--filter", "name=vol", "--filter", "name=x",
+    ];
+    assert_eq!(shown(&t, &volumes), "vol");
+    let images = ["--filter", "reference=none", "--filter", "reference=busy*"];
+    let images = [&["images", "--format", "{{.Tag}}"][..], &images].concat();
+    assert_eq!(shown(&t, &images), "latest");
+    t.cask(&["rm", "-f", "up"]).ok();
+}
+
+#[test]
+fn df_tells_of_everything_by_kind() {
+    let t = env();
+    t.cask(&["stop", "-t", "0", "up"]).ok();
+    let text = shown(&t, &["system", "df", "-v"]);
+    let parts: Vec<&str> = text.split("\n\n").collect();
+    assert_eq!(parts[0], "Images space usage:");
+    assert!(
+        parts[1].starts_with("REPOSITORY   TAG       IMAGE ID"),
+        "{text}"
+    );
+    assert_eq!(parts[2], "Containers space usage:");
+    assert!(
+        parts[3].starts_with("CONTAINER ID   IMAGE     COMMAND"),
+        "{text}"
+    );
+    assert!(parts[3].contains("LOCAL VOLUMES   SIZE"), "{text}");
+    assert_eq!(parts[4], "Local Volumes space usage:");
+    assert_eq!(
+        parts[5],
+        "VOLUME NAME   LINKS     SIZE\nvol           1         0B"
+    );
+    assert!(parts[6].starts_with("Build cache usage: "), "{text}");
+    assert!(parts[7].starts_with("CACHE ID "), "{text}");
+    let json = shown(&t, &["system", "df", "-v", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["Images", "Containers", "Volumes", "BuildCache"]);
+    assert_eq!(json["Volumes"][0]["Links"], "1");
+    assert_eq!(json["Containers"][1]["ID"].as_str().unwrap().len(), 64);
+    assert_eq!(json["Images"][0]["Containers"], "2");
+    let template = "{{range .Containers}}{{.Names}} {{end}}";
+    let names = shown(&t, &["system", "df", "-v", "--format", template]);
+    assert_eq!(names, "up never ");
+    let raw = shown(&t, &["system", "df", "-v", "--format", "raw"]);
+    assert!(
+        raw.contains("type: Volume\nname: vol\ndriver: local\n"),
+        "{raw}"
+    );
+    let raw = shown(&t, &["system", "df", "--format", "raw"]);
+    assert!(
+        raw.contains("type: Local Volumes\ntotal: 1\nactive: 1\nsize: 0B\nreclaimable: 0B\n"),
+        "{raw}"
+    );
+}
+
+#[test]
+fn df_tells_of_each_result_of_a_build() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    let t = t.dockerfile("FROM busybox\nRUN --mount=type=cache,target=/c echo x > /x\n");
+    t.cooper(&["build", "-q", "-t", "app", "."]).ok();
+    let rows = || {
+        let json = t.cooper(&["df", "-v", "--format", "json"]).ok().stdout();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["BuildCache"].as_array().unwrap().clone()
+    };
+    let made = rows();
+    let of = |kind: &str| made.iter().filter(|row| row["CacheType"] == kind).count();
+    assert_eq!(of("exec.cachemount"), 1, "{made:?}");
+    assert!(of("regular") >= 1, "{made:?}");
+    let shared = |rows: &[serde_json::Value]| rows.iter().any(|row| row["Shared"] == "true");
+    assert!(shared(&made), "{made:?}");
+    t.cooper(&["rmi", "app"]).ok();
+    let left = rows();
+    assert_eq!(left.len(), made.len());
+    let mut regular = left.iter().filter(|row| row["CacheType"] == "regular");
+    assert!(regular.any(|row| row["Shared"] == "false"), "{left:?}");
+}
+
+#[test]
+fn info_and_version_answer_dockers_templates() {
+    let t = env();
+    let format =
+        "{{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Images}} {{.OSType}}";
+    assert_eq!(shown(&t, &["info", "--format", format]), "2 1 1 1 linux");
+    let root = shown(&t, &["info", "-f", "{{.DockerRootDir}} {{gt .NCPU 0}}"]);
+    assert_eq!(root, format!("{} true", t.root().display()));
+    let version = |side: &str| {
+        let format = format!("{{{{.{side}.Version}}}}");
+        shown(&t, &["version", "--format", &format])
+    };
+    assert_eq!(version("Client"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(version("Server"), version("Client"));
     t.cask(&["rm", "-f", "up"]).ok();
 }
 

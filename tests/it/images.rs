@@ -25,9 +25,9 @@ fn listings_show_every_name() {
     let rest = listed.split("[ID]   ").nth(1).unwrap();
     let years = rest.split(' ').next().unwrap().to_owned();
     assert_snapshot!(listed.replace(&format!("{years} years ago"), "[AGE]"), @r"
-    REPOSITORY   TAG      IMAGE ID       CREATED       SIZE
-    app          latest   [ID]   [AGE]   2.05kB
-    me/other     1        [ID]   [AGE]   2.05kB
+    REPOSITORY   TAG       IMAGE ID       CREATED       SIZE
+    app          latest    [ID]   [AGE]   2.05kB
+    me/other     1         [ID]   [AGE]   2.05kB
     ");
     assert_snapshot!(t.cooper(&["images", "--format", "{{.Repository}}:{{.Tag}}", "app"]).ok().stdout(), @"app:latest");
     assert_snapshot!(t.cooper(&["images", "-q", "--no-trunc", "me/other"]).ok().shown(), @"[SHA]");
@@ -134,7 +134,9 @@ fn prune_takes_what_has_no_name() {
     t.cooper(&["untag", "me/other:1"]).ok();
     let dry = t.cooper(&["prune", "--dry-run"]).ok().stdout();
     assert!(
-        dry.contains("Deleted: sha256:") && dry.contains("Would reclaim"),
+        dry.contains("Deleted Images:\n")
+            && dry.contains("deleted: sha256:")
+            && dry.contains("Would reclaim"),
         "{dry}"
     );
     assert_eq!(t.cooper(&["images", "-q"]).ok().stdout().lines().count(), 2);

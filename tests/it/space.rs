@@ -113,7 +113,7 @@ fn df_tells_images_from_what_only_the_cache_holds() {
             "df",
             "-v",
             "--format",
-            "{{.Repository}}:{{.Tag}} {{.SharedSize}}",
+            "{{range .Images}}{{.Repository}}:{{.Tag}} {{.SharedSize}}{{end}}",
         ])
         .ok();
     assert_eq!(image.stdout(), "app:latest 0B");

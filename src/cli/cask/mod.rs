@@ -15,14 +15,14 @@ pub(super) mod mounts;
 mod network;
 mod options;
 mod ports;
-mod ps;
+pub(super) mod ps;
 mod run;
 mod start;
 mod stats;
 mod stop;
 mod top;
 mod units;
-mod volume;
+pub(super) mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use super::each::each;
 use crate::cli::args;
 use crate::cli::filters::{self, Labels, Pruned};
 use crate::cli::report::{Report, wrong_format};
+use crate::cli::ui::human;
 use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::verbs::show_inspected;
 use crate::cli::{Session, ui};
@@ -22,6 +23,7 @@ use crate::store::Store;
 const NETWORKS: Listing = Listing {
     columns: &["ID", "Name", "Driver", "Scope"],
     heads: &[("ID", "NETWORK ID")],
+    raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
 };
 
 /// Networks that are always there, and docker's drivers of them. docker calls the first one
@@ -233,7 +235,7 @@ impl Row {
             "IPv4": "true",
             "IPv6": self.has_ipv6().to_string(),
             "Internal": network.is_some_and(|network| network.internal).to_string(),
-            "CreatedAt": network.map_or("", |network| &network.created),
+            "CreatedAt": network.map_or_else(String::new, |network| made(&network.created)),
         });
         filters::show_labels(&mut row, &self.labels());
         row
@@ -245,6 +247,12 @@ impl Row {
             .map(|network| network.labels.clone())
             .unwrap_or_default()
     }
+}
+
+/// The moment in docker's words, to the nanosecond.
+fn made(created: &str) -> String {
+    let time = human::parse_time(Some(created));
+    time.map_or_else(String::new, human::exact_date)
 }
 
 /// All networks, those that are always there first.
@@ -260,7 +268,8 @@ fn rows(store: &Store) -> Result<Vec<Row>, Report> {
 impl Ls {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
         let mut rows = rows(store)?;
-        rows.retain(|row| self.filters.iter().all(|filter| filter.fits(row)));
+        let is_label = |filter: &Filter| matches!(filter, Filter::Label(_));
+        rows.retain(|row| filters::pass(&self.filters, is_label, |filter| filter.fits(row)));
         let id = |row: &Row| match self.no_trunc {
             true => row.id.clone(),
             false => row.id[..12].to_owned(),

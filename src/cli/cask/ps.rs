@@ -10,7 +10,7 @@ use super::{endpoints, look, ports};
 use crate::cli::filters::{self, Labels};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
-use crate::cli::ui::{self, clean, human};
+use crate::cli::ui::{self, human, table};
 use crate::cli::{Session, glob};
 use crate::runner::{self, Bound, Container, Network, State, Status, VolumeSource, Wellness};
 use crate::store::Store;
@@ -20,16 +20,17 @@ const CONTAINERS: Listing = Listing {
         "ID",
         "Image",
         "Command",
-        "CreatedSince",
+        "RunningFor",
         "Status",
         "Ports",
         "Names",
     ],
-    heads: &[
-        ("ID", "CONTAINER ID"),
-        ("CreatedSince", "CREATED"),
-        ("RunningFor", "CREATED"),
-    ],
+    heads: &[("ID", "CONTAINER ID"), ("RunningFor", "CREATED")],
+    raw: concat!(
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\n",
+        "created_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\n",
+        "names: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n"
+    ),
 };
 
 /// The same with sizes.
@@ -38,17 +39,24 @@ const SIZED: Listing = Listing {
         "ID",
         "Image",
         "Command",
-        "CreatedSince",
+        "RunningFor",
         "Status",
         "Ports",
         "Names",
         "Size",
     ],
     heads: CONTAINERS.heads,
+    raw: concat!(
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\n",
+        "created_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\n",
+        "names: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n",
+        "size: {{.Size}}\n"
+    ),
 };
 
-/// Longest command in a table, in characters, as docker cuts it.
+/// Longest command and longest name of a mount, in characters, as docker cuts them.
 const SHOWN: usize = 20;
+const SHOWN_MOUNT: usize = 15;
 
 /// List containers, those that run unless `-a` is given
 #[derive(Debug, clap::Args)]
@@ -61,7 +69,7 @@ pub(super) struct Ps {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Ids and commands in full
+    /// Ids, commands and names of mounts in full
     #[arg(long)]
     no_trunc: bool,
 
@@ -77,7 +85,7 @@ pub(super) struct Ps {
     #[arg(short, long)]
     size: bool,
 
-    /// Only containers that match: `name=`, `id=`, `label=`, `status=`, `exited=`, `ancestor=`,
+    /// Only containers that match one of each kind, and all labels: `name=`, `id=`, `label=`, `status=`, `exited=`, `ancestor=`,
     /// `before=`, `since=`, `volume=`, `health=`, `network=`, `publish=` or `expose=PORT[/PROTOCOL]`
     #[arg(short, long = "filter", value_name = "FILTER", value_parser = Filter::parse)]
     filters: Vec<Filter>,
@@ -143,6 +151,10 @@ impl Filter {
         })
     }
 
+    fn is_label(&self) -> bool {
+        matches!(self, Self::Label(_))
+    }
+
     /// A network may be named by its id, and `bridge` is docker's name for `private`.
     fn settle(&mut self, store: &Store) {
         if let Self::Network(text) = self {
@@ -170,10 +182,7 @@ impl Filter {
                 .map(|(c, _)| c.config.created.clone())
         };
         match self {
-            // docker finds a name by any part of it.
-            Self::Name(name) => {
-                config.name.contains(name.as_str()) || glob::matches(name, &config.name)
-            }
+            Self::Name(pattern) => is_called(&config.name, pattern),
             Self::Id(id) => container.id.starts_with(id.as_str()),
             Self::Label(label) => label.fits(&labels(container)),
             Self::Status(status) => Some(state.status) == *status,
@@ -230,22 +239,25 @@ impl Ps {
         all.retain(|(container, state)| {
             let wanted = every || state.status.is_up();
             let fits = |filter: &Filter| filter.fits(container, state, &known);
-            wanted && self.filters.iter().all(fits)
+            wanted && filters::pass(&self.filters, Filter::is_label, fits)
         });
         all.truncate(last.unwrap_or(usize::MAX));
         if self.quiet {
             let ids = all
                 .iter()
-                .map(|(container, _)| self.id(container).to_owned() + "\n");
+                .map(|(container, _)| id(container, self.no_trunc).to_owned() + "\n");
             ui::raw_data(ids.collect::<String>().as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
         let now = SystemTime::now();
+        let sized = self.size || self.format.names("Size");
         let rows: Vec<Value> = all
             .iter()
             .map(|(container, state)| {
-                let mut row = self.value(container, state, now);
-                if self.size || self.format.names("Size") {
+                let mut row = row(container, state, now, self.no_trunc);
+                // As docker has it, where nobody asked.
+                row["Size"] = json!(human::size(0));
+                if sized {
                     row["Size"] = json!(size(&store, container)?);
                 }
                 Ok(row)
@@ -256,48 +268,77 @@ impl Ps {
         ui::raw_data(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn id<'c>(&self, container: &'c Container) -> &'c str {
-        if self.no_trunc {
-            &container.id
-        } else {
-            container.short_id()
-        }
+fn id(container: &Container, whole: bool) -> &str {
+    match whole {
+        true => &container.id,
+        false => container.short_id(),
     }
+}
 
-    fn value(&self, container: &Container, state: &State, now: SystemTime) -> Value {
-        let config = &container.config;
-        let created = human::parse_time(Some(&config.created));
-        let since = created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now));
-        let mut row = json!({
-            "ID": self.id(container),
-            "Names": config.name,
-            "Image": config.image_name,
-            "Command": self.command(&config.command),
-            "State": state.status.word(),
-            "Status": status(state, now),
-            "CreatedAt": created.map_or_else(|| "N/A".to_owned(), human::date),
-            "CreatedSince": since,
-            "RunningFor": since,
-            "Ports": published(container, state),
-            "Mounts": mounts(container),
-            "LocalVolumes": volumes(container).to_string(),
-            "Networks": endpoints::names(&config.request).join(","),
-            "Platform": Value::Null,
-        });
-        filters::show_labels(&mut row, &labels(container));
-        row
-    }
+/// What is listed of a container but for its size; `whole` cuts nothing short.
+pub(in crate::cli) fn row(
+    container: &Container,
+    state: &State,
+    now: SystemTime,
+    whole: bool,
+) -> Value {
+    let config = &container.config;
+    let created = human::parse_time(Some(&config.created));
+    let unknown = || "N/A".to_owned();
+    let mut row = json!({
+        "ID": id(container, whole),
+        "Names": config.name,
+        "Image": config.image_name,
+        "Command": command(&config.command, whole),
+        "State": state.status.word(),
+        "Status": status(state, now),
+        "CreatedAt": created.map_or_else(unknown, human::date),
+        "RunningFor": created.map_or_else(unknown, |then| human::ago(then, now)),
+        "Ports": published(container, state),
+        "Mounts": mounts(container, whole),
+        "LocalVolumes": volumes(container).to_string(),
+        "Networks": endpoints::names(&config.request).join(","),
+        "Platform": Value::Null,
+    });
+    filters::show_labels(&mut row, &labels(container));
+    row
+}
 
-    fn command(&self, command: &[String]) -> String {
-        let text = command.join(" ");
-        let text = clean::clean(&text, clean::Colours::Drop).replace('\t', " ");
-        if self.no_trunc || text.chars().count() <= SHOWN {
-            return format!("\"{text}\"");
-        }
-        let cut: String = text.chars().take(SHOWN - 1).collect();
-        format!("\"{cut}…\"")
+/// The program as docker shows it: what has blanks is quoted in it, and it is quoted as a whole.
+fn command(command: &[String], whole: bool) -> String {
+    let word = |word: &String| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    };
+    let (program, arguments) = command.split_at(command.len().min(1));
+    let words = program.iter().cloned().chain(arguments.iter().map(word));
+    let text = words.collect::<Vec<_>>().join(" ");
+    match whole {
+        true => format!("{text:?}"),
+        false => format!("{:?}", table::cut(&text, SHOWN)),
     }
+}
+
+/// Whether docker's `name` filter, a pattern for some part of the name, finds `name`. Of regular
+/// expressions it may have `^`, `$`, `.*`, alternatives in parentheses, and classes; the name may
+/// be written with the slash that docker puts in front.
+fn is_called(name: &str, pattern: &str) -> bool {
+    let begun = pattern.strip_prefix('^').unwrap_or(pattern);
+    let ended = begun.strip_suffix('$').unwrap_or(begun);
+    let bare = ended.strip_prefix('/').unwrap_or(ended);
+    let open = |open: bool| if open { "*" } else { "" };
+    let before = open(begun == pattern && bare == ended);
+    let after = open(ended == begun);
+    let inner = bare
+        .strip_prefix('(')
+        .and_then(|bare| bare.strip_suffix(')'));
+    let mut ways = inner.unwrap_or(bare).split('|');
+    ways.any(|way| {
+        let way = way.replace(".*", "*");
+        glob::matches(&format!("{before}{way}{after}"), name)
+    })
 }
 
 /// docker's text of a container's size.
@@ -337,17 +378,18 @@ pub(super) fn labels(container: &Container) -> Labels {
     labels
 }
 
-fn mounts(container: &Container) -> String {
-    let names = container
-        .config
-        .mounts
-        .iter()
-        .filter_map(|mount| match &mount.source {
-            VolumeSource::Bind(path) => Some(path.display().to_string()),
-            VolumeSource::Named(name) => Some(name.clone()),
-            _ => None,
-        });
-    names.collect::<Vec<_>>().join(",")
+fn mounts(container: &Container, whole: bool) -> String {
+    let mounts = container.config.mounts.iter();
+    let names = mounts.filter_map(|mount| match &mount.source {
+        VolumeSource::Bind(path) => Some(path.display().to_string()),
+        VolumeSource::Named(name) => Some(name.clone()),
+        _ => None,
+    });
+    let shown = names.map(|name| match whole {
+        true => name,
+        false => table::cut(&name, SHOWN_MOUNT),
+    });
+    shown.collect::<Vec<_>>().join(",")
 }
 
 fn volumes(container: &Container) -> usize {
@@ -385,5 +427,45 @@ fn ended(word: &str, state: &State, now: SystemTime) -> String {
     match human::parse_time(state.finished.as_deref()) {
         Some(then) => format!("{word} ({code}) {}", human::ago(then, now)),
         None => format!("{word} ({code})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_as_docker_quotes_them() {
+        let of = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            (command(&words, true), command(&words, false))
+        };
+        let both = |text: &str| (text.to_owned(), text.to_owned());
+        assert_eq!(of(&["sh", "-c", "a \"b\""]), both(r#""sh -c 'a \"b\"'""#));
+        assert_eq!(of(&["sh\n\x1b"]), both(r#""sh\n\u{1b}""#));
+        assert_eq!(of(&[]), both(r#""""#));
+        let long = of(&["sleep", "1000000000000000"]);
+        assert_eq!(long.1, "\"sleep 1000000000000…\"");
+    }
+
+    #[test]
+    fn names_are_found_by_a_part_or_a_pattern() {
+        for (pattern, found) in [
+            ("eb", true),
+            ("web-1", true),
+            ("^web-1$", true),
+            ("^/web-1$", true),
+            ("/web-1", true),
+            ("^web", true),
+            ("1$", true),
+            ("w.*1", true),
+            ("^(db|web-[0-9])$", true),
+            ("^web$", false),
+            ("^eb", false),
+            ("/eb", false),
+            ("db|x", false),
+        ] {
+            assert_eq!(is_called("web-1", pattern), found, "{pattern}");
+        }
     }
 }

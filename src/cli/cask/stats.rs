@@ -25,6 +25,7 @@ const STATS: Listing = Listing {
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ],
+    raw: "raw",
 };
 
 /// Time between two looks.
@@ -73,6 +74,16 @@ struct Use {
     disks: Option<(u64, u64)>,
 }
 
+/// A container that was looked at.
+#[derive(Debug)]
+struct Looked {
+    container: Container,
+    /// How it was asked for.
+    called: String,
+    /// `None` when it does not run.
+    used: Option<Use>,
+}
+
 impl Stats {
     /// Shows it until the reader goes away or the process is ended.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
@@ -85,11 +96,12 @@ impl Stats {
             let rows: Vec<Value> = now
                 .1
                 .iter()
-                .map(|(container, used)| {
-                    let old = before.1.iter().find(|(c, _)| c.id == container.id);
-                    let mut row = row(container, *used, old.map(|(_, used)| *used), took);
+                .map(|now| {
+                    let id = &now.container.id;
+                    let mut old = before.1.iter().filter(|old| old.container.id == *id);
+                    let mut row = row(now, old.next().and_then(|old| old.used), took);
                     if self.no_trunc {
-                        row["ID"] = json!(container.id);
+                        row["ID"] = json!(id);
                     }
                     row
                 })
@@ -102,49 +114,67 @@ impl Stats {
         }
     }
 
-    fn look(&self, store: &Store) -> Result<Vec<(Container, Use)>, Report> {
-        let wanted = match self.containers.is_empty() {
-            true => {
-                let all = runner::list(store)?.into_iter();
-                let up = all.filter(|(_, state)| self.all || state.status.is_up());
-                up.map(|(container, _)| container).collect()
-            }
-            false => {
-                let found = self.containers.iter().map(|name| runner::find(store, name));
-                found.collect::<Result<Vec<_>, _>>()?
-            }
-        };
+    /// The containers that were asked for, and what they were called.
+    fn wanted(&self, store: &Store) -> Result<Vec<(Container, String)>, Report> {
+        if self.containers.is_empty() {
+            let all = runner::list(store)?.into_iter();
+            let up = all.filter(|(_, state)| self.all || state.status.is_up());
+            return Ok(up
+                .map(|(container, _)| (container.clone(), container.id))
+                .collect());
+        }
+        let named = self.containers.iter();
+        named
+            .map(|name| Ok((runner::find(store, name)?, name.clone())))
+            .collect()
+    }
+
+    fn look(&self, store: &Store) -> Result<Vec<Looked>, Report> {
         let mut looked = Vec::new();
-        for container in wanted {
+        for (container, called) in self.wanted(store)? {
             let used = match runner::top(&container) {
                 Ok(processes) => {
                     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-                    Use {
+                    Some(Use {
                         ticks: processes.iter().map(|p| p.ticks).sum(),
                         memory: processes.iter().map(|p| p.pages * page).sum(),
                         pids: processes.iter().map(|p| p.threads).sum(),
                         net: runner::traffic(&container)?,
                         disks: disks(&processes),
-                    }
+                    })
                 }
-                Err(Error::NotRunning { .. }) => Use::default(),
+                Err(Error::NotRunning { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
-            looked.push((container, used));
+            looked.push(Looked {
+                container,
+                called,
+                used,
+            });
         }
         Ok(looked)
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-fn row(container: &Container, used: Use, old: Option<Use>, took: Duration) -> Value {
+fn row(looked: &Looked, old: Option<Use>, took: Duration) -> Value {
+    let container = &looked.container;
+    // docker shows noughts for what does not run.
+    let used = looked.used.unwrap_or(Use {
+        net: Some((0, 0)),
+        disks: Some((0, 0)),
+        ..Use::default()
+    });
     let hertz = rustix::param::clock_ticks_per_second() as f64;
     let ticks = old.map_or(0, |old| used.ticks.saturating_sub(old.ticks)) as f64;
     let limits = &container.config.request.isolation.limits;
-    let limit = memory().min(limits.memory.unwrap_or(u64::MAX));
+    let limit = match looked.used {
+        Some(_) => memory().min(limits.memory.unwrap_or(u64::MAX)),
+        None => 0,
+    };
     json!({
         "ID": container.short_id(),
-        "Container": container.short_id(),
+        "Container": looked.called,
         "Name": container.config.name,
         "CPUPerc": format!("{:.2}%", 100.0 * ticks / hertz / took.as_secs_f64()),
         "MemUsage": format!("{} / {}", human::memory(used.memory), human::memory(limit)),

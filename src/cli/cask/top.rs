@@ -35,6 +35,9 @@ pub(super) struct Top {
     options: Vec<String>,
 }
 
+/// Width of a column at least, as docker shows them.
+const WIDTH: usize = 20;
+
 impl Top {
     /// Shows them.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
@@ -50,7 +53,7 @@ impl Top {
         };
         let rows: Vec<Vec<String>> = runner::top(&container)?.iter().map(cells).collect();
         let heads: Vec<&str> = columns.iter().map(|(_, head)| head.as_str()).collect();
-        ui::raw_data(table::render(&heads, &rows).as_bytes())?;
+        ui::raw_data(table::render(&heads, &rows, WIDTH).as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }

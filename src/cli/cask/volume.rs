@@ -21,6 +21,7 @@ use crate::store::Store;
 const VOLUMES: Listing = Listing {
     columns: &["Driver", "Name"],
     heads: &[("Name", "VOLUME NAME")],
+    raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
 };
 
 /// Manage volumes
@@ -141,7 +142,9 @@ impl Ls {
         let mut volumes = Vec::new();
         for volume in runner::list_volumes(store)? {
             let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
-            if self.filters.iter().all(|filter| filter.fits(&volume, used)) {
+            let is_label = |filter: &Filter| matches!(filter, Filter::Label(_));
+            let fits = |filter: &Filter| filter.fits(&volume, used);
+            if filters::pass(&self.filters, is_label, fits) {
                 volumes.push(volume);
             }
         }
@@ -157,7 +160,8 @@ impl Ls {
     }
 }
 
-fn row(store: &Store, volume: &Volume) -> Value {
+/// What is listed of a volume.
+pub(in crate::cli) fn row(store: &Store, volume: &Volume) -> Value {
     // What docker leaves to `system df -v`, or to clusters.
     let unknown = "N/A";
     let mut row = json!({

@@ -8,6 +8,11 @@ pub(crate) fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, 3, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// The same with four digits (docker's `units.HumanSize`), where sums are shown.
+pub(crate) fn sum(bytes: u64) -> String {
+    scaled(bytes, 1000.0, 4, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// Returns a size in powers of 1024 with four digits: `10.25MiB` (docker's `units.BytesSize`).
 pub(crate) fn memory(bytes: u64) -> String {
     scaled(
@@ -136,6 +141,18 @@ pub(crate) fn date(time: SystemTime) -> String {
     time.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
 }
 
+/// The same with what is known of its fraction of a second, as Go prints it.
+pub(crate) fn exact_date(time: SystemTime) -> String {
+    let time: chrono::DateTime<chrono::Utc> = time.into();
+    let nanos = format!("{:09}", time.timestamp_subsec_nanos());
+    let fraction = match nanos.trim_end_matches('0') {
+        "" => String::new(),
+        digits => format!(".{digits}"),
+    };
+    time.format(&format!("%Y-%m-%d %H:%M:%S{fraction} +0000 UTC"))
+        .to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +171,8 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+        assert_eq!(sum(123_456_789), "123.5MB");
+        assert_eq!(sum(1_234), "1.234kB");
     }
 
     #[test]
@@ -230,6 +249,9 @@ mod tests {
     fn times_of_configs_are_read() {
         let time = parse_time(Some("2026-01-02T03:04:05.5Z")).unwrap();
         assert_eq!(date(time), "2026-01-02 03:04:05 +0000 UTC");
+        assert_eq!(exact_date(time), "2026-01-02 03:04:05.5 +0000 UTC");
+        let whole = parse_time(Some("2026-01-02T03:04:05Z")).unwrap();
+        assert_eq!(exact_date(whole), date(whole));
         assert_eq!(parse_time(Some("yesterday")), None);
         assert_eq!(parse_time(None), None);
     }

@@ -19,12 +19,14 @@ const HISTORY: Listing = Listing {
         ("CreatedSince", "CREATED"),
         ("CreatedBy", "CREATED BY"),
     ],
+    raw: "raw",
 };
 
 /// The same for machines.
 const EXACT: Listing = Listing {
     columns: &["ID", "CreatedAt", "CreatedBy", "Size", "Comment"],
     heads: HISTORY.heads,
+    raw: HISTORY.raw,
 };
 
 /// Longest instruction in a table, in characters, as docker cuts it.
@@ -126,9 +128,9 @@ impl History {
 
     fn cut(&self, text: &str) -> String {
         let line = ui::clean::clean(text, ui::clean::Colours::Drop);
-        if self.no_trunc || line.chars().count() <= SHOWN {
-            return line.into_owned();
+        match self.no_trunc {
+            true => line.into_owned(),
+            false => ui::table::cut(&line, SHOWN),
         }
-        line.chars().take(SHOWN - 1).chain(['…']).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! `images`: what is in the store.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::cli::ui::listing::{Format, Listing};
 use crate::cli::ui::{self, human};
 use crate::cli::{Session, glob};
 use crate::image::{ImageId, Platform, Reference};
+use crate::runner;
 use crate::store::{Listed, Store};
 
 const NONE: &str = "<none>";
@@ -18,12 +20,20 @@ const NONE: &str = "<none>";
 const IMAGES: Listing = Listing {
     columns: &["Repository", "Tag", "ID", "CreatedSince", "Size"],
     heads: HEADS,
+    raw: "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+          virtual_size: {{.Size}}\n",
 };
 const WITH_DIGESTS: Listing = Listing {
     columns: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"],
     heads: HEADS,
+    raw: "repository: {{.Repository}}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\n\
+          created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
 };
-const HEADS: &[(&str, &str)] = &[("ID", "IMAGE ID"), ("CreatedSince", "CREATED")];
+const HEADS: &[(&str, &str)] = &[
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("VirtualSize", "SIZE"),
+];
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -91,12 +101,27 @@ impl Filter {
             }
         })
     }
+
+    /// The pattern of a `reference`.
+    fn pattern(&self) -> Option<&String> {
+        match self {
+            Self::Reference(pattern) => Some(pattern),
+            _ => None,
+        }
+    }
 }
 
 /// One line of the listing: an image under one of its names.
 struct Row<'a> {
     image: &'a Listed,
     name: Option<&'a Reference>,
+}
+
+impl Row<'_> {
+    fn is_one_of(&self, patterns: &[&String]) -> bool {
+        self.name
+            .is_some_and(|name| patterns.iter().any(|pattern| matches(name, pattern)))
+    }
 }
 
 impl Images {
@@ -108,6 +133,8 @@ impl Images {
         if let Some(name) = &self.name {
             rows.retain(|row| row.name.is_some_and(|own| is_named(own, name)));
         }
+        let patterns: Vec<&String> = self.filters.iter().filter_map(Filter::pattern).collect();
+        rows.retain(|row| patterns.is_empty() || row.is_one_of(&patterns));
         for filter in &self.filters {
             self.apply(filter, &store, &images, &mut rows)?;
         }
@@ -116,7 +143,9 @@ impl Images {
             return ui::raw_data(ids.collect::<String>().as_bytes());
         }
         let now = SystemTime::now();
-        let values: Vec<Value> = rows.iter().map(|row| self.value(row, now)).collect();
+        let users = self.users(&store)?;
+        let values = rows.iter().map(|row| self.value(row, now, &users));
+        let values: Vec<Value> = values.collect();
         let listing = if self.digests { WITH_DIGESTS } else { IMAGES };
         let text = listing
             .render(&self.format, &values)
@@ -133,9 +162,8 @@ impl Images {
     ) -> Result<(), Report> {
         match filter {
             Filter::Dangling(want) => rows.retain(|row| row.name.is_none() == *want),
-            Filter::Reference(pattern) => {
-                rows.retain(|row| row.name.is_some_and(|name| matches(name, pattern)));
-            }
+            // Alternatives, so they were looked at together.
+            Filter::Reference(_) => {}
             Filter::Label(label) => {
                 let mut kept = Vec::new();
                 for row in rows.drain(..) {
@@ -170,7 +198,18 @@ impl Images {
         }
     }
 
-    fn value(&self, row: &Row<'_>, now: SystemTime) -> Value {
+    /// How many containers were made from each image, if that may be shown.
+    fn users(&self, store: &Store) -> Result<HashMap<ImageId, usize>, Report> {
+        let mut users = HashMap::new();
+        if matches!(self.format, Format::Json) || self.format.names("Containers") {
+            for (container, _) in runner::list(store)? {
+                *users.entry(container.config.image).or_default() += 1;
+            }
+        }
+        Ok(users)
+    }
+
+    fn value(&self, row: &Row<'_>, now: SystemTime, users: &HashMap<ImageId, usize>) -> Value {
         let repository = row
             .name
             .map_or_else(|| NONE.to_owned(), Reference::familiar_name);
@@ -191,9 +230,9 @@ impl Images {
             "CreatedAt": created.map_or_else(|| "N/A".to_owned(), human::date),
             "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |then| human::ago(then, now)),
             "Size": human::size(row.image.size),
-            "VirtualSize": human::size(row.image.size),
+            "VirtualSize": human::sum(row.image.size),
+            "Containers": users.get(&row.image.id).unwrap_or(&0).to_string(),
             // `df -v` tells.
-            "Containers": "N/A",
             "SharedSize": "N/A",
             "UniqueSize": "N/A",
         })

@@ -23,11 +23,15 @@ impl Version {
     /// Prints it.
     pub(crate) fn run(self) -> Result<(), Report> {
         let platform = Platform::host();
-        let value = json!({
+        let own = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "Os": platform.os,
             "Arch": platform.architecture,
         });
+        let mut value = own.clone();
+        // docker's two programs are one here.
+        value["Client"] = own.clone();
+        value["Server"] = own;
         let text = match self.format.as_deref().or(self.json.then_some("json")) {
             None => format!("version {}\n{platform}", env!("CARGO_PKG_VERSION")),
             Some("json") => value.to_string(),

@@ -18,6 +18,7 @@ const CONTAINERS: Listing = Listing {
         "ContainerName",
     ],
     heads: &[("ContainerID", "CONTAINER ID"), ("ImageID", "IMAGE ID")],
+    raw: "container_id: {{.ContainerID}}\nimage: {{.ImageName}}\nname: {{.ContainerName}}\n",
 };
 
 /// List working containers

@@ -1,6 +1,6 @@
 //! `info`: the machine and the store as cooper sees them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::build::working;
 use crate::cli::report::{Report, wrong_format};
@@ -9,13 +9,15 @@ use crate::cli::ui::{self, human};
 use crate::cli::{Session, env};
 use crate::image::Platform;
 use crate::registry::Registries;
+use crate::runner::{self, Status};
+use crate::store::Store;
 
 /// Show the machine and the store as cooper sees them
 ///
 /// `cooper doctor` says more about what works here and why.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Info {
-    /// `json` or a template such as `{{.store.GraphRoot}}`
+    /// `json` or a template such as `{{.store.GraphRoot}}`, docker's names being known as well
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
 
@@ -35,7 +37,7 @@ impl Info {
         let unit = u64::from(memory.mem_unit);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let registries = Registries::read(&env::registries_conf())?;
-        let value = json!({
+        let mut value = json!({
             "host": {
                 "arch": platform.architecture,
                 "os": platform.os,
@@ -56,6 +58,9 @@ impl Info {
             },
             "registries": { "files": registries.files() },
         });
+        if let (Value::Object(value), Some(_)) = (&mut value, &self.format) {
+            value.extend(docker_fields(&store)?);
+        }
         let text = match self.format.as_deref() {
             None => lines(&value, 0),
             Some("json") => format!("{value:#}"),
@@ -65,6 +70,48 @@ impl Info {
             }
         };
         ui::data(&text)
+    }
+}
+
+/// What docker's `info` calls the same, and the containers of the runner, for templates.
+fn docker_fields(store: &Store) -> Result<Map<String, Value>, Report> {
+    let states: Vec<Status> = runner::list(store)?
+        .iter()
+        .map(|(_, state)| state.status)
+        .collect();
+    let of = |wanted: &[Status]| {
+        states
+            .iter()
+            .filter(|status| wanted.contains(status))
+            .count()
+    };
+    let (running, paused) = (
+        of(&[Status::Running, Status::Restarting]),
+        of(&[Status::Paused]),
+    );
+    let uname = rustix::system::uname();
+    let memory = rustix::system::sysinfo();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let fields = json!({
+        "Containers": states.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": states.len() - running - paused,
+        "Images": store.images()?.len(),
+        "Driver": "overlay",
+        "LoggingDriver": "json-file",
+        "KernelVersion": uname.release().to_string_lossy(),
+        "OSType": "linux",
+        "Architecture": uname.machine().to_string_lossy(),
+        "NCPU": processors,
+        "MemTotal": bytes(memory.totalram, u64::from(memory.mem_unit)),
+        "DockerRootDir": store.root(),
+        "Name": uname.nodename().to_string_lossy(),
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+    });
+    match fields {
+        Value::Object(fields) => Ok(fields),
+        _ => Ok(Map::new()),
     }
 }
 

@@ -40,14 +40,14 @@ pub(crate) struct TemplateError {
 pub(crate) struct Template {
     text: String,
     nodes: Vec<Node>,
-    /// The fields that it may show.
+    /// The fields that it may show; the empty name is all of them, `{{json .}}`.
     fields: BTreeSet<String>,
 }
 
 impl Template {
-    /// Whether the field `name` is written somewhere in it.
+    /// Whether the field `name`, or all there are, may be shown by it.
     pub(crate) fn names(&self, name: &str) -> bool {
-        self.fields.contains(name)
+        self.fields.contains(name) || self.fields.contains("")
     }
 
     /// Parses `text`. `\t` and `\n` outside actions mean a tab and a line end.
@@ -71,7 +71,7 @@ impl Template {
     /// Returns the template with `name` of each field in its place, for the head of a table. As
     /// with docker, most functions leave a head as it is.
     pub(crate) fn header(&self, name: &dyn Fn(&str) -> String) -> Result<String, TemplateError> {
-        let heads = self.fields.iter();
+        let heads = self.fields.iter().filter(|field| !field.is_empty());
         let heads = heads.map(|field| (field.clone(), Value::from(name(field))));
         let heads = Value::Object(heads.collect::<Map<_, _>>());
         let rendered = Scope::of_heads(&heads).render(&self.nodes);

@@ -74,7 +74,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
     }
 }
 
-/// Adds the first names of all fields that may be shown.
+/// Adds the first names of all fields that may be shown, and an empty one for the whole.
 pub(super) fn fields(nodes: &[Node], to: &mut BTreeSet<String>) {
     for node in nodes {
         match node {
@@ -96,7 +96,10 @@ pub(super) fn fields(nodes: &[Node], to: &mut BTreeSet<String>) {
 
 fn fields_of(expr: &Expr, to: &mut BTreeSet<String>) {
     match expr {
-        Expr::Field(path) | Expr::Variable(_, path) => to.extend(path.first().cloned()),
+        Expr::Variable(name, path) if !name.is_empty() => to.extend(path.first().cloned()),
+        Expr::Field(path) | Expr::Variable(_, path) => {
+            to.insert(path.first().cloned().unwrap_or_default());
+        }
         Expr::Inner(inner, _) => fields_of(inner, to),
         Expr::Ask(_, key) => fields_of(key, to),
         Expr::Literal(_) => {}

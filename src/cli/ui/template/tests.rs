@@ -155,6 +155,22 @@ fn what_is_only_asked_is_no_part_of_the_row() {
 }
 
 #[test]
+fn a_template_knows_what_it_may_show() {
+    for (text, shows) in [
+        ("{{.Size}}", true),
+        ("{{json .}}", true),
+        ("{{with $x := .}}{{$x.Size}}{{end}}", true),
+        ("{{.Names}}", false),
+    ] {
+        assert_eq!(
+            Template::parse(text).unwrap().names("Size"),
+            shows,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_header_has_names_where_the_fields_are() {
     let head = |text: &str| {
         let template = Template::parse(text).unwrap();

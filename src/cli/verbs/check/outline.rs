@@ -164,5 +164,8 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         .iter()
         .map(|row| row.iter().map(clean).collect())
         .collect();
-    render(head, &rows)
+    let text = render(head, &rows, 0);
+    // What is empty at the end of a line leaves no blanks there.
+    let lines = text.lines().map(|line| line.trim_end().to_owned() + "\n");
+    lines.collect()
 }
