@@ -1,4 +1,4 @@
-//! What happens to containers and networks, for `cask events`: one JSON line each in `$ROOT/events`.
+//! What happens to containers, networks and volumes, for `cask events`: one JSON line each in `$ROOT/events`.
 //!
 //! Whoever does something appends a line in one write, so lines of several processes never mix.
 //! A file that has grown long becomes `events.old` and the next one begins. An event that can't
@@ -22,13 +22,13 @@ const LONG: u64 = 1 << 20;
 /// Something that happened, in docker's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happened {
-    /// To what kind of thing: `container` or `network`.
+    /// To what kind of thing: `container`, `network` or `volume`.
     #[serde(rename = "Type", default = "container")]
     pub kind: String,
     /// What: `create`, `start`, `die`, `destroy`, …
     #[serde(rename = "Action")]
     pub action: String,
-    /// To which one: its id.
+    /// To which one: its id, or a volume's name.
     #[serde(rename = "ID")]
     pub id: String,
     /// Name and labels, a container's image and exit code.
@@ -66,6 +66,12 @@ pub(super) fn emit_network(
         attributes.insert("container".to_owned(), container.to_owned());
     }
     tell(root, "network", action, &network.id, attributes);
+}
+
+/// Appends an event about a volume.
+pub(super) fn emit_volume(root: &Path, action: &str, name: &str) {
+    let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+    tell(root, "volume", action, name, attributes);
 }
 
 const CONTAINER: &str = "container";

@@ -30,6 +30,7 @@ use crate::store::{Store, is_container_name, nearest_names, random_id};
 use super::container::{self, Container, now};
 use super::copy;
 use super::error::Error;
+use super::events;
 use super::files::{Subtree, open_dir};
 use super::memory::Memory;
 
@@ -291,7 +292,10 @@ pub fn create_volume(
     let at = rustix::fs::CWD;
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(at, &made, at, &path, flags) {
-        Ok(()) => Ok((volume, true)),
+        Ok(()) => {
+            events::emit_volume(store.root(), "create", &volume.name);
+            Ok((volume, true))
+        }
         // Somebody was faster.
         Err(rustix::io::Errno::EXIST) => Ok((volume, false)),
         Err(errno) => Err(io_error("make", &path)(errno.into())),
@@ -419,11 +423,11 @@ pub(super) fn erase(store: &Store, name: &str) -> Result<(), Error> {
     let path = dir(store, name);
     let scratch = store.scratch()?;
     match fs::rename(&path, scratch.path().join("removed")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", &path)(error))
-        }
-        _ => Ok(()),
+        Ok(()) => events::emit_volume(store.root(), "destroy", name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error("remove", &path)(error)),
     }
+    Ok(())
 }
 
 /// Decides what a new container mounts: what was asked for, and a volume for each path that the

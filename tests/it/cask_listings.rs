@@ -408,6 +408,89 @@ fn df_tells_of_each_result_of_a_build() {
 }
 
 #[test]
+fn events_have_dockers_keys_and_filters() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    t.cask(&["volume", "create", "vol"]).ok();
+    t.cask(&["network", "create", "lan"]).ok();
+    for name in ["one", "two"] {
+        t.cask(&[
+            "run",
+            "--name",
+            name,
+            "-l",
+            "who=me",
+            "--network",
+            "none",
+            "busybox",
+            "true",
+        ])
+        .ok();
+    }
+    t.cask(&["volume", "rm", "vol"]).ok();
+    let events = |filters: &[&str], format: &str| {
+        let mut words = vec![
+            "events", "--since", "1h", "--until", "0s", "--format", format,
+        ];
+        words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        shown(&t, &words)
+    };
+    let brief = "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}";
+    for (filters, want) in [
+        (
+            &["type=volume"][..],
+            "volume create <no value>\nvolume destroy <no value>",
+        ),
+        (
+            &["volume=vol", "event=destroy"],
+            "volume destroy <no value>",
+        ),
+        (&["network=lan"], "network create lan"),
+        (
+            &[
+                "event=create",
+                "event=die",
+                "container=one",
+                "container=two",
+            ],
+            "container create one\ncontainer die one\ncontainer create two\ncontainer die two",
+        ),
+        (
+            &["image=busybox", "event=start", "label=who=me"],
+            "container start one\ncontainer start two",
+        ),
+        (&["image=busybox:latest", "event=start"], ""),
+        (&["label=who=me", "label=none"], ""),
+        (&["scope=swarm"], ""),
+        (&["daemon=x"], ""),
+    ] {
+        assert_eq!(events(filters, brief), want, "{filters:?}");
+    }
+    let keys = |filter: &str| {
+        let json = events(&[filter], "json");
+        let json: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+        keys.into_iter().cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        keys("container=one"),
+        "status id from Type Action Actor scope time timeNano"
+    );
+    assert_eq!(
+        keys("type=network"),
+        "Type Action Actor scope time timeNano"
+    );
+    let named = events(
+        &["type=network"],
+        "{{.ID}}|{{.From}}|{{.Scope}}|{{eq .Time 0}}",
+    );
+    assert_eq!(named, "||local|false");
+    t.cask(&["events", "--filter", "shoe=1"])
+        .fails(2)
+        .says("there is no filter `shoe`");
+}
+
+#[test]
 fn info_and_version_answer_dockers_templates() {
     let t = env();
     let format =
