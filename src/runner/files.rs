@@ -219,16 +219,22 @@ pub struct Size {
 
 /// Adds up the files of a container. One that is linked several times counts once.
 pub fn size(store: &Store, container: &Container) -> Result<Size, Error> {
-    let below = |path: &Path| -> Result<u64, Error> {
-        let dir = open_dir(path).map_err(io_error("measure", path))?;
-        sum(&dir, &mut BTreeSet::new()).map_err(io_error("measure", path))
-    };
     let trees = store.trees(&container.config.layers, &Silent)?;
     let image = trees.iter().map(|tree| below(tree.path()));
     Ok(Size {
-        written: below(&container.dir.join("upper"))?,
+        written: written_size(container)?,
         image: image.sum::<Result<_, _>>()?,
     })
+}
+
+/// The same of what it wrote alone.
+pub fn written_size(container: &Container) -> Result<u64, Error> {
+    below(&container.dir.join("upper"))
+}
+
+fn below(path: &Path) -> Result<u64, Error> {
+    let dir = open_dir(path).map_err(io_error("measure", path))?;
+    sum(&dir, &mut BTreeSet::new()).map_err(io_error("measure", path))
 }
 
 /// Adds up the files of a volume; one that is a directory of the machine takes nothing.
@@ -236,9 +242,7 @@ pub fn volume_size(store: &Store, volume: &Volume) -> Result<u64, Error> {
     if !volume.options.is_empty() {
         return Ok(0);
     }
-    let path = volumes::data_dir(store, &volume.name);
-    let dir = open_dir(&path).map_err(io_error("measure", &path))?;
-    sum(&dir, &mut BTreeSet::new()).map_err(io_error("measure", &path))
+    below(&volumes::data_dir(store, &volume.name))
 }
 
 /// Bytes of the regular files below a directory that `seen` does not know.

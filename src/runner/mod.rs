@@ -64,7 +64,7 @@ pub use debug::{Debugged, TARGET, look_at};
 pub use error::{Error, Told};
 pub use events::{Events, Happened};
 pub use exec::{ExecRequest, exec};
-pub use files::{Changed, Size, changed, export, size, volume_size};
+pub use files::{Changed, Size, changed, export, size, volume_size, written_size};
 pub use keys::DetachKeys;
 pub use logs::{Follow, Line, Lines, Reader};
 pub use memory::{Memory, bytes, octal};

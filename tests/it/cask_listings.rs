@@ -491,6 +491,56 @@ fn events_have_dockers_keys_and_filters() {
 }
 
 #[test]
+fn prune_says_what_went_in_dockers_words() {
+    let t = TestEnv::new();
+    t.busybox("busybox");
+    let prune = |words: &[&str]| {
+        let words = [words, &["prune", "-f"]].concat();
+        shown(&t, &words)
+    };
+    assert_eq!(prune(&["container"]), "Total reclaimed space: 0B");
+    assert_eq!(prune(&["network"]), "");
+    let write = [
+        "run",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "-v",
+        "/anon",
+        "busybox",
+    ];
+    let write = [
+        &write[..],
+        &["sh", "-c", "printf 12345 > /file; printf 123 > /anon/file"],
+    ]
+    .concat();
+    t.cask(&write).ok();
+    let id = shown(&t, &["inspect", "-f", "{{.Id}}", "box"]);
+    let volume = shown(&t, &["volume", "ls", "-q"]);
+    assert_eq!(
+        prune(&["container"]),
+        format!("Deleted Containers:\n{id}\n\nTotal reclaimed space: 5B")
+    );
+    assert_eq!(
+        prune(&["volume"]),
+        format!("Deleted Volumes:\n{volume}\n\nTotal reclaimed space: 3B")
+    );
+    t.cask(&["network", "create", "lan"]).ok();
+    t.cask(&["create", "--name", "box", "busybox"]).ok();
+    let id = shown(&t, &["inspect", "-f", "{{.Id}}", "box"]);
+    let all = prune(&["system"]);
+    let want =
+        format!("Deleted Containers:\n{id}\n\nDeleted Networks:\nlan\n\nTotal reclaimed space: ");
+    assert!(all.starts_with(&want), "{all}");
+    let images = shown(&t, &["image", "prune", "-a", "-f"]);
+    assert!(
+        images.starts_with("Deleted Images:\nuntagged: busybox:latest\ndeleted: sha256:"),
+        "{images}"
+    );
+}
+
+#[test]
 fn info_and_version_answer_dockers_templates() {
     let t = env();
     let format =

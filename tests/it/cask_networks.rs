@@ -145,7 +145,7 @@ fn prune_removes_what_no_container_is_connected_to() {
     created(&t, &["--label=keep", "web"]);
     created(&t, &["data"]);
     let out = t.cask(&["network", "prune", "-f"]).ok().stdout();
-    assert_eq!(out, "Deleted Networks:\ndata\nweb");
+    assert_eq!(out, "Deleted Networks:\ndata\nweb\n");
     assert_eq!(t.cask(&["network", "prune", "-f"]).ok().stdout(), "");
 }
 
@@ -159,7 +159,7 @@ fn system_prune_takes_networks_with_the_containers_that_were_on_them() {
         .cask(&["create", "--name", "box", "--network", "web", "busybox"])
         .ok();
     let out = t.cask(&["network", "prune", "-f"]).ok().stdout();
-    assert_eq!(out, "Deleted Networks:\ndata");
+    assert_eq!(out, "Deleted Networks:\ndata\n");
     let out = t.cask(&["system", "prune", "-f"]).ok().stdout();
     assert!(out.contains("Deleted Networks:\nweb"), "{out}");
     let left = t.cask(&["network", "ls", "-q", "--filter", "type=custom"]);

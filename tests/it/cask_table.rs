@@ -234,3 +234,66 @@ fn every_verb_from_dead_gives_dockers_result() {
 fn every_verb_from_restarting_gives_dockers_result() {
     check("restarting");
 }
+
+/// Words, what they print on standard output, and the exit code, one after the other: what goes
+/// wrong with one thing does not keep the others.
+#[rustfmt::skip]
+const SEVERAL: &[(&[&str], &str, i32)] = &[
+    (&["wait", "three", "nope", "four"], "3\n4", 1),
+    (&["kill", "up", "three", "nope"], "up", 1),
+    (&["start", "up", "nope"], "up", 1),
+    (&["pause", "up", "three"], "up", 1),
+    (&["unpause", "up", "nope"], "up", 1),
+    (&["stop", "-t", "0", "up", "nope", "three"], "up\nthree", 1),
+    (&["restart", "-t", "0", "up", "nope"], "up", 1),
+    (&["update", "--restart=no", "up", "nope", "three"], "up\nthree", 1),
+    (&["inspect", "-f", "{{.Name}}", "up", "nope", "four"], "/up\n/four", 1),
+    (&["rename", "three", "four"], "", 1),
+    (&["rm", "three", "up", "nope", "four"], "three\nfour", 1),
+    (&["rm", "-f", "nope", "up"], "up", 0),
+    (&["rm", "-f", "nope"], "", 0),
+    (&["volume", "inspect", "-f", "{{.Name}}", "nope", "vol"], "vol", 1),
+    (&["volume", "inspect", "nope"], "[]", 1),
+    (&["volume", "rm", "vol", "nope"], "vol", 1),
+    (&["network", "inspect", "-f", "{{.Name}}", "nope", "lan"], "lan", 1),
+    (&["network", "rm", "nope", "lan"], "lan", 1),
+    (&["rmi", "nope", "other"], "Untagged: other:latest", 1),
+];
+
+#[test]
+fn several_things_at_once_give_dockers_words_and_code() {
+    let t = env();
+    t.cask(&["volume", "create", "vol"]).ok();
+    t.cask(&["network", "create", "lan"]).ok();
+    t.cask(&["tag", "busybox", "other"]).ok();
+    for (name, program) in [("three", "exit 3"), ("four", "exit 4"), ("up", SLEEPER)] {
+        let words = [
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+        ];
+        t.cask(&[&words[..], &[program]].concat()).ok();
+    }
+    for (words, out, code) in SEVERAL {
+        let output = t.cask(words).exits(*code);
+        assert_eq!(output.stdout(), *out, "{words:?}");
+    }
+}
+
+#[test]
+fn errors_of_several_things_are_told_in_their_order() {
+    let t = env();
+    let told = t.cask(&["rm", "one", "two", "three"]).fails(1).stderr();
+    let errors: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
+    let want = ["one", "two", "three"].map(|name| format!("error: no container `{name}`"));
+    assert_eq!(errors, want);
+}

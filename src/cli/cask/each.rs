@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use crate::cli::report::Report;
+use crate::cli::report::{Failures, Report};
 use crate::cli::ui;
 use crate::runner::{self, Container};
 use crate::store::Store;
 
-/// Does `act` to each thing of `names` and prints the name of each that it worked for. The first
-/// error is returned at the end, the others are shown as they come.
+/// Does `act` to each thing of `names` and prints the name of each that it worked for. Errors are
+/// shown in their order, the last one by whoever gets it.
 pub(super) fn each(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<(), Report>,
@@ -21,17 +21,43 @@ pub(in crate::cli) fn each_shown(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<String, Report>,
 ) -> Result<ExitCode, Report> {
-    let mut first = None;
+    each_told(names, |name| act(name).map(Some))
+}
+
+/// The same where there may be nothing to print.
+pub(super) fn each_told(
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<Option<String>, Report>,
+) -> Result<ExitCode, Report> {
+    let mut failures = Failures::default();
     for name in names {
         match act(name) {
-            Ok(shown) => ui::data(&shown)?,
-            Err(report) => match &first {
-                None => first = Some(report),
-                Some(_) => drop(report.show()),
-            },
+            Ok(Some(shown)) => ui::data(&shown)?,
+            Ok(None) => {}
+            Err(report) => failures.add(report),
         }
     }
-    first.map_or(Ok(ExitCode::SUCCESS), Err)
+    failures.result().map(|()| ExitCode::SUCCESS)
+}
+
+/// Removes each thing of `names` with `act`, which tells how many bytes that frees, under a head
+/// as docker's `prune` has them. Returns the bytes of all; without names nothing is printed.
+pub(super) fn prune(
+    head: &str,
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<u64, Report>,
+) -> Result<u64, Report> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    ui::data(&head)?;
+    let mut freed = 0;
+    each(names, |name| {
+        freed += act(name)?;
+        Ok(())
+    })?;
+    ui::data(&"")?;
+    Ok(freed)
 }
 
 /// How many containers are dealt with at the same time.

@@ -7,13 +7,13 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::connect::{Connect, Disconnect};
-use super::each::each;
+use super::each::{self, each};
 use crate::cli::args;
 use crate::cli::filters::{self, Labels, Pruned};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::human;
 use crate::cli::ui::listing::{Format, Listing};
-use crate::cli::verbs::show_inspected;
+use crate::cli::verbs::inspect_all;
 use crate::cli::{Session, ui};
 use crate::image::Digest;
 use crate::runner::{self, Lease, NetworkRequest, UserNetwork};
@@ -300,11 +300,9 @@ pub(super) struct Inspect {
 
 impl Inspect {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        let mut values = Vec::new();
-        for text in &self.networks {
-            values.push(found(store, text)?);
-        }
-        show_inspected(values, self.format.as_deref())?;
+        inspect_all(&self.networks, self.format.as_deref(), |text| {
+            found(store, text)
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -424,25 +422,25 @@ pub(super) struct Prune {
 }
 
 impl Prune {
-    /// What `system prune` asks for.
-    pub(super) fn of(filters: Vec<Pruned>) -> Self {
-        Self {
-            force: true,
-            filters,
-        }
+    fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        prune(store, &self.filters)?;
+        Ok(ExitCode::SUCCESS)
     }
+}
 
-    pub(super) fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        let mut rows = rows(store)?;
-        rows.retain(|row| {
-            let created = row.network.as_ref().map_or("", |network| &network.created);
-            let fits = |filter: &Pruned| filter.fits(created, &row.labels());
-            !row.used && self.filters.iter().all(fits)
-        });
-        if !rows.is_empty() {
-            ui::data(&"Deleted Networks:")?;
-        }
-        let names: Vec<String> = rows.into_iter().map(|row| row.name).collect();
-        each(&names, |name| Ok(runner::remove_network(store, name)?))
-    }
+/// Removes networks that no container is connected to.
+pub(super) fn prune(store: &Store, filters: &[Pruned]) -> Result<(), Report> {
+    let mut rows = rows(store)?;
+    rows.retain(|row| {
+        let created = row.network.as_ref().map_or("", |network| &network.created);
+        let fits = |filter: &Pruned| filter.fits(created, &row.labels());
+        !row.used && filters.iter().all(fits)
+    });
+    let names: Vec<String> = rows.into_iter().map(|row| row.name).collect();
+    // They take nothing that would be worth telling.
+    each::prune("Deleted Networks:", &names, |name| {
+        runner::remove_network(store, name)?;
+        Ok(0)
+    })
+    .map(drop)
 }

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use super::docker::RealTimeArgs;
-use super::each::{each, each_container, each_container_at_once};
+use super::each::{each_container, each_container_at_once, each_told, prune};
 use super::ps;
 use crate::cli::args::{LimitArgs, refusal};
 use crate::cli::filters::Pruned;
-use crate::cli::report::Report;
-use crate::cli::verbs::{Prune, until};
+use crate::cli::report::{Failures, Report};
+use crate::cli::verbs::{Prune, tell_freed, until};
 use crate::cli::{Session, env, ui};
 use crate::runner::{self, Container, Error, Stopped, Until};
 use crate::store::Store;
@@ -159,17 +159,16 @@ impl Wait {
     /// Waits for one after the other.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
         let store = session.store()?;
-        let mut first = None;
+        let mut failures = Failures::default();
         for name in &self.containers {
             let waited = runner::find(&store, name)
                 .and_then(|container| runner::wait(&container, self.condition));
-            match (waited, &first) {
-                (Ok(code), _) => ui::data(&code)?,
-                (Err(error), None) => first = Some(Report::from(error)),
-                (Err(error), Some(_)) => drop(Report::from(error).show()),
+            match waited {
+                Ok(code) => ui::data(&code)?,
+                Err(error) => failures.add(error.into()),
             }
         }
-        first.map_or(Ok(ExitCode::SUCCESS), Err)
+        failures.result().map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -279,11 +278,14 @@ impl Rm {
             ));
         }
         let store = session.store()?;
-        each(&self.containers, |name| match runner::find(&store, name) {
-            Ok(container) => Ok(runner::remove(&container, self.force, self.volumes)?),
+        each_told(&self.containers, |name| match runner::find(&store, name) {
+            Ok(container) => {
+                runner::remove(&container, self.force, self.volumes)?;
+                Ok(Some(name.to_owned()))
+            }
             Err(error @ Error::NoContainer { .. }) if self.force => {
                 ui::note(&format!("warning: {error}"));
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         })
@@ -313,17 +315,14 @@ pub(super) struct PruneSystem {
 impl PruneSystem {
     /// Removes them, containers first, for they hold images.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let store = session.store()?;
         let filters: Vec<Pruned> = self.until.map(Pruned::Until).into_iter().collect();
-        let containers = PruneContainers {
-            force: self.force,
-            filters: filters.clone(),
-        };
-        containers.run(session)?;
-        super::network::Prune::of(filters).run(&session.store()?)?;
+        let mut freed = prune_containers(&store, &filters)?;
+        super::network::prune(&store, &filters)?;
         if self.volumes {
-            super::volume::prune(&session.store()?, false, &[])?;
+            freed += super::volume::prune(&store, false, &[])?;
         }
-        Prune::of(self.all, self.until).run(session)?;
+        Prune::of(self.all, self.until).run_after(session, freed)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -343,21 +342,26 @@ pub(super) struct PruneContainers {
 impl PruneContainers {
     /// Removes them.
     pub(super) fn run(self, session: &Session) -> Result<ExitCode, Report> {
-        let store = session.store()?;
-        let all = runner::list(&store)?.into_iter();
-        let down = all.filter(|(_, state)| !state.status.is_up());
-        let down = down.filter(|(container, _)| {
-            let (created, labels) = (&container.config.created, ps::labels(container));
-            self.filters
-                .iter()
-                .all(|filter| filter.fits(created, &labels))
-        });
-        let ids: Vec<String> = down.map(|(container, _)| container.id).collect();
-        if !ids.is_empty() {
-            ui::data(&"Deleted Containers:")?;
-        }
-        each_container(&store, &ids, |container| {
-            Ok(runner::remove(&container, false, false)?)
-        })
+        let freed = prune_containers(&session.store()?, &self.filters)?;
+        tell_freed(freed)?;
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Removes containers that do not run, and returns how many bytes that freed.
+fn prune_containers(store: &Store, filters: &[Pruned]) -> Result<u64, Report> {
+    let all = runner::list(store)?.into_iter();
+    let down = all.filter(|(_, state)| !state.status.is_up());
+    let down = down.filter(|(container, _)| {
+        let (created, labels) = (&container.config.created, ps::labels(container));
+        filters.iter().all(|filter| filter.fits(created, &labels))
+    });
+    let ids: Vec<String> = down.map(|(container, _)| container.id).collect();
+    prune("Deleted Containers:", &ids, |id| {
+        let container = runner::find(store, id)?;
+        // What can't be measured can be removed nevertheless.
+        let written = runner::written_size(&container).unwrap_or(0);
+        runner::remove(&container, false, false)?;
+        Ok(written)
+    })
 }

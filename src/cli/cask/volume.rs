@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::each::each;
+use super::each::{self, each};
 use super::mounts;
 use crate::cli::args;
 use crate::cli::filters::{self, Pruned};
 use crate::cli::report::{Report, wrong_format};
 use crate::cli::ui::listing::{Format, Listing};
-use crate::cli::verbs::show_inspected;
+use crate::cli::verbs::{inspect_all, tell_freed};
 use crate::cli::{Session, files, ui};
 use crate::runner::{self, Volume};
 use crate::store::Store;
@@ -193,11 +193,9 @@ pub(super) struct Inspect {
 
 impl Inspect {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        let mut values = Vec::new();
-        for name in &self.volumes {
-            values.push(inspected(store, &runner::find_volume(store, name)?));
-        }
-        show_inspected(values, self.format.as_deref())?;
+        inspect_all(&self.volumes, self.format.as_deref(), |name| {
+            Ok(inspected(store, &runner::find_volume(store, name)?))
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -262,12 +260,14 @@ pub(super) struct Prune {
 
 impl Prune {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
-        prune(store, self.all, &self.filters)
+        tell_freed(prune(store, self.all, &self.filters)?)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Removes volumes that no container mounts; those with a name only if `all`.
-pub(super) fn prune(store: &Store, all: bool, filters: &[Pruned]) -> Result<ExitCode, Report> {
+/// Removes volumes that no container mounts, those with a name only if `all`, and returns how many
+/// bytes that freed.
+pub(super) fn prune(store: &Store, all: bool, filters: &[Pruned]) -> Result<u64, Report> {
     let mut names = Vec::new();
     for volume in runner::list_volumes(store)? {
         let used = !runner::users_of_volume(store, &volume.name)?.is_empty();
@@ -276,10 +276,13 @@ pub(super) fn prune(store: &Store, all: bool, filters: &[Pruned]) -> Result<Exit
             names.push(volume.name);
         }
     }
-    if !names.is_empty() {
-        ui::data(&"Deleted Volumes:")?;
-    }
-    each(&names, |name| Ok(runner::remove_volume(store, name)?))
+    each::prune("Deleted Volumes:", &names, |name| {
+        let volume = runner::find_volume(store, name)?;
+        // What can't be measured can be removed nevertheless.
+        let held = runner::volume_size(store, &volume).unwrap_or(0);
+        runner::remove_volume(store, name)?;
+        Ok(held)
+    })
 }
 
 /// Write the files of a volume as a tar

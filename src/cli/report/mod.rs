@@ -201,6 +201,25 @@ impl<E: Error + 'static> From<E> for Report {
     }
 }
 
+/// What goes wrong while one thing after the other is dealt with: each is told before the next one
+/// is, and the last is left to whoever ends the command.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Option<Report>);
+
+impl Failures {
+    /// Adds one.
+    pub(crate) fn add(&mut self, report: Report) {
+        if let Some(earlier) = self.0.replace(report) {
+            earlier.show();
+        }
+    }
+
+    /// The last one, if there is any.
+    pub(crate) fn result(self) -> Result<(), Report> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

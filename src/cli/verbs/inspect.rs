@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::cli::report::{Report, wrong_format};
+use crate::cli::report::{Failures, Report, wrong_format};
 use crate::cli::ui::template::Template;
 use crate::cli::{Session, ui};
 use crate::image::{Platform, Reference};
@@ -70,22 +70,16 @@ impl Inspect {
             Template::parse(text).map_err(wrong_format)?;
         }
         let store = session.store()?;
-        let mut values = Vec::new();
-        let mut missing = None;
-        for text in &self.images {
-            match self.find(&store, text) {
-                Ok(value) => values.push(value),
-                Err(report) => missing = missing.or(Some(report)),
-            }
-        }
+        let (values, failures) = collect(&self.images, |text| self.find(&store, text));
+        let volumes = self.others.iter().any(|(kind, _)| *kind == Kind::Volume);
         match &values[..] {
-            // buildah has one container as it is.
-            [one] if self.kind == Some(Kind::Container) && self.format.is_none() => {
+            // buildah, which knows no volumes, has one container as it is.
+            [one] if self.kind == Some(Kind::Container) && self.format.is_none() && !volumes => {
                 ui::data(&format!("{one:#}"))?;
             }
             _ => show_inspected(values, self.format.as_deref())?,
         }
-        missing.map_or(Ok(()), Err)
+        tell(failures)
     }
 
     fn find(&self, store: &Store, text: &str) -> Result<Value, Report> {
@@ -119,10 +113,41 @@ impl Inspect {
 }
 
 /// Shows values that were inspected: as a list, or a line for each when there is a template.
-pub(crate) fn show_inspected(values: Vec<Value>, format: Option<&str>) -> Result<(), Report> {
+fn show_inspected(values: Vec<Value>, format: Option<&str>) -> Result<(), Report> {
     match format {
         None => ui::data(&format!("{:#}", Value::Array(values))),
         Some("json") => ui::data(&Value::Array(values)),
+/// Shows what `find` finds by each name, and then what it does not find.
+pub(crate) fn inspect_all(
+    names: &[String],
+    format: Option<&str>,
+    find: impl Fn(&str) -> Result<Value, Report>,
+) -> Result<(), Report> {
+    let (values, failures) = collect(names, find);
+    show_inspected(values, format)?;
+    tell(failures)
+}
+
+fn collect(
+    names: &[String],
+    find: impl Fn(&str) -> Result<Value, Report>,
+) -> (Vec<Value>, Vec<Report>) {
+    let (mut values, mut failures) = (Vec::new(), Vec::new());
+    for name in names {
+        match find(name) {
+            Ok(value) => values.push(value),
+            Err(report) => failures.push(report),
+        }
+    }
+    (values, failures)
+}
+
+fn tell(reports: Vec<Report>) -> Result<(), Report> {
+    let mut failures = Failures::default();
+    reports.into_iter().for_each(|report| failures.add(report));
+    failures.result()
+}
+
         Some(text) => {
             let template = Template::parse(text).map_err(wrong_format)?;
             for value in &values {

@@ -25,8 +25,8 @@ mod version;
 pub(crate) use build::secrets;
 pub(crate) use df::Df;
 pub(crate) use goal::Goal;
-pub(crate) use inspect::{Kind, Look, show_inspected};
-pub(crate) use prune::{Prune, until};
+pub(crate) use inspect::{Inspect, Kind, Look, inspect_all};
+pub(crate) use prune::{Prune, tell_freed, until};
 pub(crate) use push::send;
 pub(crate) use tag::tagged;
 

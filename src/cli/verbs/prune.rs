@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rmi::tell;
 use crate::cli::report::Report;
 use crate::cli::ui::human;
 use crate::cli::{Session, args, ui};
 use crate::dockerfile::go_duration;
-use crate::store::Prune as What;
+use crate::store::{Prune as What, Removed};
 
 /// Remove images without a name, and layers that nothing needs
 #[derive(Debug, Default, clap::Args)]
@@ -70,6 +69,11 @@ impl Prune {
 
     /// Removes it.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
+        self.run_after(session, 0)
+    }
+
+    /// Removes it, after other things that freed so many bytes.
+    pub(crate) fn run_after(self, session: &Session, freed: u64) -> Result<(), Report> {
         let store = session.store()?;
         let what = What {
             all: self.all,
@@ -86,15 +90,36 @@ impl Prune {
             return Ok(());
         }
         if removed.cached > 0 {
-            ui::data(&format!("Cached results: {}", removed.cached))?;
+            ui::data(&format!(
+                "Deleted build cache objects: {}\n",
+                removed.cached
+            ))?;
         }
-        let verb = if self.dry_run {
-            "Would reclaim"
-        } else {
-            "Total reclaimed space"
-        };
-        ui::data(&format!("{verb}: {}", human::size(removed.freed)))
+        match self.dry_run {
+            true => ui::data(&format!("Would reclaim: {}", human::sum(removed.freed))),
+            false => tell_freed(freed + removed.freed),
+        }
     }
+}
+
+/// Says which images went, in the words of docker's `prune`, which are not those of its `rmi`.
+fn tell(removed: &Removed) -> Result<(), Report> {
+    if removed.untagged.is_empty() && removed.deleted.is_empty() {
+        return Ok(());
+    }
+    ui::data(&"Deleted Images:")?;
+    for name in &removed.untagged {
+        ui::data(&format!("untagged: {name}"))?;
+    }
+    for id in &removed.deleted {
+        ui::data(&format!("deleted: {id}"))?;
+    }
+    ui::data(&"")
+}
+
+/// Says how many bytes a `prune` freed.
+pub(crate) fn tell_freed(bytes: u64) -> Result<(), Report> {
+    ui::data(&format!("Total reclaimed space: {}", human::sum(bytes)))
 }
 
 #[cfg(test)]

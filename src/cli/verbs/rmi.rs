@@ -1,6 +1,6 @@
 //! `rmi`: remove names and images.
 
-use crate::cli::report::Report;
+use crate::cli::report::{Failures, Report};
 use crate::cli::{Session, ui};
 use crate::store::{Error, Removed, Store};
 
@@ -35,17 +35,13 @@ impl Rmi {
                 .collect(),
             false => self.images,
         };
-        let mut first = None;
+        let mut failures = Failures::default();
         for text in &images {
-            match remove(&store, text, self.force) {
-                Ok(()) => {}
-                Err(report) => match &first {
-                    None => first = Some(report),
-                    Some(_) => drop(report.show()),
-                },
+            if let Err(report) = remove(&store, text, self.force) {
+                failures.add(report);
             }
         }
-        first.map_or(Ok(()), Err)
+        failures.result()
     }
 }
 
@@ -61,7 +57,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Report> {
 }
 
 /// Says what went, in docker's words.
-pub(super) fn tell(removed: &Removed) -> Result<(), Report> {
+fn tell(removed: &Removed) -> Result<(), Report> {
     for name in &removed.untagged {
         ui::data(&format!("Untagged: {name}"))?;
     }
