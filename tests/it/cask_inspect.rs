@@ -327,3 +327,42 @@ fn a_running_container_tells_its_streams_state_and_health() {
     }
     t.cask(&["rm", "-f", "box"]).ok();
 }
+
+#[test]
+fn groups_of_verbs_look_at_one_kind() {
+    let t = env();
+    t.cask(&[
+        "container",
+        "create",
+        "--name",
+        "busybox",
+        "busybox",
+        "true",
+    ])
+    .ok();
+    let name = |words: &[&str]| t.cask(words).ok().stdout();
+    assert_eq!(name(&["inspect", "-f", "{{.Name}}", "busybox"]), "/busybox");
+    assert_eq!(
+        name(&["container", "inspect", "-f", "{{.Name}}", "busybox"]),
+        "/busybox"
+    );
+    let tags = ["image", "inspect", "-f", "{{.RepoTags}}", "busybox"];
+    assert_eq!(name(&tags), "[busybox:latest]");
+    let list = name(&["inspect", "--type", "container", "busybox"]);
+    assert!(list.starts_with('['), "{list}");
+    t.cask(&["container", "inspect", "vol"])
+        .fails(1)
+        .says("there is no container `vol`");
+    assert_eq!(
+        name(&["container", "ls", "-a", "--format", "{{.Names}}"]),
+        "busybox"
+    );
+    assert_eq!(
+        name(&["image", "ls", "--format", "{{.Repository}}"]),
+        "busybox"
+    );
+    t.cask(&["container", "rm", "busybox"]).ok();
+    t.cask(&["image", "tag", "busybox", "other"]).ok();
+    assert_eq!(name(&["image", "rm", "other"]), "Untagged: other:latest");
+    t.cask(&["container", "run", "--bogus"]).fails(125);
+}

@@ -31,7 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::Global;
 use super::report::{RUN_FAILED, Report, WRONG_USE};
-use super::verbs::{Df, Kind, Look, Verb};
+use super::verbs::{Df, ImageVerb, Inspect, Kind, Look, Verb};
 use super::working::{completion, copy, info, manifest, tree};
 use super::{Session, finish, misuse, parse, version_alone};
 
@@ -54,31 +54,11 @@ struct Cask {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {
-    Run(Box<run::Run>),
-    Create(Box<run::Create>),
-    Start(start::Start),
-    Stop(stop::Stop),
-    Restart(start::Restart),
-    Kill(stop::Kill),
-    Pause(stop::Pause),
-    Unpause(stop::Unpause),
-    Rm(stop::Rm),
+    #[command(flatten)]
+    Life(LifeVerb),
     Ps(ps::Ps),
-    Logs(logs::Logs),
-    Exec(exec::Exec),
     Debug(debug::Debug),
-    Attach(start::AttachVerb),
-    Wait(stop::Wait),
-    Top(top::Top),
-    Stats(stats::Stats),
     Events(events::EventsVerb),
-    Port(look::Port),
-    Rename(stop::Rename),
-    Update(stop::Update),
-    Cp(files::Cp),
-    Diff(files::Diff),
-    Export(files::Export),
-    Commit(files::CommitVerb),
     #[command(subcommand)]
     Container(Box<ContainerVerb>),
     #[command(subcommand)]
@@ -93,14 +73,47 @@ enum Command {
     Tree(tree::Tree),
     Info(info::Info),
     Completion(completion::Completion),
+    #[command(subcommand)]
+    Image(Box<ImageVerb>),
     #[command(flatten)]
-    Image(Box<Verb>),
+    Shared(Box<Verb>),
+}
+
+/// What is done to containers: a verb alone, and one of `cask container`.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+enum LifeVerb {
+    Run(Box<run::Run>),
+    Create(Box<run::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(start::Restart),
+    Kill(stop::Kill),
+    Pause(stop::Pause),
+    Unpause(stop::Unpause),
+    Rm(stop::Rm),
+    Logs(logs::Logs),
+    Exec(exec::Exec),
+    Attach(start::AttachVerb),
+    Wait(stop::Wait),
+    Top(top::Top),
+    Stats(stats::Stats),
+    Port(look::Port),
+    Rename(stop::Rename),
+    Update(stop::Update),
+    Cp(files::Cp),
+    Diff(files::Diff),
+    Export(files::Export),
+    Commit(files::CommitVerb),
 }
 
 /// Manage containers
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum ContainerVerb {
+    #[command(flatten)]
+    Life(LifeVerb),
+    Inspect(Inspect),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Ps),
     Prune(stop::PruneContainers),
@@ -137,32 +150,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Command {
     fn run(self, session: &Session) -> Result<ExitCode, Report> {
         match self {
-            Self::Run(verb) => verb.run(session),
-            Self::Create(verb) => verb.run(session),
-            Self::Start(verb) => verb.run(session),
-            Self::Stop(verb) => verb.run(session),
-            Self::Restart(verb) => verb.run(session),
-            Self::Kill(verb) => verb.run(session),
-            Self::Pause(verb) => verb.run(session),
-            Self::Unpause(verb) => verb.run(session),
-            Self::Rm(verb) => verb.run(session),
             Self::Ps(verb) => verb.run(session),
-            Self::Logs(verb) => verb.run(session),
-            Self::Exec(verb) => verb.run(session),
             Self::Debug(verb) => verb.run(session),
-            Self::Attach(verb) => verb.run(session),
-            Self::Wait(verb) => verb.run(session),
-            Self::Top(verb) => verb.run(session),
-            Self::Stats(verb) => verb.run(session),
             Self::Events(verb) => verb.run(session),
-            Self::Port(verb) => verb.run(session),
-            Self::Rename(verb) => verb.run(session),
-            Self::Update(verb) => verb.run(session),
-            Self::Cp(verb) => verb.run(session),
-            Self::Diff(verb) => verb.run(session),
-            Self::Export(verb) => verb.run(session),
-            Self::Commit(verb) => verb.run(session),
+            Self::Life(verb) => verb.run(session),
             Self::Container(verb) => match *verb {
+                ContainerVerb::Life(verb) => verb.run(session),
+                ContainerVerb::Inspect(verb) => done(only(verb, Kind::Container).run(session)),
                 ContainerVerb::Ls(verb) => verb.run(session),
                 ContainerVerb::Prune(verb) => verb.run(session),
             },
@@ -180,7 +174,8 @@ impl Command {
             Self::Tree(verb) => done(verb.run(session)),
             Self::Info(verb) => done(verb.run(session)),
             Self::Completion(verb) => done(verb.run(&mut Cask::command(), "cask")),
-            Self::Image(mut verb) => {
+            Self::Image(verb) => verb.run(session),
+            Self::Shared(mut verb) => {
                 if let Verb::Inspect(inspect) = &mut *verb {
                     inspect.look_for(OTHERS);
                 }
@@ -188,6 +183,42 @@ impl Command {
             }
         }
     }
+}
+
+impl LifeVerb {
+    fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        match self {
+            Self::Run(verb) => verb.run(session),
+            Self::Create(verb) => verb.run(session),
+            Self::Start(verb) => verb.run(session),
+            Self::Stop(verb) => verb.run(session),
+            Self::Restart(verb) => verb.run(session),
+            Self::Kill(verb) => verb.run(session),
+            Self::Pause(verb) => verb.run(session),
+            Self::Unpause(verb) => verb.run(session),
+            Self::Rm(verb) => verb.run(session),
+            Self::Logs(verb) => verb.run(session),
+            Self::Exec(verb) => verb.run(session),
+            Self::Attach(verb) => verb.run(session),
+            Self::Wait(verb) => verb.run(session),
+            Self::Top(verb) => verb.run(session),
+            Self::Stats(verb) => verb.run(session),
+            Self::Port(verb) => verb.run(session),
+            Self::Rename(verb) => verb.run(session),
+            Self::Update(verb) => verb.run(session),
+            Self::Cp(verb) => verb.run(session),
+            Self::Diff(verb) => verb.run(session),
+            Self::Export(verb) => verb.run(session),
+            Self::Commit(verb) => verb.run(session),
+        }
+    }
+}
+
+/// Looks for things of one kind.
+fn only(mut inspect: Inspect, kind: Kind) -> Inspect {
+    inspect.look_for(OTHERS);
+    inspect.look_only_for(kind);
+    inspect
 }
 
 /// The exit code of a verb that has no other.
@@ -208,6 +239,7 @@ fn asks_to_run(args: &[OsString]) -> bool {
     while let Some(arg) = rest.next() {
         match arg.to_str() {
             Some("--root" | "--log") => drop(rest.next()),
+            Some("container") => {}
             Some(option) if option.starts_with('-') => {}
             word => return matches!(word, Some("run" | "debug")),
         }
@@ -230,6 +262,7 @@ mod tests {
             |args: &[&str]| asks_to_run(&args.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(asks(&["cask", "run", "--bogus"]));
         assert!(asks(&["cask", "--root", "run", "run", "x"]));
+        assert!(asks(&["cask", "container", "run"]));
         assert!(!asks(&["cask", "--root", "run", "ps"]));
         assert!(!asks(&["cask", "images", "run"]));
         assert!(!asks(&["cask"]));

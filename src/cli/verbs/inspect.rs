@@ -62,6 +62,11 @@ impl Inspect {
         self.others = others;
     }
 
+    /// Looks for things of one kind, whatever `--type` says.
+    pub(crate) fn look_only_for(&mut self, kind: Kind) {
+        self.kind = Some(kind);
+    }
+
     /// Shows it: a JSON list, or a line for each image when there is a template. Images that
     /// are not there are told after those that are.
     pub(crate) fn run(self, session: &Session) -> Result<(), Report> {
@@ -112,11 +117,6 @@ impl Inspect {
     }
 }
 
-/// Shows values that were inspected: as a list, or a line for each when there is a template.
-fn show_inspected(values: Vec<Value>, format: Option<&str>) -> Result<(), Report> {
-    match format {
-        None => ui::data(&format!("{:#}", Value::Array(values))),
-        Some("json") => ui::data(&Value::Array(values)),
 /// Shows what `find` finds by each name, and then what it does not find.
 pub(crate) fn inspect_all(
     names: &[String],
@@ -148,6 +148,11 @@ fn tell(reports: Vec<Report>) -> Result<(), Report> {
     failures.result()
 }
 
+/// Shows values that were inspected: as a list, or a line for each when there is a template.
+fn show_inspected(values: Vec<Value>, format: Option<&str>) -> Result<(), Report> {
+    match format {
+        None => ui::data(&format!("{:#}", Value::Array(values))),
+        Some("json") => ui::data(&Value::Array(values)),
         Some(text) => {
             let template = Template::parse(text).map_err(wrong_format)?;
             for value in &values {
@@ -172,8 +177,11 @@ fn value(store: &Store, image: &Image) -> Result<Value, Report> {
         "Digest": image.manifest.digest().as_str(),
         "RepoTags": tags,
         "RepoDigests": digests,
+        // Only docker's old builder knows one.
+        "Parent": "",
         "Comment": last.unwrap_or_default(),
         "Created": config.created,
+        "DockerVersion": "",
         "Author": config.author.as_deref().unwrap_or_default(),
         "Config": container(config)?,
         "Architecture": config.architecture,
@@ -202,11 +210,8 @@ fn container(config: &crate::image::Config) -> Result<Value, Report> {
         "WorkingDir": "",
         "Volumes": null,
         "Labels": null,
-        // Only docker's old builder knows one.
-        "Parent": "",
         "OnBuild": null,
     });
-        "DockerVersion": "",
     if let (Value::Object(shown), Value::Object(set)) =
         (&mut shown, serde_json::to_value(&config.config)?)
     {

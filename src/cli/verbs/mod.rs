@@ -80,6 +80,52 @@ pub(crate) enum Verb {
     Version(version::Version),
 }
 
+/// Manage images
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub(crate) enum ImageVerb {
+    Build(Box<build::BuildVerb>),
+    History(history::History),
+    Import(import::Import),
+    Inspect(Inspect),
+    Load(load::Load),
+    #[command(visible_alias = "list")]
+    Ls(images::Images),
+    Prune(Prune),
+    Pull(pull::Pull),
+    Push(push::Push),
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Rmi),
+    Save(save::Save),
+    Tag(tag::Tag),
+    Untag(untag::Untag),
+}
+
+impl ImageVerb {
+    /// Does it: each is one of the verbs alone.
+    pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
+        let verb = match self {
+            Self::Build(verb) => Verb::Build(verb),
+            Self::History(verb) => Verb::History(verb),
+            Self::Import(verb) => Verb::Import(verb),
+            Self::Inspect(mut verb) => {
+                verb.look_only_for(Kind::Image);
+                Verb::Inspect(verb)
+            }
+            Self::Load(verb) => Verb::Load(verb),
+            Self::Ls(verb) => Verb::Images(verb),
+            Self::Prune(verb) => Verb::Prune(verb),
+            Self::Pull(verb) => Verb::Pull(verb),
+            Self::Push(verb) => Verb::Push(verb),
+            Self::Rm(verb) => Verb::Rmi(verb),
+            Self::Save(verb) => Verb::Save(verb),
+            Self::Tag(verb) => Verb::Tag(verb),
+            Self::Untag(verb) => Verb::Untag(verb),
+        };
+        verb.run(session)
+    }
+}
+
 impl Verb {
     /// Does it.
     pub(crate) fn run(self, session: &Session) -> Result<ExitCode, Report> {
