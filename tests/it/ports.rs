@@ -309,7 +309,10 @@ fn ranges_and_all_exposed_ports_are_listed_everywhere() {
         let shown = t.cask(&["ps", "--format={{.Ports}}"]).ok().stdout();
         assert_eq!(
             shown,
-            format!("127.0.0.1:8000-8001->80-81/tcp, 0.0.0.0:{port}->53/udp, [::]:{port}->53/udp")
+            format!(
+                "0.0.0.0:{port}->53/udp, [::]:{port}->53/udp, 127.0.0.1:8000->80/tcp, \
+                 127.0.0.1:8001->81/tcp"
+            )
         );
         let look = |format: &str| t.cask(&["inspect", "-f", format, "web"]).ok().stdout();
         let settings = look("{{json .NetworkSettings.Ports}}");

@@ -78,58 +78,78 @@ pub(super) fn publish(text: &str) -> Result<Vec<Publish>, String> {
     })
 }
 
-/// docker's text of ports that lead into a container: `0.0.0.0:8080->80/tcp`. Neighbours become
-/// a range: `0.0.0.0:8000-8001->80-81/tcp`.
-pub(super) fn shown(bound: &[Bound]) -> Vec<String> {
-    let mut sorted: Vec<&Bound> = bound.iter().collect();
-    sorted.sort_by_key(|bound| {
-        (
-            bound.inner.protocol.word(),
-            bound.outer.ip(),
-            bound.inner.port,
-        )
+/// docker's text of the ports of a container: those that lead in, `0.0.0.0:8080->80/tcp`, and the
+/// `closed` ones that do not, `90/tcp`. Neighbours are a range where the port is the same on both
+/// sides, and stand before the others.
+pub(super) fn listed(bound: &[Bound], closed: &[String]) -> String {
+    let open = bound.iter().map(|bound| {
+        let (ip, outer) = (Some(bound.outer.ip()), bound.outer.port());
+        (bound.inner.port, ip, outer, bound.inner.protocol.word())
     });
-    let follows = |a: &&Bound, b: &&Bound| {
-        let same = a.outer.ip() == b.outer.ip() && a.inner.protocol == b.inner.protocol;
-        let next = |a: u16, b: u16| a.checked_add(1) == Some(b);
-        same && next(a.outer.port(), b.outer.port()) && next(a.inner.port, b.inner.port)
-    };
-    let runs = sorted.chunk_by(follows).filter_map(|run| {
-        let (first, last) = (run.first()?, run.last()?);
-        let outer = span(first.outer.port(), last.outer.port());
-        let inner = span(first.inner.port, last.inner.port);
-        let ip = match first.outer.ip() {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        let protocol = first.inner.protocol.word();
-        Some(format!("{ip}:{outer}->{inner}/{protocol}"))
-    });
-    runs.collect()
-}
-
-/// A port, or a range of ports.
-fn span(first: u16, last: u16) -> String {
-    match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    }
-}
-
-/// Ports such as `80/tcp`, neighbours as a range.
-pub(super) fn joined(ports: &[String]) -> Vec<String> {
-    let parsed = ports.iter().filter_map(|port| {
+    let closed = closed.iter().filter_map(|port| {
         let (number, protocol) = port.split_once('/')?;
-        Some((protocol, number.parse::<u16>().ok()?))
+        let number = number.parse().ok()?;
+        Some((number, None, number, protocol))
     });
-    let mut sorted: Vec<(&str, u16)> = parsed.collect();
+    let mut sorted: Vec<(u16, Option<IpAddr>, u16, &str)> = open.chain(closed).collect();
     sorted.sort_unstable();
-    let runs = sorted.chunk_by(|a, b| a.0 == b.0 && a.1.checked_add(1) == Some(b.1));
-    let runs = runs.filter_map(|run| {
-        let ((protocol, first), (_, last)) = (run.first()?, run.last()?);
-        Some(format!("{}/{protocol}", span(*first, *last)))
-    });
-    runs.collect()
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    let (mut shown, mut mapped) = (Vec::new(), Vec::new());
+    for (port, ip, outer, protocol) in sorted {
+        let run = Run {
+            ip,
+            protocol,
+            first: port,
+            last: port,
+        };
+        if outer != port {
+            mapped.push(run.text(&outer.to_string()));
+            continue;
+        }
+        let known = runs.iter_mut();
+        match known
+            .into_iter()
+            .find(|known| known.ip == ip && known.protocol == protocol)
+        {
+            Some(known) if known.last.checked_add(1) == Some(port) => known.last = port,
+            Some(known) => {
+                shown.push(known.text(&known.span()));
+                *known = run;
+            }
+            None => runs.push(run),
+        }
+    }
+    shown.extend(runs.iter().map(|run| run.text(&run.span())));
+    shown.extend(mapped);
+    shown.join(", ")
+}
+
+/// Neighbouring ports of a container.
+struct Run<'p> {
+    /// Where they lead in, if they do.
+    ip: Option<IpAddr>,
+    protocol: &'p str,
+    first: u16,
+    last: u16,
+}
+
+impl Run<'_> {
+    fn span(&self) -> String {
+        match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
+        }
+    }
+
+    /// The text, `outer` being the ports of the machine.
+    fn text(&self, outer: &str) -> String {
+        let inner = format!("{}/{}", self.span(), self.protocol);
+        match self.ip {
+            None => inner,
+            Some(IpAddr::V4(ip)) => format!("{ip}:{outer}->{inner}"),
+            Some(IpAddr::V6(ip)) => format!("[{ip}]:{outer}->{inner}"),
+        }
+    }
 }
 
 /// The port in the container, as `80/tcp`.
@@ -165,31 +185,32 @@ mod tests {
     use crate::sandbox::network::Published;
 
     #[test]
-    fn neighbours_are_shown_as_ranges() {
+    fn ports_are_listed_as_docker_lists_them() {
         let bound = |outer: &str, port, protocol| Bound {
             outer: outer.parse().unwrap(),
             inner: Published { port, protocol },
             any: false,
         };
-        let all = [
+        let mapped = [
             bound("0.0.0.0:8001", 81, Protocol::Tcp),
             bound("[::]:8000", 80, Protocol::Tcp),
             bound("0.0.0.0:8000", 80, Protocol::Tcp),
-            bound("0.0.0.0:9000", 82, Protocol::Tcp),
             bound("0.0.0.0:8002", 82, Protocol::Udp),
         ];
+        let mapped_text = "0.0.0.0:8000->80/tcp, [::]:8000->80/tcp, 0.0.0.0:8001->81/tcp, \
+            0.0.0.0:8002->82/udp";
+        assert_eq!(listed(&mapped, &[]), mapped_text);
+        let same = [
+            bound("0.0.0.0:81", 81, Protocol::Tcp),
+            bound("0.0.0.0:80", 80, Protocol::Tcp),
+            bound("0.0.0.0:9000", 82, Protocol::Tcp),
+        ];
+        let closed = ["90/tcp", "443/tcp", "91/tcp", "91/udp"].map(str::to_owned);
         assert_eq!(
-            shown(&all),
-            [
-                "0.0.0.0:8000-8001->80-81/tcp",
-                "0.0.0.0:9000->82/tcp",
-                "[::]:8000->80/tcp",
-                "0.0.0.0:8002->82/udp"
-            ]
+            listed(&same, &closed),
+            "90-91/tcp, 0.0.0.0:80-81->80-81/tcp, 443/tcp, 91/udp, 0.0.0.0:9000->82/tcp"
         );
-        let exposed = ["80/tcp", "443/tcp", "81/tcp", "81/udp"].map(str::to_owned);
-        assert_eq!(joined(&exposed), ["80-81/tcp", "443/tcp", "81/udp"]);
-        assert!(shown(&[]).is_empty() && joined(&[]).is_empty());
+        assert_eq!(listed(&[], &[]), "");
     }
 
     #[test]

@@ -366,9 +366,7 @@ fn published(container: &Container, state: &State) -> String {
         return String::new();
     }
     let bound = bound(container, state);
-    let mut all = ports::shown(bound);
-    all.extend(ports::joined(&ports::unpublished(container, bound)));
-    all.join(", ")
+    ports::listed(bound, &ports::unpublished(container, bound))
 }
 
 /// The labels of a container: its image's, and its own over them.
