@@ -267,9 +267,9 @@ fn squash_leaves_one_layer_on_top_of_the_base() {
     assert_eq!(out.stdout(), "kept");
 }
 
-/// Overlayfs stacks 500 layers. Removals and merged directories must reach through the seam.
-#[test]
-fn more_layers_than_overlayfs_stacks_are_built_and_run() {
+/// A build with more layers than the 500 that overlayfs stacks. Removals and merged directories
+/// must reach through the seam.
+fn many_layers() -> TestEnv {
     let mut file = String::from("FROM busybox\nCOPY --link <<EOF /d/f\nEOF\n");
     for number in 0..510 {
         file += &format!("COPY --link <<EOF /n/{number}\nlayer {number}\nEOF\n");
@@ -280,25 +280,33 @@ fn more_layers_than_overlayfs_stacks_are_built_and_run() {
     );
     let t = TestEnv::new().dockerfile(&file);
     t.busybox("busybox");
-    t.build_with(&["-t", "x"])
-        .ok()
-        .says("layer 0")
-        .says("layer 509");
-    let read = t.cask(&[
-        "run",
-        "--rm",
-        "--network=none",
-        "x",
-        "cat",
-        "/n/0",
-        "/n/509",
-    ]);
+    t
+}
+
+/// Builds them and reads the lowest and the highest in a container.
+fn many_layers_work(t: &TestEnv, options: &[&str]) {
+    let options = [&["-t", "x", "--network=none"], options].concat();
+    let built = t.build_with(&options).ok();
+    let _ = built.says("layer 0").says("layer 509");
+    let run = ["run", "--rm", "--network=none", "x"];
+    let read = t.cask(&[&run[..], &["cat", "/n/0", "/n/509"]].concat());
     assert_eq!(read.ok().stdout(), "layer 0\nlayer 509");
+}
+
+#[test]
+fn more_layers_than_overlayfs_stacks_are_built_and_run() {
+    let t = many_layers();
+    many_layers_work(&t, &[]);
     t.cask(&["create", "--name", "box", "x"]).ok();
     t.cask(&["cp", "box:/n/2", t.path("got").to_str().unwrap()])
         .ok();
     t.cask(&["rm", "box"]).ok();
     assert_eq!(std::fs::read_to_string(t.path("got")).unwrap(), "layer 2\n");
+}
+
+#[test]
+fn more_layers_than_overlayfs_stacks_are_built_on_a_copy() {
+    many_layers_work(&many_layers(), &["--snapshotter=copy"]);
 }
 
 /// Word for word what docker writes.
