@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cooper::layer::{Error, TarBody};
 
 use super::canary::racing_time;
-use super::support::{Fields, Place, Tar, index, index_into, is_root, names, open, unpack_into};
+use super::support::{Fields, Place, Tar, index, index_into, names, need_root, open, unpack_into};
 
 /// How long a busy machine may take until a race has begun.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -168,9 +168,7 @@ fn t_tar_2_a_hard_link_never_means_the_working_directory() {
 
 #[test]
 fn t_tar_3_removals_through_links_remove_nothing() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let outside = place.canary();
     let tar = Tar::default()

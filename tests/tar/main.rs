@@ -2,8 +2,8 @@
 //! others do it, and which bytes are written.
 //!
 //! The `t_tar_*` and `t_dos_*` tests are the cases of the security list by those names. Making
-//! devices and changing owners needs root, here or in a user namespace; a test that needs it says
-//! so when it is skipped.
+//! devices and changing owners needs root, here or in a user namespace; a test that needs it fails
+//! without and says so.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on must stop")]
 

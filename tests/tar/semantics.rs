@@ -7,7 +7,7 @@ use std::path::Path;
 use cooper::layer::{Change, Error, Marks, Stack, TreePath};
 
 use super::support::{
-    Fields, Place, Tar, index, index_into, is_root, list, names, open, unpack_into,
+    Fields, Place, Tar, index, index_into, list, names, need_root, open, unpack_into,
 };
 
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
@@ -23,9 +23,7 @@ fn is_opaque(dir: &Path) -> bool {
 
 #[test]
 fn removals_take_overlayfs_form_and_spare_the_same_layer() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let tar = Tar::default()
         .file("d/.wh.gone", b"")
@@ -64,9 +62,7 @@ fn removals_take_overlayfs_form_and_spare_the_same_layer() {
 
 #[test]
 fn later_entries_replace_earlier_ones_of_any_type() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let tar = Tar::default()
         .file("a", b"1")
@@ -179,9 +175,7 @@ fn hard_links_share_an_inode_also_in_an_index() {
 
 #[test]
 fn a_layer_that_needs_what_is_below_gets_it_from_there() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let lower = place.dir("lower");
     let owned = |name: &str, flag, mode| Fields {
@@ -235,9 +229,7 @@ fn a_layer_that_needs_what_is_below_gets_it_from_there() {
 
 #[test]
 fn t_tar_7_metadata_is_restored_and_what_belongs_to_the_host_is_not() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let records: &[(&str, &[u8])] = &[
         (
@@ -313,9 +305,7 @@ fn t_tar_7_metadata_is_restored_and_what_belongs_to_the_host_is_not() {
 
 #[test]
 fn t_tar_7_no_device_is_made_without_the_right_to() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let place = Place::new();
     let tar = Tar::default()
         .header(&Fields {

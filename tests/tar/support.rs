@@ -332,14 +332,11 @@ pub(crate) fn names(root: &Path) -> BTreeMap<String, String> {
     lines.iter().map(split).collect()
 }
 
-/// Returns whether this process can make any device and owner; says so if not.
-#[allow(clippy::print_stderr)]
-pub(crate) fn is_root() -> bool {
+/// Fails where files can't be given away and devices can't be made.
+#[track_caller]
+pub(crate) fn need_root() {
     let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: only root can give files away and make devices");
-    }
-    root
+    assert!(root, "only root can give files away and make devices");
 }
 
 pub(crate) fn read_all(mut from: impl Read) -> std::io::Result<Vec<u8>> {
