@@ -140,7 +140,8 @@ impl Finished<'_> {
             }
         }
         // Nothing is synced: what a power cut may damage carries the boot id, and the store
-        // verifies it before it serves it after another boot.
+        // verifies it before it serves it after another boot. Then a name whose image got lost
+        // has the one again that it had before.
         for tag in self.local_names() {
             self.store.tag(tag, &own)?;
         }

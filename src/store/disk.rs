@@ -7,7 +7,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -117,6 +117,24 @@ pub(super) fn touch(path: &Path, time: SystemTime) -> Result<(), Error> {
 /// Returns whether there is anything at `path`.
 pub(super) fn exists(path: &Path) -> Result<bool, Error> {
     Ok(size(path)?.is_some())
+}
+
+/// Returns the number of the inode at `path`, or `None` when there is none.
+pub(super) fn inode(path: &Path) -> Result<Option<u64>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("look at", path, e)),
+    }
+}
+
+/// Gives a file another name; one that is taken stays what it is.
+pub(super) fn link(file: &Path, name: &Path) -> Result<(), Error> {
+    fault::point("link", name)?;
+    match fs::hard_link(file, name) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("link", name, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Renames, over whatever file is there.

@@ -108,6 +108,10 @@ impl Store {
         check.blobs()?;
         check.framed()?;
         check.trees()?;
+        if repair {
+            // Before names go with images that lost something.
+            self.settle_names()?;
+        }
         check.images()?;
         check.names()?;
         check.containers()?;
@@ -252,11 +256,7 @@ impl Check<'_> {
                 self.lose_image(&id, Damage::Image(id.clone()))?;
                 continue;
             };
-            let local = |layer: &&LayerRef| layer.descriptor.digest == layer.diff_id.0;
-            let layers = image.layers();
-            let missing = self.store.missing_layers(&layers)?;
-            if let Some(layer) = missing.iter().find(local) {
-                let layer = layer.diff_id.clone();
+            if let Some(layer) = self.store.lost_layer(&image)? {
                 let image = id.clone();
                 self.lose_image(&id, Damage::Layer { image, layer })?;
             }
@@ -303,21 +303,6 @@ impl Check<'_> {
 }
 
 impl Store {
-    /// The image of a manifest, unless a document of it is missing or damaged.
-    fn whole_image(&self, manifest: &Digest) -> Result<Option<super::Image>, Error> {
-        match self.image(manifest, &crate::image::Platform::host()) {
-            Ok(image) => Ok(Some(image)),
-            Err(
-                Error::NoBlob { .. }
-                | Error::Corrupt(_)
-                | Error::Document(_)
-                | Error::Flaw(_)
-                | Error::ConfigDigest { .. },
-            ) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Whether a tree is what the topmost layer of `stack` makes on top of the others; `None` when
     /// there is nothing to hold it against.
     fn proves(

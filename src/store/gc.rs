@@ -4,7 +4,7 @@
 //! ([`Doomed`]), what is left is marked (`mark`), and the rest is swept (`sweep`). The exclusive
 //! `use` lock is held from the marking to the end of the sweep, so nothing becomes needed in
 //! between; while somebody works in the store, names and images go and bytes stay for the next
-//! prune.
+//! prune. What a name was moved to is made permanent before what it meant is deleted.
 //!
 //! Cached results go least recently used first and, of those that one build used, the latest
 //! made first: a result on top of another never outlives it. When a record was last used is its
@@ -112,6 +112,10 @@ impl Store {
             true => None,
             false => self.sweep()?,
         };
+        self.settle_names()?;
+        if lock.is_some() {
+            self.sync_moved()?;
+        }
         let catalog = self.catalog()?;
         let mut doomed = self.choose_images(&catalog, &what)?;
         if what.dry_run || lock.is_some() {

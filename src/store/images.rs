@@ -284,6 +284,51 @@ impl Store {
         Image::new(manifest, config)
     }
 
+    /// Returns the image of a manifest, unless a document of it is missing or damaged.
+    pub(super) fn whole_image(&self, manifest: &Digest) -> Result<Option<Image>, Error> {
+        match self.image(manifest, &Platform::host()) {
+            Ok(image) => Ok(Some(image)),
+            Err(
+                Error::NoBlob { .. }
+                | Error::Corrupt(_)
+                | Error::Document(_)
+                | Error::Flaw(_)
+                | Error::ConfigDigest { .. },
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns a layer that the image lacks and only a build can make.
+    pub(super) fn lost_layer(&self, image: &Image) -> Result<Option<DiffId>, Error> {
+        let missing = self.missing_layers(&image.layers())?;
+        let mut local = missing
+            .into_iter()
+            .filter(|layer| layer.descriptor.digest == layer.diff_id.0);
+        Ok(local.next().map(|layer| layer.diff_id))
+    }
+
+    /// Whether all images that a manifest or index leads to can be had: their documents are whole,
+    /// and so are the layers that only a build can make.
+    pub(super) fn is_served(&self, digest: &Digest) -> Result<bool, Error> {
+        if self.blob(digest)?.is_none() {
+            return Ok(false);
+        }
+        for manifest in self.manifests_below(digest)? {
+            if !manifest.value().is_image() {
+                continue;
+            }
+            let lost = match self.whole_image(manifest.digest())? {
+                Some(image) => self.lost_layer(&image)?.is_some(),
+                None => true,
+            };
+            if lost {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Returns the manifests that a manifest or index in the store leads to, itself or below it,
     /// as far as they are in the store.
     pub(super) fn manifests_below(&self, digest: &Digest) -> Result<Vec<Raw<Manifest>>, Error> {

@@ -3,8 +3,8 @@
 //! - `use`: shared by whoever relies on what lies in the store ([`Store::work`]), exclusive for
 //!   whoever deletes from it. A deletion never waits: what it may not touch now stays for the
 //!   next prune.
-//! - `tree-xx`, `blob-xx`, `image-xx`, `facts-xx`: one holder makes a tree, judges a damaged blob,
-//!   rewrites the record of an image or layer. `xx` is the start of the digest, so there are few
+//! - `name-xx`, `tree-xx`, `blob-xx`, `image-xx`, `facts-xx`: one holder gives a name, makes a tree,
+//!   judges a damaged blob, rewrites the record of an image or layer. `xx` is the start of the digest, so there are few
 //!   files, none is ever removed, and strangers that share one only wait for each other. A thread
 //!   takes them in this order and at most one of each, so nobody waits in a circle.
 
@@ -31,6 +31,7 @@ pub(super) struct Sweep {
 /// What one process does at a time for a digest.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
+    Name,
     Tree,
     Blob,
     Image,
@@ -69,6 +70,7 @@ impl Store {
     /// Waits until no other thread or process does `act` for `digest`.
     pub(super) fn lock(&self, act: Act, digest: &Digest) -> Result<File, Error> {
         let family = match act {
+            Act::Name => "name",
             Act::Tree => "tree",
             Act::Blob => "blob",
             Act::Image => "image",

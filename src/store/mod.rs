@@ -11,7 +11,7 @@
 //!   containers/<id>/{lock,pins,…}   working containers and running ones
 //!   volumes/  networks/             the runner's
 //!   caches/<hex>/                   directories of `RUN --mount=type=cache`
-//!   locks/{use,tree-xx,blob-xx,image-xx,facts-xx}
+//!   locks/{use,name-xx,tree-xx,blob-xx,image-xx,facts-xx}
 //!   unsynced/<boot id>/<item>       marks of what a power cut may damage (`durable`)
 //!   tmp/<lease>/                    work in progress of one process (`lease`)
 //! ```

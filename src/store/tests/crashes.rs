@@ -7,10 +7,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::event::Silent;
-use crate::image::Digest;
+use crate::image::{Digest, Reference};
 use crate::layer;
-use crate::store::testing::{Item, Temp, adopt_upper, files, packed, put_layer, tar};
-use crate::store::{LayerRef, Store};
+use crate::store::testing::{Item, Temp, adopt_upper, files, packed, put_image, put_layer, tar};
+use crate::store::{Image, LayerRef, Prune, Store};
 
 /// Makes the next opener believe that the machine was started anew.
 fn power_cut(temp: &Temp) {
@@ -140,12 +140,118 @@ fn after_a_power_cut_a_tree_without_a_blob_proves_itself_or_goes() {
     assert!(marks(&temp).is_empty());
 }
 
+/// A name that meant one image, permanently, and was moved to the image of another layer since.
+fn moved(temp: &Temp) -> (Store, [Image; 2], LayerRef) {
+    let store = temp.store();
+    let old = put_image(&store, &[adopt(&store, "old")], "old");
+    store.tag(&name(), &old.descriptor()).unwrap();
+    store.sync().unwrap();
+    let layer = adopt(&store, "new");
+    let new = put_image(&store, std::slice::from_ref(&layer), "new");
+    store.tag(&name(), &new.descriptor()).unwrap();
+    (store, [old, new], layer)
+}
+
+fn name() -> Reference {
+    "app".parse().unwrap()
+}
+
+/// Spoils the file `f` of a layer's tree.
+fn spoil(store: &Store, layer: &LayerRef) {
+    let trees = store.trees(std::slice::from_ref(layer), &Silent).unwrap();
+    std::fs::write(trees[0].path().join("f"), [0; 3]).unwrap();
+}
+
+#[test]
+fn after_a_power_cut_a_name_means_a_whole_image_the_new_one_or_the_old() {
+    for damage in ["none", "layer", "config", "name"] {
+        let temp = Temp::new();
+        let (store, [old, new], layer) = moved(&temp);
+        // Moved once more: what counts is what it meant when it was last permanent.
+        let between = put_image(&store, &[], "between");
+        store.tag(&name(), &between.descriptor()).unwrap();
+        store.tag(&name(), &new.descriptor()).unwrap();
+        match damage {
+            "layer" => spoil(&store, &layer),
+            "config" => std::fs::write(blob_path(&store, new.id().digest()), "").unwrap(),
+            "name" => {
+                std::fs::write(store.root().join("refs/docker.io+library+app:latest"), "").unwrap();
+            }
+            _ => {}
+        }
+        power_cut(&temp);
+        let store = temp.store();
+        let want = if damage == "none" { &new } else { &old };
+        let means = store.reference(&name()).unwrap();
+        assert_eq!(means, Some(want.descriptor()), "{damage}");
+        // Decided once.
+        assert_eq!(temp.store().reference(&name()).unwrap(), means);
+        assert!(!marks(&temp).iter().any(|mark| mark.contains("app")));
+    }
+}
+
+#[test]
+fn after_a_power_cut_a_name_means_what_it_meant_for_long_though_nothing_was_synced() {
+    let temp = Temp::new();
+    let store = temp.store();
+    let [old, between, new] = ["old", "between", "new"].map(|text| {
+        let layer = adopt(&store, text);
+        (put_image(&store, std::slice::from_ref(&layer), text), layer)
+    });
+    store.tag(&name(), &old.0.descriptor()).unwrap();
+    let file = store.root().join("refs/docker.io+library+app:latest");
+    let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    let file = std::fs::File::open(file).unwrap();
+    file.set_modified(earlier).unwrap();
+    store.tag(&name(), &between.0.descriptor()).unwrap();
+    store.tag(&name(), &new.0.descriptor()).unwrap();
+    spoil(&store, &between.1);
+    spoil(&store, &new.1);
+    power_cut(&temp);
+    let means = temp.store().reference(&name()).unwrap();
+    assert_eq!(means, Some(old.0.descriptor()));
+}
+
+#[test]
+fn after_a_power_cut_a_repair_gives_names_back_to_what_is_whole() {
+    let temp = Temp::new();
+    let (store, [old, _], layer) = moved(&temp);
+    spoil(&store, &layer);
+    power_cut(&temp);
+    let store = temp.store();
+    assert!(!store.fsck(true, &Silent).unwrap().damage.is_empty());
+    let means = store.reference(&name()).unwrap();
+    assert_eq!(means, Some(old.descriptor()));
+    assert_eq!(store.fsck(false, &Silent).unwrap().damage, []);
+}
+
+#[test]
+fn a_name_that_was_removed_stays_so_after_a_power_cut() {
+    let temp = Temp::new();
+    let (store, ..) = moved(&temp);
+    assert!(store.untag(&name()).unwrap());
+    power_cut(&temp);
+    assert_eq!(temp.store().reference(&name()).unwrap(), None);
+}
+
+#[test]
+fn what_a_name_meant_is_deleted_only_once_the_new_is_permanent() {
+    let temp = Temp::new();
+    let (store, [_, new], _) = moved(&temp);
+    assert!(marks(&temp).len() > 1);
+    let removed = store.prune(Prune::default()).unwrap();
+    assert_eq!(removed.deleted.len(), 1);
+    assert!(marks(&temp).is_empty());
+    let means = store.reference(&name()).unwrap();
+    assert_eq!(means, Some(new.descriptor()));
+}
+
 #[test]
 fn prune_forgets_marks_of_what_is_gone() {
     let temp = Temp::new();
     temp.store().put(b"nobody's").unwrap();
     power_cut(&temp);
-    temp.store().prune(crate::store::Prune::default()).unwrap();
+    temp.store().prune(Prune::default()).unwrap();
     assert!(
         std::fs::read_dir(temp.path().join("store/unsynced"))
             .unwrap()
