@@ -46,7 +46,7 @@ pub fn defaults(container: &Container) -> ContainerConfig {
 }
 
 /// Makes an image of a container: its image with one layer more, and with the defaults that the
-/// container was made with. Volumes are not in it.
+/// container was made with. Volumes are not in it. It gets no name and is not synced.
 pub fn commit(
     store: &Store,
     container: &Container,
@@ -83,7 +83,5 @@ pub fn commit(
     let mut layers = base.manifest.value().layers.clone();
     layers.push(Descriptor::new(media::LAYER, diff_id.0, layer.size()));
     let manifest = Manifest::oci(config.descriptor(media::CONFIG), layers);
-    let image = store.put_image(&Raw::of(manifest), &config)?;
-    store.sync()?;
-    Ok(image)
+    Ok(store.put_image(&Raw::of(manifest), &config)?)
 }

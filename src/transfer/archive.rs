@@ -48,6 +48,7 @@ pub(super) fn read(
     for name in &first.names {
         store.tag(name, &first.target)?;
     }
+    store.sync()?;
     Ok(image)
 }
 

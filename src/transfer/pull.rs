@@ -97,11 +97,11 @@ impl Promised {
         let _work = store.work()?;
         self.bring(store, sink)?;
         let (name, top) = (&self.name, top(&self.remote));
-        store.sync()?;
         store.tag(&name.with_digest(top.digest.clone()), &top)?;
         if name.digest().is_none() {
             store.tag(name, &top)?;
         }
+        store.sync()?;
         origin::remember(store, name, self.image.manifest.value().layers.iter())?;
         *kept = true;
         Ok(())

@@ -251,6 +251,7 @@ impl CommitVerb {
         if let Some(name) = &self.name {
             store.tag(name, &image.descriptor())?;
         }
+        store.sync()?;
         ui::data(&image.id())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -66,6 +66,7 @@ impl Import {
         if let Some(name) = &self.name {
             store.tag(name, &image.descriptor())?;
         }
+        store.sync()?;
         ui::data(&image.id())
     }
 }

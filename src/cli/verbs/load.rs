@@ -38,9 +38,15 @@ impl Load {
             }
         };
         drop(shown);
-        for image in loaded? {
+        let loaded = loaded?;
+        for image in &loaded {
             for name in &image.names {
                 store.tag(name, &image.target)?;
+            }
+        }
+        store.sync()?;
+        for image in loaded {
+            for name in &image.names {
                 ui::data(&format!("Loaded image: {name}"))?;
             }
             if image.names.is_empty() {

@@ -71,7 +71,8 @@ pub enum Pick<'a> {
     Digest(&'a Digest),
 }
 
-/// An image that was read from an archive and lies in the store now, without a name.
+/// An image that was read from an archive and lies in the store now, without a name and not yet
+/// permanent ([`Store::sync`]).
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// Its manifest, or an index over manifests.
@@ -123,9 +124,7 @@ pub fn read_opened(
 /// Reads the image of a directory that skopeo's `dir:` or [`write_bare_dir`] wrote.
 pub fn read_bare_dir(store: &Store, dir: &Path, sink: &dyn Sink) -> Result<Loaded, Error> {
     let _work = store.work()?;
-    let loaded = bare::read(store, dir, sink)?;
-    store.sync()?;
-    Ok(loaded)
+    bare::read(store, dir, sink)
 }
 
 /// Writes one image into such a directory, which is made when it is missing and else must hold
@@ -161,15 +160,13 @@ fn read(
     pick: Pick<'_>,
     sink: &dyn Sink,
 ) -> Result<Vec<Loaded>, Error> {
-    let loaded = if source.find("oci-layout")?.is_some() && source.find("index.json")?.is_some() {
-        oci::read(store, source, pick, sink)?
+    if source.find("oci-layout")?.is_some() && source.find("index.json")?.is_some() {
+        oci::read(store, source, pick, sink)
     } else if source.find("manifest.json")?.is_some() {
-        docker::read(store, source, pick, sink)?
+        docker::read(store, source, pick, sink)
     } else {
-        return Err(source.flaw(ArchiveFlaw::NoLayout));
-    };
-    store.sync()?;
-    Ok(loaded)
+        Err(source.flaw(ArchiveFlaw::NoLayout))
+    }
 }
 
 /// Writes images into an OCI layout directory, which is made when it is missing. Images that are
