@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::EPOCH;
+use super::request::EPOCH;
 use crate::cli::env;
 use crate::cli::report::Report;
 

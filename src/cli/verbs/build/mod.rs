@@ -1,5 +1,5 @@
-//! `build`: arguments to a [`build::Request`](crate::build::Request), and its result to files
-//! and standard output.
+//! `build`: its options and its course; `request` makes a [`build::Request`](crate::build::Request)
+//! of them, `result` tells what came of it.
 
 mod annotation;
 mod attest;
@@ -11,31 +11,23 @@ mod fields;
 mod grants;
 mod named;
 mod output;
+mod request;
+mod result;
 pub(crate) mod secrets;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use serde_json::json;
-
-use crate::build::{self, Cancel, NamedContext, Outcome, Pull, Request};
+use crate::build::{self, Cancel, NamedContext, Pull};
 use crate::cli::args::{self, IsolationArgs, NameArgs, Registry};
 use crate::cli::report::Report;
 use crate::cli::session::Announcing;
-use crate::cli::ui::{Progress, Shown, human};
-use crate::cli::verbs::{self, Form, Goal, check, form};
+use crate::cli::ui::Progress;
+use crate::cli::verbs::{Form, Goal, check, form};
 use crate::cli::working::manifest;
-use crate::cli::{Session, env, files, signals, ui};
-use crate::dockerfile::Warning;
-use crate::event::Sink;
-use crate::image::{Platform, Reference};
-use crate::store::Store;
-use crate::transfer::{self, Network, PushOptions};
-
-/// The variable of reproducible-builds.org, in seconds since 1970.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
+use crate::cli::{Session, signals, ui};
+use crate::image::Platform;
 
 /// Build an image from a Dockerfile
 ///
@@ -197,7 +189,7 @@ pub(crate) struct Build {
     form: Option<Form>,
 
     #[command(flatten)]
-    results: ResultArgs,
+    results: result::ResultArgs,
 
     #[command(flatten)]
     registry: Registry,
@@ -251,55 +243,6 @@ impl OutputArgs {
             .chain(load)
             .chain(push)
             .collect()
-    }
-}
-
-/// How the result is told.
-#[derive(Debug, clap::Args)]
-struct ResultArgs {
-    /// Write the image id to this file
-    #[arg(long, value_name = "FILE")]
-    iidfile: Option<PathBuf>,
-
-    /// Write the image id without `sha256:` to this file
-    #[arg(long, value_name = "FILE")]
-    iidfile_raw: Option<PathBuf>,
-
-    /// Write ids, digests and names to this file, as JSON
-    #[arg(long, value_name = "FILE")]
-    metadata_file: Option<PathBuf>,
-
-    /// How progress is shown on standard error
-    #[arg(
-        long,
-        value_name = "HOW",
-        default_value = "auto",
-        hide_default_value = true
-    )]
-    progress: Progress,
-
-    /// Write progress as plain lines to the end of this file, and none to standard error
-    #[arg(long, value_name = "FILE")]
-    logfile: Option<PathBuf>,
-
-    /// Print the image id and nothing else
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-impl ResultArgs {
-    /// Whether something is written that there is of one image only.
-    fn names_one(&self) -> bool {
-        self.iidfile.is_some() || self.iidfile_raw.is_some()
-    }
-
-    /// Makes what shows the progress.
-    fn shown(&self, session: &Session) -> Result<Shown, Report> {
-        match &self.logfile {
-            Some(path) => Ok(session.logged(files::append(path)?)),
-            None if self.quiet => Ok(session.shown(Progress::Quiet)),
-            None => Ok(session.shown(self.progress)),
-        }
     }
 }
 
@@ -388,221 +331,4 @@ impl Build {
         let outputs = &self.output.outputs;
         outputs.iter().any(|parsed| parsed.output.is_stdout())
     }
-
-    /// Resolves everything that needs no store. The context follows in [`context::resolve`].
-    fn request(&self) -> Result<Request, Report> {
-        if self.uses_stdout() && std::io::stdout().is_terminal() {
-            return Err(Report::wrong_use("an archive is not written to a terminal")
-                .hint("`-o type=…,dest=FILE`, or a pipe behind the command"));
-        }
-        self.buildah.check(self.reads_stdin())?;
-        if self.platforms.len() > 1 && self.results.names_one() {
-            let text = "`--iidfile` holds the id of one image, and several platforms give several";
-            return Err(Report::wrong_use(text).hint("`--metadata-file` has the index's digest"));
-        }
-        let build_args = self.args.resolve()?;
-        let outputs = self.output.all();
-        let own_epoch = outputs.iter().find_map(|output| output.epoch.as_deref());
-        let (epoch, epoch_name) = self.epoch(own_epoch, &build_args)?;
-        let annotations = self.annotations.iter().flatten();
-        let more = outputs.iter().flat_map(|output| &output.annotations);
-        let mut registry = self.registry.options()?;
-        if outputs.iter().any(|output| output.insecure) {
-            registry.tls_verify = Some(false);
-        }
-        let network = Network::new(registry);
-        let agents = self.secrets.agents()?;
-        // Of one name the last counts.
-        let ssh_agent = agents.iter().rfind(|agent| agent.id == "default");
-        let ssh_agent = ssh_agent.map(|agent| agent.source.clone());
-        let transfer = transfer::Options {
-            network: network.clone(),
-            ..transfer::Options::default()
-        };
-        let mut request = Request {
-            contexts: self.contexts.clone(),
-            tags: Goal::names(&self.tags).cloned().collect(),
-            build_args,
-            target: self.target.clone(),
-            platforms: self.platforms.clone(),
-            no_cache: self.cache.no_cache,
-            no_cache_filter: self.cache.no_cache_filter.clone(),
-            cache_from: self.cache.imports(&network),
-            cache_to: self.cache.exports(&network),
-            cache_ttl: self.cache.ttl,
-            save_stages: self.cache.save_stages,
-            stage_labels: self.cache.stage_labels,
-            pull: self.pull,
-            labels: self.labels.clone(),
-            annotations: annotations.chain(more).cloned().collect(),
-            docker_types: self.form == Some(Form::Docker),
-            attest: self.attest.resolve()?,
-            attest_inline: outputs.iter().any(|output| output.attest_inline),
-            rewrite_timestamp: outputs.iter().find_map(|output| output.rewrite_timestamp),
-            epoch_from_file: epoch.is_none() && own_epoch.is_none(),
-            epoch_name,
-            outputs: outputs.into_iter().map(|parsed| parsed.output).collect(),
-            allow: self.grants.allow.clone(),
-            secrets: self.secrets.secrets()?,
-            secret_guard: self.secrets.guard(),
-            ssh: agents,
-            isolation: self.isolation.resolve()?,
-            snapshotter: args::snapshotter(self.snapshotter)?,
-            proxies: env::proxies(),
-            source_date_epoch: epoch,
-            jobs: self.jobs.filter(|&jobs| jobs > 0),
-            squash: self.squash || !self.cache.layers,
-            // The network is known when rights are, the context when there is a store.
-            ..Request::nothing(transfer, args::git_tools(ssh_agent), SystemTime::now())
-        };
-        self.names.apply(&mut request);
-        self.buildah.apply(&mut request)?;
-        request.scanner = self.scanner(&request)?;
-        Ok(request)
-    }
-
-    /// The scanner that is asked for.
-    fn scanner(&self, request: &Request) -> Result<Option<build::Scanner>, Report> {
-        let scans = &self.buildah.scans;
-        let scanner = scans.scanner(self.attest.preset())?;
-        if scanner.is_some() && request.attest.sbom.is_some() {
-            let text = "`sbom` is asked for twice: of a generator and of a scanner";
-            return Err(Report::wrong_use(text));
-        }
-        if scans.writes() && request.platforms.len() > 1 {
-            let text = "`--sbom-output` and `--sbom-purl-output` are one file, and several \
-                        platforms give several";
-            return Err(
-                Report::wrong_use(text).hint("`--sbom-image-output` keeps it in each image")
-            );
-        }
-        Ok(scanner)
-    }
-
-    /// Finds the time to build with: that of an output, `--timestamp`, or the build argument,
-    /// which may name something instead.
-    fn epoch(
-        &self,
-        own: Option<&str>,
-        build_args: &[(String, String)],
-    ) -> Result<(Option<i64>, Option<String>), Report> {
-        if own.is_none() && self.timestamp.is_some() {
-            return Ok((self.timestamp, None));
-        }
-        let given = build_args.iter().rfind(|(key, _)| key == EPOCH);
-        let text = own.or(given.map(|(_, value)| value.as_str()));
-        match text.map(str::trim) {
-            None | Some("") => Ok((None, None)),
-            Some(text) => match text.parse() {
-                Ok(seconds) => Ok((Some(seconds), None)),
-                Err(_) if own.is_none() => Ok((None, Some(text.to_owned()))),
-                Err(_) => Err(Report::wrong_use(format!(
-                    "`source-date-epoch={text}`: expected seconds since 1970 as a number"
-                ))),
-            },
-        }
-    }
-
-    /// Sends the result to the places among its names.
-    fn send(
-        &self,
-        store: &Store,
-        outcome: &Outcome,
-        request: &Request,
-        sink: &dyn Sink,
-    ) -> Result<(), Report> {
-        let options = PushOptions {
-            transfer: request.transfer.clone(),
-            ..PushOptions::default()
-        };
-        for place in Goal::places(&self.tags) {
-            verbs::send(store, &outcome.descriptor.digest, place, &options, sink)?;
-        }
-        Ok(())
-    }
-
-    fn write_files(&self, outcome: &Outcome) -> Result<(), Report> {
-        for scanned in &outcome.scanned {
-            self.buildah.scans.write(scanned)?;
-        }
-        if let (Some(path), Some(image)) = (&self.results.iidfile, &outcome.image) {
-            files::write(path, image.to_string().as_bytes())?;
-        }
-        if let (Some(path), Some(image)) = (&self.results.iidfile_raw, &outcome.image) {
-            files::write(path, image.digest().hex().as_bytes())?;
-        }
-        if let Some(path) = &self.results.metadata_file {
-            let names = self.names().join(",");
-            files::write(path, metadata(outcome, &names).as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// All names the result was to get, in full.
-    fn names(&self) -> Vec<String> {
-        let outputs = &self.output.outputs;
-        let more = outputs.iter().flat_map(|parsed| parsed.output.names());
-        Goal::names(&self.tags)
-            .chain(more)
-            .map(Reference::full)
-            .collect()
-    }
-
-    fn summary(&self, session: &Session, outcome: &Outcome, began: Instant) {
-        if self.results.progress == Progress::Rawjson {
-            return;
-        }
-        let took = human::elapsed(began.elapsed());
-        let steps = format!("{} steps run, {} cached", outcome.ran, outcome.cached);
-        match &outcome.image {
-            Some(image) => session.say(&format!("built {image} in {took}: {steps}")),
-            None => {
-                let index = &outcome.descriptor.digest;
-                session.say(&format!("built index {index} in {took}: {steps}"));
-            }
-        }
-        for tag in &outcome.tags {
-            session.say(&format!("tagged {tag}"));
-        }
-        if !outcome.warnings.is_empty() {
-            session.say(&warnings(&outcome.warnings));
-        }
-    }
-}
-
-/// Returns what the linter found, each with the page about it.
-fn warnings(found: &[Warning]) -> String {
-    let mut text = match found.len() {
-        1 => "1 warning found (`cooper check` shows its place):".to_owned(),
-        n => format!("{n} warnings found (`cooper check` shows their places):"),
-    };
-    for warning in found {
-        let line = build::check::line_of(warning);
-        text.push_str(&format!("\n - {line} {}", warning.rule.url()));
-    }
-    text
-}
-
-/// Returns what docker's `--metadata-file` holds, as far as there is something to say.
-fn metadata(outcome: &Outcome, names: &str) -> String {
-    let mut fields = serde_json::Map::new();
-    let mut add = |key: &str, value| fields.insert(key.to_owned(), value);
-    if let Some(image) = &outcome.image {
-        add("containerimage.config.digest", json!(image.to_string()));
-    }
-    let descriptor = &outcome.descriptor;
-    add("containerimage.descriptor", json!(descriptor));
-    add("containerimage.digest", json!(descriptor.digest.as_str()));
-    if !names.is_empty() {
-        add("image.name", json!(names));
-    }
-    for (platform, provenance) in &outcome.provenance {
-        let key = "buildx.build.provenance";
-        match outcome.provenance.len() {
-            1 => add(key, provenance.clone()),
-            _ => add(&format!("{key}/{platform}"), provenance.clone()),
-        };
-    }
-    let value = serde_json::Value::Object(fields);
-    format!("{value:#}\n")
 }
