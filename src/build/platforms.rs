@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
-use crate::dockerfile::{self, Dockerfile, Span, Warning, Word};
+use crate::dockerfile::{self, Dockerfile, Span, Warning, Word, go_bool};
 use crate::event::{Event, Sink};
 use crate::image::{Attestation, DiffId, Digest, Index, Platform, Raw, Reference, Shape};
 use crate::layer::{EncodeOptions, Stack, Time};
@@ -541,7 +541,7 @@ pub(super) fn index(
 /// Whether, attestations apart, the result is an index: for several platforms, or where the caller insists.
 pub(super) fn wants_index(request: &Request, platforms: usize) -> bool {
     let insists = |(key, value): &(String, String)| {
-        key == "BUILDKIT_MULTI_PLATFORM" && matches!(value.as_str(), "1" | "true")
+        key == "BUILDKIT_MULTI_PLATFORM" && go_bool(value) == Some(true)
     };
     platforms > 1 || request.build_args.iter().any(insists)
 }

@@ -22,12 +22,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-
 use super::env;
 use super::report::Report;
 use super::ui::{Level, human};
 use crate::build::{self, GitTools, Pull, SshSource};
+use crate::dockerfile::go_bool;
 use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Rung;
@@ -88,7 +87,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Completes the options with a `BOOL`, for `#[command(mut_args(switches))]`: without a value they
-/// are true, and the words for both are clap's many.
+/// are true.
 pub(crate) fn switches(arg: clap::Arg) -> clap::Arg {
     let names = arg.get_value_names();
     if names.is_none_or(|names| names.iter().all(|name| name != "BOOL")) {
@@ -97,25 +96,21 @@ pub(crate) fn switches(arg: clap::Arg) -> clap::Arg {
     arg.num_args(0..=1)
         .require_equals(true)
         .default_missing_value("true")
-        .value_parser(BoolishValueParser::new())
-        .hide_possible_values(true)
+        .value_parser(boolean)
+}
+
+/// Reads a truth value in docker's words.
+fn boolean(text: &str) -> Result<bool, String> {
+    go_bool(text).ok_or_else(|| "expected true or false".to_owned())
 }
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Registry options")]
+#[command(next_help_heading = "Registry options", mut_args(switches))]
 pub(crate) struct Registry {
     /// `false` accepts http and certificates that do not verify. Without the option https is
     /// required, except of a registry on a loopback address
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "BOOL")]
     pub(crate) tls_verify: Option<bool>,
 
     /// User name and password for this run; without a password it is asked for

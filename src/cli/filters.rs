@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::ui::human;
 use super::ui::template::LABEL;
 use super::verbs::until;
+use crate::dockerfile::go_bool;
 
 /// Labels by their keys.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -60,11 +61,7 @@ pub(crate) fn pass<F>(
 
 /// Parses the value of a filter that is on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(format!("`{text}` is neither `true` nor `false`")),
-    }
+    go_bool(text).ok_or_else(|| format!("`{text}` is neither `true` nor `false`"))
 }
 
 /// Puts labels into a row: all of them as one text, and each for `{{.Label "KEY"}}`.

@@ -5,6 +5,7 @@
 
 use super::error::{Error, ErrorKind};
 use super::span::{Source, Span, Word};
+use super::truth::go_bool;
 
 /// The directives of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +102,7 @@ impl CheckOptions {
             match key {
                 "skip" => options.skip = Rules::parse(value),
                 "experimental" => options.experimental = Rules::parse(value),
-                "error" => {
-                    options.error = match value {
-                        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                        _ => return Err(wrong()),
-                    }
-                }
+                "error" => options.error = go_bool(value).ok_or_else(wrong)?,
                 _ => {
                     return Err(ErrorKind::CheckOption {
                         option: key.to_owned(),

@@ -14,6 +14,7 @@
 //! | `parse` | one function an instruction |
 //! | [`instruction`] | the values they make |
 //! | [`mount`] | `RUN --mount`, in two steps because its values may hold variables |
+//! | `duration`, `truth` | values as Go's library reads them |
 //! | [`expand`] | variables, quotes and escapes of one word |
 //! | [`ignore`], [`glob`] | `.dockerignore`, `--exclude`, and the patterns of COPY |
 //! | [`rule`], [`lint`] | the linter's rules, and those that need only the text |
@@ -41,6 +42,7 @@ pub mod remote;
 pub mod rule;
 pub mod span;
 pub mod suggest;
+mod truth;
 mod words;
 
 pub use directive::{CheckOptions, Directives, Rules, Syntax, syntax_line};
@@ -62,3 +64,4 @@ pub use ports::{Port, PortError, Proto, port_specs};
 pub use remote::{SourceKind, file_name, source_kind};
 pub use rule::Rule;
 pub use span::{Position, Source, Span, Word};
+pub use truth::go_bool;

@@ -7,6 +7,7 @@
 use super::error::{ExpandError, MountError};
 use super::span::{Span, Word};
 use super::suggest;
+use super::truth::go_bool;
 
 /// One `--mount` as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -413,14 +414,10 @@ fn check_target(mount: &Mount) -> Result<(), MountError> {
 
 /// Reads a Go boolean.
 fn boolean(key: &str, value: &str) -> Result<bool, MountError> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(MountError::Value {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        }),
-    }
+    go_bool(value).ok_or_else(|| MountError::Value {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 fn number(key: &'static str, value: String, radix: u32) -> Result<u32, MountError> {

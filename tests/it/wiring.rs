@@ -163,3 +163,20 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+/// Go's, in every option that has a truth value.
+#[test]
+fn truth_values_are_dockers_words() {
+    let t = TestEnv::new().dockerfile("FROM scratch\nLABEL a=b\n");
+    for option in ["--squash=T", "--tls-verify=0", "--compress=False", "--rm"] {
+        t.build_with(&[option]).ok();
+    }
+    for option in ["--squash=yes", "--tls-verify=on", "--compress=tRUE"] {
+        let refused = t.build_with(&[option]).fails(2);
+        let _ = refused.says("expected true or false");
+    }
+    for option in ["--init=no", "--sig-proxy=off", "--oom-kill-disable=y"] {
+        let refused = t.cask(&["run", option, "absent"]).fails(125);
+        let _ = refused.says("expected true or false");
+    }
+}

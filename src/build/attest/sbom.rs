@@ -9,7 +9,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use crate::dockerfile::Span;
+use crate::dockerfile::{Span, go_bool};
 use crate::event::StepId;
 use crate::image::{ContainerConfig, Platform};
 use crate::layer::{Kind, Tree, TreePath};
@@ -57,11 +57,8 @@ impl Scan {
             _ => return false,
         };
         if let Some(value) = value {
-            *wanted = match value {
-                "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-                "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-                names => names.split(',').any(|name| name.trim() == label),
-            };
+            let named = || value.split(',').any(|name| name.trim() == label);
+            *wanted = go_bool(value).unwrap_or_else(named);
         }
         true
     }

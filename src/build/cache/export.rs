@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use crate::dockerfile::go_bool;
 use crate::event::{Event, Sink};
 use crate::image::{Descriptor, Digest, Document, Index, Manifest, Raw, media};
 use crate::store::archive;
@@ -25,9 +26,7 @@ const INLINE_ARG: &str = "BUILDKIT_INLINE_CACHE";
 
 /// Whether the image is to carry a cache.
 pub(in crate::build) fn wants_inline(request: &Request) -> bool {
-    let asks = |(key, value): &(String, String)| {
-        key == INLINE_ARG && matches!(value.as_str(), "1" | "true")
-    };
+    let asks = |(key, value): &(String, String)| key == INLINE_ARG && go_bool(value) == Some(true);
     let is_inline = |export: &CacheExport| matches!(export.to, CacheTarget::Inline);
     request.cache_to.iter().any(is_inline) || request.build_args.iter().any(asks)
 }

@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::secret::{self, Secret};
+use crate::dockerfile::go_bool;
 use crate::layer::TreePath;
 
 /// A repository, and what of it is wanted.
@@ -369,9 +370,8 @@ fn is_reference(text: &str) -> bool {
 
 fn truth(key: &'static str, value: &str) -> Result<bool, Flaw> {
     match value {
-        "" | "1" | "true" | "TRUE" | "True" | "t" | "T" => Ok(true),
-        "0" | "false" | "FALSE" | "False" | "f" | "F" => Ok(false),
-        _ => Err(Flaw::Bool(key)),
+        "" => Ok(true),
+        value => go_bool(value).ok_or(Flaw::Bool(key)),
     }
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct NameArgs {
     dns_option: Vec<String>,
 
     // No program gets another `/etc/hostname` than the image's.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    no_hostname: Option<Option<bool>>,
+    #[arg(long, hide = true, value_name = "BOOL")]
+    no_hostname: Option<bool>,
 }
 
 /// One `--dns`.

@@ -9,6 +9,7 @@ use crate::sandbox::userns::Rung;
 
 /// Options of `run` that no container here has a use for.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(super) struct Others {
     #[arg(long, hide = true, value_name = "DEVICE:WEIGHT")]
     blkio_weight_device: Vec<String>,
@@ -30,7 +31,7 @@ pub(super) struct Others {
     device_write_bps: Vec<String>,
     #[arg(long, hide = true, value_name = "DEVICE:RATE")]
     device_write_iops: Vec<String>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_name = "BOOL")]
     disable_content_trust: Option<bool>,
     #[arg(long, hide = true, value_name = "GPUS")]
     gpus: Option<String>,
@@ -50,7 +51,7 @@ pub(super) struct Others {
     mac_address: Option<String>,
     #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, value_name = "BOOL")]
     oom_kill_disable: Option<bool>,
     #[arg(long, hide = true, value_name = "NAMESPACE")]
     pid: Option<String>,

@@ -187,6 +187,7 @@ impl Export {
 ///
 /// The image's id goes to standard output.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(super) struct CommitVerb {
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
@@ -214,10 +215,7 @@ pub(super) struct CommitVerb {
         short,
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
         default_value = "true",
-        default_missing_value = "true",
         action = clap::ArgAction::Set
     )]
     pause: bool,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::report::Report;
-use crate::dockerfile::suggest;
+use crate::dockerfile::{go_bool, suggest};
 use crate::runner::{Memory, VolumeMount, VolumeSource, bytes, octal};
 
 /// Parses `-v [SOURCE:]TARGET[:OPTIONS]`. A source that starts with `/` or `.` is a path of the
@@ -124,9 +124,8 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         let truth = || match value {
-            "" | "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("`{key}` is true or false, not `{value}`")),
+            "" => Ok(true),
+            _ => go_bool(value).ok_or_else(|| format!("`{key}` is true or false, not `{value}`")),
         };
         match key {
             "type" => kind = value,

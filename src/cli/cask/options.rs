@@ -23,6 +23,7 @@ use crate::transfer::{Network, Options};
 
 /// Options of a new container.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(super) struct NewContainer {
     /// The image, and what the program gets in place of the image's CMD
     #[arg(value_names = ["IMAGE", "ARG"], num_args = 1.., required = true, trailing_var_arg = true)]
@@ -160,10 +161,7 @@ pub(super) struct NewContainer {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
         default_value = "true",
-        default_missing_value = "true",
         action = clap::ArgAction::Set
     )]
     init: bool,

@@ -50,6 +50,7 @@ impl Stay {
 
 /// How the caller of `run` and `attach` stays.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(crate::cli::args::switches))]
 pub(super) struct StayArgs {
     /// Keys that leave the container to itself
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
@@ -59,10 +60,7 @@ pub(super) struct StayArgs {
     #[arg(
         long,
         value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
         default_value = "true",
-        default_missing_value = "true",
         action = clap::ArgAction::Set
     )]
     sig_proxy: bool,

@@ -129,8 +129,8 @@ pub(crate) struct Commit {
     identity_label: Option<bool>,
 
     // Layers are compressed when they leave the store.
-    #[arg(short = 'D', long, hide = true, num_args = 0..=1, require_equals = true)]
-    disable_compression: Option<Option<bool>>,
+    #[arg(short = 'D', long, hide = true, value_name = "BOOL")]
+    disable_compression: Option<bool>,
 
     #[command(flatten)]
     refused: RefusedArgs,

@@ -186,7 +186,10 @@ fn is_place(text: &str) -> bool {
 
 /// Options of a copy of an image.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Options for images")]
+#[command(
+    next_help_heading = "Options for images",
+    mut_args(crate::cli::args::switches)
+)]
 struct ImageArgs {
     /// Between registries: the images of all platforms, and the index over them
     #[arg(long)]
@@ -197,11 +200,11 @@ struct ImageArgs {
     platform: Option<Platform>,
 
     /// As `--tls-verify`, for the registry that is copied from
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL")]
     src_tls_verify: Option<bool>,
 
     /// As `--tls-verify`, for the registry that is copied to
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL")]
     dest_tls_verify: Option<bool>,
 
     /// How layers that were never compressed are compressed: gzip, zstd, estargz or none,

@@ -5,6 +5,7 @@ use super::super::flags::Holds;
 use super::super::instruction::{Device, Network, Run, Security};
 use super::super::mount::{MountFault, MountSpec};
 use super::super::span::Word;
+use super::super::truth::go_bool;
 use super::Request;
 
 pub(super) fn parse(request: &Request<'_, '_>) -> Result<Run, Error> {
@@ -105,11 +106,7 @@ fn device(value: &Word) -> Result<Device, &'static str> {
         match field.split_once('=') {
             None if field == "required" => required = true,
             Some(("required", text)) => {
-                required = match text {
-                    "true" | "1" => true,
-                    "false" | "0" => false,
-                    _ => return Err("`required` is true or false"),
-                }
+                required = go_bool(text).ok_or("`required` is true or false")?;
             }
             Some(("name", text)) if name.is_none() => name = Some(text),
             // A CDI name has a `=` of its own.

@@ -8,7 +8,7 @@ use super::Build;
 use crate::build::{ContextSource, DockerfileSource, GitUrl, NamedSource, Request, SshSource};
 use crate::cli::env;
 use crate::cli::report::Report;
-use crate::dockerfile::{self, SourceKind};
+use crate::dockerfile::{self, SourceKind, go_bool};
 use crate::layer::{self, Format};
 use crate::store::{Scratch, Store};
 
@@ -104,7 +104,7 @@ pub(super) fn git(text: &str) -> Result<GitUrl, String> {
 /// `--build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1` says what `?keep-git-dir=1` says.
 fn keep_git_dir(url: &mut GitUrl, build_args: &[(String, String)]) -> Result<(), Report> {
     let given = build_args.iter().rfind(|(key, _)| key == KEEP_GIT_DIR);
-    let keep = given.is_some_and(|(_, value)| matches!(value.as_str(), "1" | "true"));
+    let keep = given.is_some_and(|(_, value)| go_bool(value) == Some(true));
     match keep {
         true => url
             .keep(true)

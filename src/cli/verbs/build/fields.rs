@@ -2,6 +2,7 @@
 //!
 //! A field may be quoted as in RFC 4180 when it holds a comma: `"name=a,b"`.
 
+use crate::dockerfile::go_bool;
 use crate::image::Compression;
 
 /// Reads pairs of keys and values.
@@ -33,11 +34,7 @@ pub(super) fn private_pairs(text: &str) -> Result<Vec<(String, String)>, String>
 
 /// Reads a truth value, in all spellings that docker takes.
 pub(super) fn flag(key: &str, value: &str) -> Result<bool, String> {
-    match value {
-        "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
-        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
-        _ => Err(format!("`{key}={value}`: expected `true` or `false`")),
-    }
+    go_bool(value).ok_or_else(|| format!("`{key}={value}`: expected `true` or `false`"))
 }
 
 /// Reads a number.

@@ -199,16 +199,16 @@ pub(crate) struct Build {
 /// no signature is asked for, and layers are compressed when they leave the store.
 #[derive(Debug, clap::Args)]
 struct IdleArgs {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    rm: Option<Option<bool>>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    force_rm: Option<Option<bool>>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    disable_content_trust: Option<Option<bool>>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    compress: Option<Option<bool>>,
-    #[arg(short = 'D', long, hide = true, num_args = 0..=1, require_equals = true)]
-    disable_compression: Option<Option<bool>>,
+    #[arg(long, hide = true, value_name = "BOOL")]
+    rm: Option<bool>,
+    #[arg(long, hide = true, value_name = "BOOL")]
+    force_rm: Option<bool>,
+    #[arg(long, hide = true, value_name = "BOOL")]
+    disable_content_trust: Option<bool>,
+    #[arg(long, hide = true, value_name = "BOOL")]
+    compress: Option<bool>,
+    #[arg(short = 'D', long, hide = true, value_name = "BOOL")]
+    disable_compression: Option<bool>,
 }
 
 /// One value of `--annotation`, which may name several levels.
