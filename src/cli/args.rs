@@ -2,6 +2,7 @@
 
 mod isolation;
 mod limits;
+mod made;
 mod names;
 mod packing;
 mod platform;
@@ -11,6 +12,7 @@ mod snapshotter;
 
 pub(crate) use isolation::IsolationArgs;
 pub(crate) use limits::LimitArgs;
+pub(crate) use made::MadeArgs;
 pub(crate) use names::NameArgs;
 pub(crate) use packing::{PackingArgs, compression};
 pub(crate) use platform::PlatformArgs;
@@ -31,9 +33,6 @@ use crate::registry::{Credentials, Options, Proxies, Secret};
 use crate::sandbox::network::addresses::HOST_GATEWAY;
 use crate::sandbox::userns::Rung;
 use crate::sandbox::{network, reason};
-
-/// The label by which an image says what made it.
-pub(crate) const IDENTITY: &str = "io.cooper.version";
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]

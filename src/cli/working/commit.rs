@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::build::working::{self, Change, Fields};
 use crate::build::{ContextSource, Network};
-use crate::cli::args::{self, IDENTITY, RefusedArgs, Registry, ScanArgs, compression};
+use crate::cli::args::{self, MadeArgs, RefusedArgs, Registry, ScanArgs, compression};
 use crate::cli::report::Report;
 use crate::cli::verbs::{Form, Goal, form};
 use crate::cli::{Session, env, files, ui};
@@ -83,17 +83,12 @@ pub(crate) struct Commit {
     #[arg(long, value_name = "BOOL")]
     rewrite_timestamp: Option<bool>,
 
-    /// Leave the history out
-    #[arg(long)]
-    omit_history: bool,
-
     /// Annotation of the manifest
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = crate::cli::args::label)]
     annotations: Vec<(String, String)>,
 
-    /// Variable that the image does not have
-    #[arg(long, value_name = "KEY")]
-    unsetenv: Vec<String>,
+    #[command(flatten)]
+    made: MadeArgs,
 
     /// Annotation that the manifest does not have
     #[arg(long, value_name = "KEY")]
@@ -115,18 +110,6 @@ pub(crate) struct Commit {
     /// File of the machine that the image has besides; the container does not get it
     #[arg(long, value_name = "FILE[:INSIDE]", value_parser = added)]
     add_file: Vec<(String, String)>,
-
-    /// Index in the store that the image is added to; made where there is none
-    #[arg(long, value_name = "INDEX", value_parser = crate::cli::verbs::tagged)]
-    manifest: Option<Reference>,
-
-    /// Annotate the manifest with the time at which the image was made
-    #[arg(long, value_name = "BOOL")]
-    created_annotation: Option<bool>,
-
-    /// Label the image with what made it, as `io.cooper.version`
-    #[arg(long, value_name = "BOOL")]
-    identity_label: Option<bool>,
 
     // Layers are compressed when they leave the store.
     #[arg(short = 'D', long, hide = true, value_name = "BOOL")]
@@ -181,7 +164,7 @@ impl Commit {
         self.refused.check()?;
         let mut request = super::request(&self.registry)?;
         request.context = ContextSource::Dir("/".into());
-        request.retouch.created_annotation = self.created_annotation == Some(true);
+        request.retouch.created_annotation = self.made.annotates_time();
         request.source_date_epoch = self.epoch()?;
         request.rewrite_timestamp = self.rewrite_timestamp;
         request.scanner = self.scans.scanner(self.sbom)?;
@@ -192,7 +175,7 @@ impl Commit {
         let how = working::Commit {
             squash: self.squash,
             docker_types: self.format == Form::Docker,
-            omit_history: self.omit_history,
+            omit_history: self.made.omits_history(),
             changes: self.own_changes(),
             instructions: self.changes.clone(),
             fields: self.fields()?,
@@ -203,7 +186,7 @@ impl Commit {
         for name in &self.tags {
             store.tag(name, &image.descriptor())?;
         }
-        if let Some(list) = &self.manifest {
+        if let Some(list) = &self.made.manifest {
             super::manifest::include(&store, list, image.manifest.digest())?;
         }
         match &self.to {
@@ -272,11 +255,10 @@ impl Commit {
         let gone = |key: &String| Change::Annotation(key.clone(), None);
         out.extend(self.unsetannotation.iter().map(gone));
         let unset = |key: &String| Change::Env(key.clone(), None);
-        out.extend(self.unsetenv.iter().map(unset));
+        out.extend(self.made.unsetenv.iter().map(unset));
         out.extend(self.created_by.clone().map(Change::CreatedBy));
-        if self.identity_label == Some(true) {
-            out.push(identity());
-        }
+        let label = |(key, value)| Change::Label(key, Some(value));
+        out.extend(self.made.identity().map(label));
         out
     }
 
@@ -290,10 +272,4 @@ impl Commit {
             ))
         })
     }
-}
-
-/// The label that says what made an image.
-fn identity() -> Change {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Change::Label(IDENTITY.to_owned(), Some(version))
 }

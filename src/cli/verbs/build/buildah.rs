@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use super::Build;
 use crate::build::{Policy, Request, Retouch};
-use crate::cli::args::{self, IDENTITY, NamespaceArgs, RefusedArgs, ScanArgs, refusal};
+use crate::cli::args::{self, MadeArgs, NamespaceArgs, RefusedArgs, ScanArgs, refusal};
 use crate::cli::cask::mounts;
+use crate::cli::env;
 use crate::cli::report::Report;
-use crate::cli::{env, verbs};
-use crate::image::Reference;
 use crate::runner::{self, VolumeMount};
 
 /// The variable by which buildx names a source policy.
@@ -38,9 +37,8 @@ pub(super) struct BuildahArgs {
     #[arg(long = "env", value_name = "KEY[=VALUE]")]
     env: Vec<String>,
 
-    /// Variable that the image does not have
-    #[arg(long, value_name = "KEY", value_delimiter = ',')]
-    unsetenv: Vec<String>,
+    #[command(flatten)]
+    pub(super) made: MadeArgs,
 
     /// Label that is not taken over from a base image
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
@@ -57,22 +55,6 @@ pub(super) struct BuildahArgs {
     /// Something that the operating system must have
     #[arg(long, value_name = "FEATURE")]
     os_feature: Vec<String>,
-
-    /// Leave the history out
-    #[arg(long, value_name = "BOOL")]
-    omit_history: Option<bool>,
-
-    /// Annotate the manifest with the time at which the image was made
-    #[arg(long, value_name = "BOOL")]
-    created_annotation: Option<bool>,
-
-    /// Label the image with what made it, as `io.cooper.version`
-    #[arg(long, value_name = "BOOL")]
-    identity_label: Option<bool>,
-
-    /// Index in the store that the image is added to; made where there is none
-    #[arg(long, value_name = "INDEX", value_parser = verbs::tagged)]
-    pub(super) manifest: Option<Reference>,
 
     /// `false` keeps the proxies of the environment from RUN
     #[arg(long, value_name = "BOOL")]
@@ -210,22 +192,19 @@ impl BuildahArgs {
         if self.http_proxy == Some(false) {
             request.proxies.clear();
         }
-        if self.identity_label == Some(true) {
-            let version = env!("CARGO_PKG_VERSION").to_owned();
-            request.labels.insert(0, (IDENTITY.to_owned(), version));
-        }
+        request.labels.splice(0..0, self.made.identity());
         let nowhere = PathBuf::new();
         let mounted = |mount| runner::mounted(mount, &nowhere);
         request.volumes = self.volumes.iter().map(mounted).collect();
         request.retouch = Retouch {
             env: env::pairs(&self.env),
-            unset_env: self.unsetenv.clone(),
+            unset_env: self.made.unsetenv.clone(),
             unset_labels: self.unsetlabel.clone(),
             no_inherited_labels: self.inherit_labels == Some(false),
             os_version: self.os_version.clone(),
             os_features: self.os_feature.clone(),
-            omit_history: self.omit_history == Some(true),
-            created_annotation: self.created_annotation == Some(true),
+            omit_history: self.made.omits_history(),
+            created_annotation: self.made.annotates_time(),
         };
         Ok(())
     }

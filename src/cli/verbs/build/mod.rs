@@ -287,7 +287,7 @@ impl Build {
         self.send(&store, &outcome, &request, &shown)?;
         drop(shown);
         self.write_files(&outcome)?;
-        if let Some(list) = &self.buildah.manifest {
+        if let Some(list) = &self.buildah.made.manifest {
             manifest::include(&store, list, &outcome.descriptor.digest)?;
         }
         if !quiet {
