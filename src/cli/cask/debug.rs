@@ -83,7 +83,7 @@ impl Debug {
             &store,
             &container,
             attach,
-            &Stay::new(&self.manner.detach_keys),
+            &Stay::new(&self.manner.keys.detach_keys),
         );
         if started.is_err() {
             options::undo(&container);

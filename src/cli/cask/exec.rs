@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::options::{read_env_file, variable};
-use super::run::{exit, failed, take_signals};
+use super::run::{KeyArgs, exit, failed, take_signals};
 use crate::cli::Session;
 use crate::cli::report::Report;
-use crate::runner::{self, DetachKeys, Error, ExecRequest, Terminal};
+use crate::runner::{self, Error, ExecRequest, Terminal};
 
 /// Run a program in a container that runs
 ///
@@ -65,9 +65,8 @@ pub(super) struct Manner {
     #[arg(short, long, value_name = "DIR")]
     pub(super) workdir: Option<String>,
 
-    /// Keys that leave the program to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    pub(super) detach_keys: DetachKeys,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
 }
 
 impl Manner {
@@ -100,7 +99,7 @@ impl Exec {
             interactive,
             tty,
             workdir,
-            detach_keys,
+            keys,
             ..
         } = self.manner;
         let window = match tty {
@@ -126,7 +125,7 @@ impl Exec {
         if self.detach {
             return Ok(ExitCode::SUCCESS);
         }
-        let outcome = attached.serve(&terminal, &signals, &detach_keys);
+        let outcome = attached.serve(&terminal, &signals, &keys.detach_keys);
         Ok(exit(outcome.map_err(failed)?))
     }
 }

@@ -48,13 +48,20 @@ impl Stay {
     }
 }
 
+/// How a caller who stays can go.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeyArgs {
+    /// Keys that leave the program to itself
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub(super) detach_keys: DetachKeys,
+}
+
 /// How the caller of `run` and `attach` stays.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(crate::cli::args::switches))]
 pub(super) struct StayArgs {
-    /// Keys that leave the container to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
+    #[command(flatten)]
+    keys: KeyArgs,
 
     /// Whether signals to cask are passed on to the program
     #[arg(
@@ -71,7 +78,7 @@ impl StayArgs {
     pub(super) fn stay(&self) -> Stay {
         Stay {
             passes_signals: self.sig_proxy,
-            ..Stay::new(&self.detach_keys)
+            ..Stay::new(&self.keys.detach_keys)
         }
     }
 }

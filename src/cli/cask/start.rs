@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use super::each::each_container;
-use super::run::{Stay, StayArgs, start, take_signals, warn_if_deaf};
-use super::stop::signal;
+use super::run::{KeyArgs, Stay, StayArgs, start, take_signals, warn_if_deaf};
+use super::stop::EndArgs;
 use crate::cli::Session;
 use crate::cli::args::refusal;
 use crate::cli::report::{RUN_FAILED, Report};
-use crate::runner::{self, Attach, Container, DetachKeys, Error, Status, Terminal};
+use crate::runner::{self, Attach, Container, Error, Status, Terminal};
 use crate::store::Store;
 
 /// Start containers that do not run
@@ -27,9 +27,8 @@ pub(super) struct Start {
     #[arg(short, long)]
     interactive: bool,
 
-    /// Keys that leave the container to itself
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
+    #[command(flatten)]
+    keys: KeyArgs,
 
     #[arg(long, hide = true, value_name = "NAME")]
     checkpoint: Option<String>,
@@ -45,7 +44,7 @@ impl Start {
             let why = "processes are not written to disk and brought back";
             return Err(refusal("--checkpoint", why, ""));
         }
-        let stay = Stay::new(&self.detach_keys);
+        let stay = Stay::new(&self.keys.detach_keys);
         let (store, _) = session.store_with_power()?;
         if self.attach || self.interactive {
             let [name] = &self.containers[..] else {
@@ -107,19 +106,8 @@ pub(super) struct Restart {
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
 
-    /// Seconds until the program is killed; negative is for ever
-    #[arg(
-        short,
-        long,
-        visible_alias = "timeout",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    time: Option<i64>,
-
-    /// Signal that asks the program to stop
-    #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
-    signal: Option<i32>,
+    #[command(flatten)]
+    end: EndArgs,
 }
 
 impl Restart {
@@ -128,8 +116,8 @@ impl Restart {
         let (store, _) = session.store_with_power()?;
         each_container(&store, &self.containers, |container| match runner::restart(
             &container,
-            self.signal,
-            self.time,
+            self.end.signal,
+            self.end.time,
         )? {
             true => Ok(()),
             false => start_alone(session, &store, &container),

@@ -33,6 +33,13 @@ pub(super) struct Stop {
     #[arg(short, long)]
     all: bool,
 
+    #[command(flatten)]
+    end: EndArgs,
+}
+
+/// How a program is brought to its end.
+#[derive(Debug, clap::Args)]
+pub(super) struct EndArgs {
     /// Seconds until the program is killed; negative is for ever
     #[arg(
         short,
@@ -41,11 +48,11 @@ pub(super) struct Stop {
         value_name = "SECONDS",
         allow_negative_numbers = true
     )]
-    time: Option<i64>,
+    pub(super) time: Option<i64>,
 
-    /// Signal to begin with
+    /// Signal that asks the program to stop
     #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
-    signal: Option<i32>,
+    pub(super) signal: Option<i32>,
 }
 
 impl Stop {
@@ -57,7 +64,7 @@ impl Stop {
             false => self.containers,
         };
         each_container_at_once(&store, &names, |container| {
-            let stopped = runner::stop(&container, self.signal, self.time)?;
+            let stopped = runner::stop(&container, self.end.signal, self.end.time)?;
             if let Stopped::Deaf { signal } = stopped {
                 let name = &container.config.name;
                 ui::note(&format!(
