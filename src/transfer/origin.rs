@@ -1,5 +1,5 @@
 //! Remembers which repositories hold a blob, so that a push within one registry can mount it
-//! instead of sending it.
+//! instead of sending it, and what was never brought can be.
 //!
 //! A record of kind [`KIND`] for each blob: up to [`MOST`] names, newest first. It is a hint: the
 //! registry is asked, and a wrong answer costs one request.
@@ -55,6 +55,12 @@ pub(super) fn sources<'a>(
     }
     found.truncate(MOST);
     Ok(found)
+}
+
+/// Returns the repositories that hold `blob`, newest first.
+pub(super) fn homes(store: &Store, blob: &Digest) -> Result<Vec<Reference>, Error> {
+    let names = known(store, blob)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 fn known(store: &Store, blob: &Digest) -> Result<Vec<String>, Error> {

@@ -66,6 +66,7 @@ pub fn promise(store: &Store, name: &Reference, options: &Options) -> Result<Pro
     let reading = remote::read(&reader, store, name, &platform);
     let remote = options.network.wait(reading)?;
     let image = Image::new(remote.manifest.clone(), remote.config.clone())?;
+    origin::remember(store, name, image.manifest.value().layers.iter())?;
     Ok(Promised {
         name: name.clone(),
         options: options.clone(),
@@ -102,7 +103,6 @@ impl Promised {
             store.tag(name, &top)?;
         }
         store.sync()?;
-        origin::remember(store, name, self.image.manifest.value().layers.iter())?;
         *kept = true;
         Ok(())
     }

@@ -111,6 +111,9 @@ fn prepared(
 ) -> Result<(Image, PushOptions), Error> {
     let mut rest = options.clone();
     let wanted = options.compression.unwrap_or(Compression::Gzip);
+    if options.force {
+        bring_back(store, image, options, sink)?;
+    }
     let image = match wanted {
         Compression::Estargz => {
             rest.compression = None;
@@ -120,6 +123,29 @@ fn prepared(
         _ => image.clone(),
     };
     Ok((image, rest))
+}
+
+/// Fetches the layers that are here in no form, so that they can be packed anew, from a repository
+/// that is known to hold them. Where none is known or answers, packing says what is missing.
+fn bring_back(
+    store: &Store,
+    image: &Image,
+    options: &PushOptions,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let network = &options.transfer.network;
+    for layer in store.missing_layers(&image.layers())? {
+        for home in origin::homes(store, &layer.descriptor.digest)? {
+            let reader = network.reader(&home)?;
+            if network
+                .wait(reader.fetch(&layer.descriptor, store, sink))
+                .is_ok()
+            {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names a document in its repository, by its tag or by its digest only.

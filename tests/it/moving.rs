@@ -365,6 +365,38 @@ fn tool(t: &TestEnv, program: &str, args: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
+/// How the layers of the image `name` in a registry are compressed.
+fn packings(t: &TestEnv, name: &str) -> Vec<String> {
+    let from = format!("docker://{name}");
+    let shown = tool(
+        t,
+        "skopeo",
+        &["inspect", "--raw", "--tls-verify=false", &from],
+    );
+    let manifest: Value = serde_json::from_str(&shown).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let name = |layer: &Value| layer["mediaType"].as_str().unwrap().to_owned();
+    let short = |name: String| name.rsplit('+').next().unwrap().to_owned();
+    layers.map(name).map(short).collect()
+}
+
+#[test]
+fn layers_that_are_nowhere_here_are_fetched_to_be_packed_anew() {
+    let registry = Server::http();
+    let base = registry.name("base:1").full();
+    with_image().cooper(&["push", "-q", "app", &base]).ok();
+    // No step reads the base, so its layers are not pulled.
+    let t = TestEnv::new().dockerfile(&format!("FROM {base}\nLABEL a=b\n"));
+    t.cooper(&["build", "-q", "-t", "app", "."]).ok();
+    let name = registry.name("app:1").full();
+    let push = ["push", "-q", "--compression=zstd", "app", &name];
+    t.cooper(&push).ok();
+    assert_eq!(packings(&t, &name), ["gzip", "gzip"]);
+    t.cooper(&[&push[..], &["--force-compression"]].concat())
+        .ok();
+    assert_eq!(packings(&t, &name), ["zstd", "zstd"]);
+}
+
 #[test]
 fn layers_are_packed_as_buildahs_options_of_push_say() {
     let registry = Server::http();
@@ -379,17 +411,7 @@ fn layers_are_packed_as_buildahs_options_of_push_say() {
         let name = registry.name("app:1").full();
         t.cooper(&[&["push", "-q", "app", &name], options].concat())
             .ok();
-        let from = format!("docker://{name}");
-        let shown = tool(
-            &t,
-            "skopeo",
-            &["inspect", "--raw", "--tls-verify=false", &from],
-        );
-        let manifest: Value = serde_json::from_str(&shown).unwrap();
-        let layers = manifest["layers"].as_array().unwrap().iter();
-        let name = |layer: &Value| layer["mediaType"].as_str().unwrap().to_owned();
-        let short = |name: String| name.rsplit('+').next().unwrap().to_owned();
-        layers.map(name).map(short).collect()
+        packings(&t, &name)
     };
     let (gzip, zstd) = ("gzip", "zstd");
     for (options, want) in [
