@@ -12,6 +12,7 @@ use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::dockerfile::Warning;
 use crate::event::{Event, Sink};
 use crate::sandbox::network::PrivateNetwork;
 use crate::store::Store;
@@ -135,12 +136,22 @@ pub fn build(
     for files in named.values().chain([&sources.files]) {
         files.remember(store)?;
     }
-    let made = made?;
-    let index = platforms::index(store, request, &made)?;
+    deliver(&shared, &made?, planned.warnings, stdout)
+}
+
+/// Writes what was asked for of the images that were made, and says what came of the build.
+fn deliver(
+    shared: &platforms::Shared<'_>,
+    made: &[platforms::Made],
+    warnings: Vec<Warning>,
+    stdout: &mut (dyn Write + Send),
+) -> Result<Outcome, Error> {
+    let (store, request, sink) = (shared.store, shared.request, shared.sink);
+    let index = platforms::index(store, request, made)?;
     let finished = output::Finished {
         store,
         request,
-        made: &made,
+        made,
         index: index.as_ref(),
         sink,
     };
@@ -149,13 +160,13 @@ pub fn build(
         store,
         request,
         imports: shared.imports,
-        made: &made,
+        made,
         sink,
     };
     exporter.give()?;
-    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome {
-        image: match made.as_slice() {
+        image: match made {
             [made] if !platforms::wants_index(request, 1) => Some(made.image.id()),
             _ => None,
         },
@@ -163,7 +174,7 @@ pub fn build(
         tags: request.tags.clone(),
         ran: counts.ran(),
         cached: counts.cached(),
-        warnings: planned.warnings,
+        warnings,
         provenance: made
             .iter()
             .filter_map(platforms::Made::provenance)
