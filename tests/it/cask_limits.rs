@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{TestEnv, everybody};
+use crate::support::{Output, TestEnv, everybody};
 
 /// The old hierarchies, where root can limit everything that is tried here.
 fn is_old() -> bool {
@@ -30,6 +30,17 @@ fn field(t: &TestEnv, name: &str, template: &str) -> String {
 const LIMITS: &str = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.MemoryReservation}} {{.HostConfig.NanoCpus}} \
     {{.HostConfig.CpuShares}} {{.HostConfig.CpuPeriod}} {{.HostConfig.CpuQuota}} \
     {{.HostConfig.CpusetCpus}} {{.HostConfig.CpusetMems}} {{.HostConfig.PidsLimit}} {{.HostConfig.BlkioWeight}} {{.HostConfig.RestartPolicy.Name}}";
+
+/// With cgroup v2 it depends on what is delegated here whether a limit is kept, and
+/// `scripts/vm-guest` tries that it is. Where it is not that is said; then the container `box` is
+/// removed.
+fn kept_or_refused(t: &TestEnv, done: Output, template: &str, kept: &str) {
+    let said = done.any().stderr();
+    if !said.contains("cannot limit ") {
+        assert_eq!(field(t, "box", template), kept, "{said}");
+    }
+    t.cask(&["rm", "-f", "box"]).any();
+}
 
 /// All that can be changed.
 const UPDATE: &[&str] = &[
@@ -91,12 +102,12 @@ fn update_changes_limits_of_those_that_run_and_keeps_them() {
     let t = env();
     t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
         .ok();
+    let update = t.cask(&[UPDATE, &["box"]].concat());
     if !is_old() {
-        // With cgroup v2 the same is tried in a virtual machine.
-        t.cask(&["rm", "-f", "box"]).ok();
+        kept_or_refused(&t, update, LIMITS, UPDATED);
         return;
     }
-    t.cask(&[UPDATE, &["box"]].concat()).ok();
+    update.ok();
     assert_eq!(field(&t, "box", LIMITS), UPDATED);
     let check = || {
         for (controller, file, want) in [
@@ -153,10 +164,6 @@ fn update_changes_limits_of_those_that_run_and_keeps_them() {
 #[test]
 fn a_program_over_its_memory_limit_is_killed_and_inspect_says_so() {
     let t = env();
-    if !is_old() {
-        // With cgroup v2 the same is tried in a virtual machine.
-        return;
-    }
     let run = [
         "run",
         "--name",
@@ -167,7 +174,12 @@ fn a_program_over_its_memory_limit_is_killed_and_inspect_says_so() {
         "busybox",
     ];
     let fill = ["dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=60"];
-    t.cask(&[&run[..], &fill].concat()).fails(137);
+    let filled = t.cask(&[&run[..], &fill].concat());
+    if !is_old() {
+        kept_or_refused(&t, filled, "{{.State.OOMKilled}}", "true");
+        return;
+    }
+    filled.fails(137);
     assert_eq!(field(&t, "box", "{{.State.OOMKilled}}"), "true");
     t.cask(&["rm", "box"]).ok();
     // Less than is in use can't be had.
@@ -204,21 +216,22 @@ fn a_program_over_its_memory_limit_is_killed_and_inspect_says_so() {
 
 #[test]
 fn a_user_without_control_groups_is_told_why_and_nothing_changes() {
-    if !is_old() {
-        // With cgroup v2 it depends on the session, which a virtual machine has.
-        return;
-    }
     for user in ["sub", "nosub"] {
         let t = TestEnv::as_user(user);
         t.busybox("busybox");
         t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
             .ok();
-        t.cask(&["update", "--pids-limit=50", "--restart=always", "box"])
+        let update = t.cask(&["update", "--pids-limit=50", "--restart=always", "box"]);
+        let kept = "{{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}";
+        if !is_old() {
+            kept_or_refused(&t, update, kept, "50 always");
+            continue;
+        }
+        update
             .fails(1)
             .says("cannot limit the number of processes")
             .says("cgroup v1, which only root can use")
             .says("systemd.unified_cgroup_hierarchy=1");
-        let kept = "{{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}}";
         assert_eq!(field(&t, "box", kept), "<nil> no");
         t.cask(&["update", "--restart=on-failure", "box"]).ok();
         t.cask(&["rm", "-f", "box"]).ok();
