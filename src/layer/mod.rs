@@ -41,6 +41,7 @@ mod tree;
 mod tree_write;
 mod unpack;
 mod unpack_dirs;
+mod whiteout;
 
 pub use ahead::{ReadAhead, read_ahead};
 pub use behind::encode_behind;

@@ -86,6 +86,14 @@ impl Marks {
             Self::User | Self::Owners | Self::OwnersAndModes => "user.overlay.opaque",
         }
     }
+
+    /// Returns the attribute of an empty file that is a whiteout.
+    pub(super) fn whiteout(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.whiteout",
+            Self::User | Self::Owners | Self::OwnersAndModes => "user.overlay.whiteout",
+        }
+    }
 }
 
 /// What overlayfs itself wrote on an entry.
@@ -107,11 +115,14 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Returns whether overlayfs shows nothing for this entry.
+    /// Returns whether overlayfs shows nothing for this entry. In an opaque directory a marked
+    /// one counts too: the directory may have become opaque after it was made.
     pub(super) fn is_whiteout(&self, dir: OverlayMeaning) -> bool {
         match self.found.node.kind {
             Kind::Char { major: 0, minor: 0 } => true,
-            Kind::File { size: 0 } => dir.has_marked_whiteouts && self.overlay.marked_whiteout,
+            Kind::File { size: 0 } => {
+                (dir.has_marked_whiteouts || dir.opaque) && self.overlay.marked_whiteout
+            }
             _ => false,
         }
     }

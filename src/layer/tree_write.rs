@@ -22,11 +22,13 @@ use super::metadata::{self, Made};
 use super::node::Marks;
 use super::path::TreePath;
 use super::tree::Tree;
+use super::whiteout;
 
 /// What a tree is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TreeForm {
-    /// A lower dir of an overlay: whiteouts are devices 0/0, opaque directories have a mark.
+    /// A lower dir of an overlay: whiteouts are devices 0/0 (on an overlay marked files), opaque
+    /// directories have a mark.
     /// Whatever can't be made as the layer says is an error.
     Overlay(Marks),
     /// Files for their own sake. What only root may do (owners, devices, capabilities) is done
@@ -114,9 +116,8 @@ impl Writer<'_> {
         match change {
             Change::Whiteout => match self.form {
                 TreeForm::Plain | TreeForm::Callers => return Ok(()),
-                TreeForm::Overlay(_) => self.place(path, "make a whiteout at", |dir| {
-                    let kind = FileType::CharacterDevice;
-                    fs::mknodat(dir, path.name(), kind, Mode::empty(), 0)
+                TreeForm::Overlay(marks) => self.place(path, "make a whiteout at", |dir| {
+                    whiteout::make(dir, path.name(), marks)
                 })?,
             },
             Change::HardLink(target) => self.link(path, target)?,

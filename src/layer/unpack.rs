@@ -31,7 +31,7 @@ use super::tar_read::{TarBody, TarEntry, TarReader, flawed};
 use super::tar_write::{OPAQUE, WHITEOUT};
 use super::tree::{Follow, Tree};
 use super::tree_write::TreeForm;
-use super::unpack_dirs::{Dirs, Missing, Place, is_whiteout, kind_at};
+use super::unpack_dirs::{Dirs, Missing, Place, kind_at};
 
 /// How a layer is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,8 +319,7 @@ impl Unpacker<'_> {
     fn whiteout(&mut self, path: &TreePath) -> Result<(), Error> {
         let parent = self.dir(&path.parent().unwrap_or_default())?;
         let path = parent.path.child(path.name());
-        let kind = FileType::CharacterDevice;
-        match fs::mknodat(&*parent.dir, path.name(), kind, Mode::empty(), 0) {
+        match self.dirs.make_whiteout(&parent, &path) {
             Ok(()) => Ok(()),
             // What this layer has put there stays, and already hides what is below unless it
             // is a directory.
@@ -355,7 +354,7 @@ impl Unpacker<'_> {
         }
         if let (Some(from), Some(real)) = (&found, &real) {
             match self.link_to(parent, path, from, real)? {
-                Ok(()) if is_whiteout(parent, path)? => return Err(bad()),
+                Ok(()) if self.dirs.is_whiteout(parent, path)? => return Err(bad()),
                 Ok(()) => return Ok(()),
                 Err(Errno::NOENT) => {}
                 // The kernel's word for a directory.

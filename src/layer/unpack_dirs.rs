@@ -22,6 +22,7 @@ use super::path::TreePath;
 use super::stack::Stack;
 use super::tree::{MAX_LINKS, Tree};
 use super::tree_write::TreeForm;
+use super::whiteout;
 
 /// Directories kept open.
 const MAX_OPEN: usize = 64;
@@ -149,7 +150,7 @@ impl<'a> Dirs<'a> {
                         todo.extend(parts.map(<[u8]>::to_vec));
                     }
                     // A whiteout gives way to a directory that hides what is below.
-                    None if missing == Missing::Make && is_whiteout(&here, &next)? => {
+                    None if missing == Missing::Make && self.is_whiteout(&here, &next)? => {
                         here = self.imply(&here, next, true)?;
                     }
                     None => return Err(Error::NotDirectory { path: next }),
@@ -195,6 +196,17 @@ impl<'a> Dirs<'a> {
     pub(super) fn make_opaque(&self, place: &Place) -> Result<(), Error> {
         fs::fsetxattr(&*place.dir, self.marks.opaque(), b"y", XattrFlags::empty())
             .map_err(|errno| Error::io("mark as opaque", &place.path, errno))
+    }
+
+    /// Makes a whiteout where nothing is.
+    pub(super) fn make_whiteout(&self, parent: &Place, path: &TreePath) -> rustix::io::Result<()> {
+        whiteout::make(parent.dir.as_fd(), path.name(), self.marks)
+    }
+
+    /// Returns whether overlayfs takes what is at `path` for a removal.
+    pub(super) fn is_whiteout(&self, parent: &Place, path: &TreePath) -> Result<bool, Error> {
+        let found = whiteout::is_at(parent.dir.as_fd(), path.name(), self.marks);
+        found.map_err(|errno| Error::io("look at", path, errno))
     }
 
     /// Removes whatever is at `path`, a directory with all that is in it.
@@ -356,11 +368,6 @@ pub(super) fn kind_at(parent: &Place, path: &TreePath) -> Result<(FileType, u64)
     let stat = fs::statat(&*parent.dir, path.name(), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| Error::io("look at", path, errno))?;
     Ok((FileType::from_raw_mode(stat.st_mode), stat.st_rdev))
-}
-
-/// Returns whether overlayfs takes what is at `path` for a removal.
-pub(super) fn is_whiteout(parent: &Place, path: &TreePath) -> Result<bool, Error> {
-    Ok(kind_at(parent, path)? == (FileType::CharacterDevice, 0))
 }
 
 fn unlink(parent: &Place, path: &TreePath) -> Result<(), Error> {

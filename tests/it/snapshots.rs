@@ -99,7 +99,11 @@ fn where_no_overlay_can_be_mounted_a_copy_is_taken_and_told() {
     let _ = env.cooper(&["save", "-o", archive, "busybox"]).ok();
     env.write(
         "Dockerfile",
-        "FROM busybox\nRUN echo one > /one\nRUN test -e /one && rm /one\n",
+        "FROM busybox\nRUN echo one > /one && mkdir /d && echo two > /d/two\n\
+         RUN test -e /one && rm -r /one /d/two && mkdir /d/one\n\
+         RUN test ! -e /one && test ! -e /d/two && rm -r /d\n\
+         RUN test ! -e /d && mkdir /d && touch /d/new\n\
+         RUN test \"$(ls /d)\" = new\n",
     );
     let script =
         "mount -t overlay overlay -o lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work $1/merged

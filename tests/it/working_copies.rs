@@ -188,7 +188,7 @@ fn where_no_overlay_can_be_mounted_containers_live_on_a_copy() {
         m=$(cooper mount c)
         cat $m/made
         cooper commit -q c image
-        cooper inspect image > /dev/null
+        cooper diff base image
         cooper rm c > /dev/null",
         t.beside("").display()
     );
