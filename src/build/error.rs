@@ -694,6 +694,9 @@ pub enum ValueError {
     /// It is a checksum of another kind.
     #[error("unsupported digest algorithm: only `sha256:` is known")]
     Algorithm,
+    /// A checksum for more than one thing.
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumSources,
     /// A checksum where nothing is fetched.
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumLocal,

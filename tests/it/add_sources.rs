@@ -263,6 +263,14 @@ fn checksums_are_sha256_of_one_remote_file() {
             "checksum can't be specified for multiple sources",
         ),
         (
+            format!("--checksum=$SUM {url}/f {url}/g /d/"),
+            "checksum can't be specified for multiple sources",
+        ),
+        (
+            "--checksum=$SUM local /f".to_owned(),
+            "checksum requires HTTP(S) or Git sources",
+        ),
+        (
             format!("--checksum={sum} local /f"),
             "checksum requires HTTP(S) or Git sources",
         ),

@@ -119,6 +119,26 @@ fn a_missing_path_with_parents_is_named() {
 }
 
 #[test]
+fn a_flag_that_expands_to_nothing_is_as_good_as_none() {
+    let t = env();
+    assert_eq!(
+        made(&t, "COPY --chmod=$none --chown=$none a/b/c.txt /c"),
+        ["-rw-r----- 0/0 c"]
+    );
+    assert_eq!(
+        made(&t, "ADD --checksum=$none --chmod= a/b/c.txt /c"),
+        ["-rw-r----- 0/0 c"]
+    );
+    t.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY --chmod=$none --chown=${none} f /f\n",
+    );
+    t.build_with(&["-t", "x"]).ok();
+    let history = t.cooper(&["history", "--no-trunc", "x"]).ok().stdout();
+    assert!(history.contains("COPY f /f"), "{history}");
+}
+
+#[test]
 fn parents_are_owned_and_moded_as_asked() {
     let t = env();
     assert_eq!(
@@ -317,7 +337,8 @@ fn chown_takes_names_numbers_and_either_half() {
         &t,
         "COPY etc /etc\nCOPY --chown=7 f /n/number\nCOPY --chown=web f /name\n\
          COPY --chown=web:50 f /mixed\nCOPY --chown=7:staff f /other\nCOPY --chown=:staff f /group\n\
-         ARG WHO=web:staff\nADD --chown=$WHO f /variable\nCOPY --chown=0 f /root",
+         ARG WHO=web:staff\nADD --chown=$WHO f /variable\nCOPY --chown=0 f /root\n\
+         COPY --chown=web: f /half\nCOPY --chown=7: f /half-number\nUSER 9:\nWORKDIR /half-dir",
     );
     for want in [
         "drwxr-xr-x 7/7 n/",
@@ -328,6 +349,9 @@ fn chown_takes_names_numbers_and_either_half() {
         "-rw-r--r-- 0/50 group",
         "-rw-r--r-- 7/50 variable",
         "-rw-r--r-- 0/0 root",
+        "-rw-r--r-- 7/0 half",
+        "-rw-r--r-- 7/0 half-number",
+        "drwxr-xr-x 9/0 half-dir/",
     ] {
         assert!(
             tree.contains(&want.to_owned()),

@@ -65,8 +65,10 @@ impl Evaluator<'_, '_> {
             Some(true) => Unpack::Always,
             Some(false) => Unpack::Never,
         };
-        let checksum = add.checksum.as_ref();
-        let checksum = checksum.map(|word| self.expand(state, word)).transpose()?;
+        let checksum = self.option(state, add.checksum.as_ref())?;
+        if let Some(text) = checksum.as_ref().filter(|_| step.sources.len() > 1) {
+            return Err(StepError::Value(text.clone(), ValueError::ChecksumSources));
+        }
         for source in &mut step.sources {
             remote_options(source, checksum.as_deref(), add.keep_git_dir)?;
         }
@@ -113,14 +115,22 @@ impl Evaluator<'_, '_> {
         }
     }
 
+    /// Returns the value of a flag. One that expands to nothing is as good as not given.
+    fn option(&self, state: &StageState, word: Option<&Word>) -> Result<Option<String>, StepError> {
+        let value = word.map(|word| self.expand(state, word)).transpose()?;
+        Ok(value.filter(|value| !value.is_empty()))
+    }
+
     fn copy_step(
         &self,
         state: &StageState,
         from: CopyFrom,
         parts: &Parts<'_>,
     ) -> Result<(CopyStep, String), StepError> {
-        let option = |word: Option<&Word>| word.map(|word| self.expand(state, word)).transpose();
-        let (chown, chmod_text) = (option(parts.chown)?, option(parts.chmod)?);
+        let (chown, chmod_text) = (
+            self.option(state, parts.chown)?,
+            self.option(state, parts.chmod)?,
+        );
         let chmod = chmod_text.as_deref().map(mode).transpose()?;
         let mut created_by = parts.keyword.to_owned();
         if parts.parents {

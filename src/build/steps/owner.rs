@@ -18,17 +18,24 @@ pub(in crate::build) fn is_numeric(spec: &str) -> bool {
 /// Returns owner and group that `spec` (`user`, `user:group`, names or numbers) stands for.
 ///
 /// Without a group: a name brings its own from the database, a number is its own group, as in
-/// BuildKit. Without a user: root.
+/// BuildKit. What is empty before or behind a colon is root.
 pub(in crate::build) fn look_up(below: &dyn Tree, spec: &str) -> Result<(u32, u32), StepError> {
-    let mut spec = UserSpec(spec.to_owned());
-    if spec.user().is_empty() && !spec.group().is_empty() {
-        spec = UserSpec(format!("0:{}", spec.group()));
-    }
+    let spec = UserSpec(match spec.split_once(':') {
+        Some((user, group)) => format!("{}:{}", or_root(user), or_root(group)),
+        None => spec.to_owned(),
+    });
     let (uid, gid) = runs_as(below, &spec)?;
     if user::numeric(spec.user()).is_some() && spec.group().is_empty() {
         return Ok((uid, uid));
     }
     Ok((uid, gid))
+}
+
+fn or_root(part: &str) -> &str {
+    match part {
+        "" => "0",
+        part => part,
+    }
 }
 
 /// Returns the user and group that a program started as `spec` has.

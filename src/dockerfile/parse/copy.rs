@@ -81,12 +81,15 @@ fn paths(sources: &[CopySource]) -> impl Iterator<Item = &Word> {
     })
 }
 
-/// Refuses `--checksum` where it cannot apply.
+/// Refuses `--checksum` where it cannot apply, unless a variable decides whether there is one.
 fn check_checksum(
     request: &Request<'_, '_>,
     sources: &[CopySource],
     checksum: &Word,
 ) -> Result<(), Error> {
+    if checksum.text.is_empty() || has_variable(&checksum.text) {
+        return Ok(());
+    }
     if sources.len() > 1 {
         return Err(request.error_at(ErrorKind::ChecksumSources, checksum.span));
     }
