@@ -1,7 +1,7 @@
 //! What each instruction does to the stage it stands in.
 
 use crate::dockerfile::{
-    Arg, Command, Expander, Healthcheck as CheckForm, Instruction, Kind, Pairs, Span, Word,
+    Arg, Command, Expander, Healthcheck as CheckForm, Instruction, Kind, Names, Pairs, Span, Word,
     port_specs,
 };
 use crate::event::StepId;
@@ -195,11 +195,15 @@ impl Evaluator<'_, '_> {
     }
 
     fn expand_in(&self, scope: &Scope, word: &Word) -> Result<String, StepError> {
-        let look_up = |name: &str| scope.env.get(name).map(str::to_owned);
-        let (text, names) = expand(self.dockerfile.directives.escape, &look_up, self.file, word)
-            .map_err(StepError::Text)?;
+        let (text, names) = self.expand_unchecked(scope, word)?;
         self.check_variables(&names, scope);
         Ok(text)
+    }
+
+    fn expand_unchecked(&self, scope: &Scope, word: &Word) -> Result<(String, Names), StepError> {
+        let look_up = |name: &str| scope.env.get(name).map(str::to_owned);
+        let escape = self.dockerfile.directives.escape;
+        expand(escape, &look_up, self.file, word).map_err(StepError::Text)
     }
 
     fn arg(&self, state: &mut StageState, at: &At<'_>, arg: &Arg) -> Result<(), StepError> {
@@ -271,7 +275,9 @@ impl Evaluator<'_, '_> {
     fn expose(&self, state: &mut StageState, at: &At<'_>, words: &[Word]) -> Result<(), StepError> {
         let mut ports = Vec::new();
         for word in words {
-            for text in self.expand(state, word)?.split_whitespace() {
+            // Ports that are not set are no finding of BuildKit's either.
+            let (texts, _) = self.expand_unchecked(&state.scope, word)?;
+            for text in texts.split_whitespace() {
                 self.check_port(text);
                 ports.extend(port_specs(text)?.iter().map(ToString::to_string));
             }

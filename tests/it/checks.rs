@@ -63,7 +63,10 @@ fn rules_that_need_values_have_buildkits_texts() {
             "FROM scratch\nARG foo=1\nENV B=$fooo C=${D:-1} E=$PATH",
             &["3 UndefinedVar: Usage of undefined variable '$fooo' (did you mean $foo?)"],
         ),
-        ("FROM scratch\nARG D\nENV C=$D\nRUN echo $no", &[]),
+        (
+            "FROM scratch\nARG D\nENV C=$D\nRUN echo $no\nEXPOSE $no\nHEALTHCHECK CMD $no\nCMD [\"$no\"]",
+            &[],
+        ),
         (
             "FROM scratch\nARG foo=1\nCOPY <<A <<'B' <<C /d/\n${fooo}\nA\n$fooo\nB\n'$foo' \\$fooo\nC",
             &["3 UndefinedVar: Usage of undefined variable '$fooo' (did you mean $foo?)"],
