@@ -37,7 +37,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Nothing listens at the host's port.
-    #[error("registry `{host}` refuses connections")]
+    #[error("server `{host}` refuses connections")]
     Refused {
         /// Host and port as the user wrote them.
         host: String,

@@ -73,7 +73,7 @@ fn a_name_is_read_from_the_first_mirror_that_has_it() {
             host(&full),
             host(&full)
         ),
-        format!("registry `{own}` refuses connections"),
+        format!("server `{own}` refuses connections"),
     ] {
         assert!(
             judged.stderr().contains(&said),

@@ -164,7 +164,7 @@ fn a_registry_that_is_down_is_said_to_refuse_connections() {
         assert!(matches!(e, Error::Refused { .. }), "{e}");
         assert_eq!(
             e.to_string(),
-            format!("registry `127.0.0.1:{port}` refuses connections")
+            format!("server `127.0.0.1:{port}` refuses connections")
         );
     }
 }
