@@ -26,6 +26,7 @@ CONTEXT_TIME = "a directory made from the root of a context has that root's time
 TOUCHED_TIME = "a directory in which a step made and removed something has the time of the step"
 ROUNDED_TIME = "buildah rounds the times of files"
 KEPT_TIME = "a directory that was there keeps its time when something is copied into it"
+OTHER_FAULTS = "what is a fault, and its words, are BuildKit's; buildah has its own"
 # What differs in every case: builder, what a line found begins with, why.
 EVERYWHERE = [
     ("buildah", r"history\[", "buildah writes the history in words of its own"),
@@ -150,6 +151,8 @@ class Case:
         self.rounds = "buildah" in kinds
         self.expected = [(pattern, why) for name, pattern, why in expected if name in kinds]
         self.expected += [(pattern, why) for name, pattern, why in EVERYWHERE if name in kinds]
+        if self.fails is not None and "buildah" in kinds:
+            self.expected.append(("buildah (refused|built it)", OTHER_FAULTS))
 
     def lines(self, word):
         return re.findall(rf"^# {word}(.+?)\r?$", self.text, re.M)
