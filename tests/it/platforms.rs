@@ -210,6 +210,21 @@ fn a_platform_named_twice_is_built_once() {
 }
 
 #[test]
+fn a_finding_is_told_once_however_many_platforms_have_it() {
+    let t = TestEnv::new().dockerfile("FROM scratch\nENV A=$none\n");
+    let options = [
+        "--platform=linux/amd64",
+        "--platform=linux/arm64,linux/s390x",
+    ];
+    let dir = "type=oci,tar=false,dest=../layout";
+    let told = t.build_with(&[&options[..], &["-o", dir]].concat()).ok();
+    let finding = "warning: UndefinedVar: Usage of undefined variable '$none' (line 2)";
+    let err = told.stderr();
+    assert_eq!(err.matches(finding).count(), 1, "{err}");
+    told.says("1 warning found");
+}
+
+#[test]
 fn programs_of_another_machine_are_refused_before_any_work() {
     let t = TestEnv::new()
         .dockerfile("FROM scratch AS build\nCOPY a /a\nRUN [\"/a\"]\nFROM localhost/none\nCOPY --from=build /a /a\n")
