@@ -17,6 +17,7 @@ mod private;
 mod report;
 mod session;
 mod signals;
+mod switches;
 mod ui;
 mod verbs;
 mod working;
@@ -70,11 +71,13 @@ fn arm_fault() {
 
 /// Reads the arguments of a program whose verbs are described to the parser when they are asked
 /// for (`defer`), since describing all takes as long as the rest of the start. Help and errors
-/// may speak of any verb, so they come from a parser that knows them all.
+/// may speak of any verb, so they come from a parser that knows them all, and that takes what the
+/// peers take: options that are given twice, the last of which counts, and switches with values.
 fn parse<P: Parser>(args: &[OsString]) -> Result<P, clap::Error> {
     P::try_parse_from(args).or_else(|_| {
-        let mut command = P::command();
+        let mut command = P::command().args_override_self(true);
         command.build();
+        let args = switches::without_values(&command, args);
         let mut matches = command.try_get_matches_from_mut(args)?;
         P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     })

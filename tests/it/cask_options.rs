@@ -243,6 +243,25 @@ fn options_that_can_not_be_had_say_why() {
     t.cask(&["rm", "box"]).ok();
 }
 
+#[test]
+fn switches_have_values_and_what_is_said_last_counts() {
+    let t = env();
+    for options in [
+        &["--rm=true"][..],
+        &["-t=false", "--rm", "-i=0"],
+        &["--rm", "--rm"],
+        &["--rm=false", "--name", "other", "--name=box", "--rm"],
+    ] {
+        let run = [&["run"], options, &["busybox", "echo", "--rm=false"]].concat();
+        assert_eq!(t.cask(&run).ok().stdout(), "--rm=false", "{options:?}");
+        assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "", "{options:?}");
+    }
+    t.cask(&["create", "--rm=false", "--name", "box", "busybox"])
+        .ok();
+    t.cask(&["run", "--rm=maybe", "busybox"]).fails(125);
+    t.cask(&["rm", "--force=true", "box"]).ok();
+}
+
 /// Has the image's own user, which is not root, write to a mount and a volume, and returns the
 /// owner that the machine sees and the one that the container does.
 fn written(t: &TestEnv, options: &[&str]) -> (u32, String) {
