@@ -262,6 +262,19 @@ fn switches_have_values_and_what_is_said_last_counts() {
     t.cask(&["rm", "--force=true", "box"]).ok();
 }
 
+#[test]
+fn a_file_for_the_id_that_can_not_be_written_leaves_no_container() {
+    let t = env();
+    for verb in ["create", "run"] {
+        let words = ["--cidfile=/no/such/file", "-v", "/data", "busybox", "true"];
+        t.cask(&[&[verb], &words[..]].concat())
+            .exits_any(&[1, 125])
+            .says("/no/such/file");
+        assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+        assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
+    }
+}
+
 /// Has the image's own user, which is not root, write to a mount and a volume, and returns the
 /// owner that the machine sees and the one that the container does.
 fn written(t: &TestEnv, options: &[&str]) -> (u32, String) {

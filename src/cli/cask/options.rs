@@ -404,7 +404,9 @@ impl NewContainer {
         drop(held);
         let container = container?;
         if let Some(path) = &self.cidfile {
-            files::write(path, container.id.as_bytes())?;
+            let written = files::write(path, container.id.as_bytes());
+            // Nobody would know its id.
+            written.inspect_err(|_| undo(&container))?;
         }
         let own = matches!(
             request.network,
