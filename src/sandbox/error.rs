@@ -325,6 +325,16 @@ impl Error {
         match self {
             Self::ProgramNotFound { .. } | Self::InterpreterMissing { .. } => 127,
             Self::ProgramNotExecutable { .. } | Self::ProgramFormat { .. } => 126,
+            // docker goes by the kernel's answer here.
+            Self::Setup {
+                stage: Stage::WorkDir,
+                source,
+                ..
+            } => match source.kind() {
+                io::ErrorKind::NotFound => 127,
+                io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => 126,
+                _ => 125,
+            },
             _ => 125,
         }
     }

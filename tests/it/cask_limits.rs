@@ -276,6 +276,7 @@ fn limits_that_contradict_each_other_or_what_is_set_are_refused() {
         ),
         (&["update", "--blkio-weight=5", "box"], "10 to 1000"),
         (&["update", "--cpuset-cpus=x", "box"], "numbers and ranges"),
+        (&["update", "--cpuset-cpus=9999", "box"], "is not available"),
     ] {
         t.cask(words).fails(2).says(why);
     }

@@ -72,6 +72,7 @@ fn what_a_program_lacks_is_named() {
         ("app", "none", 127, "`none`"),
         ("app", "/x", 126, "`/x`"),
         ("app", "/etc/passwd", 126, "`/etc/passwd`"),
+        ("app", "", 127, "program `` is not in the image"),
         ("bare", "sh", 127, "`sh`"),
     ] {
         t.cask(&["run", image, program]).fails(code).says(why);
@@ -80,6 +81,47 @@ fn what_a_program_lacks_is_named() {
     let checked = ["run", "--entrypoint", "/bin/sh", "bare", "-c", "true"];
     t.cask(&checked).fails(127).says("`/bin/sh`");
     assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+}
+
+#[test]
+fn a_working_directory_is_absolute_and_there() {
+    let t = env();
+    for verb in ["create", "run"] {
+        t.cask(&[verb, "-w", "relative", "busybox", "true"])
+            .exits_any(&[2, 125])
+            .says("`relative` is not absolute");
+    }
+    assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
+    t.cask(&["run", "-w", "/etc/passwd", "busybox", "true"])
+        .fails(126)
+        .says("/etc/passwd");
+    let run = ["run", "--rm", "-w", "", "busybox", "pwd"];
+    assert_eq!(t.cask(&run).ok().stdout(), "/");
+    t.cask(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"])
+        .ok();
+    for (options, code, why) in [
+        (&["-w", "/none"][..], 127, "/none"),
+        (&["-w", "/etc/passwd"], 126, "/etc/passwd"),
+        (&["-w", "relative"], 2, "`relative` is not absolute"),
+        (&["-u", "nobody-here"], 125, "`nobody-here`"),
+    ] {
+        let exec = [&["exec"], options, &["box", "true"]].concat();
+        t.cask(&exec).fails(code).says(why);
+    }
+    t.cask(&["rm", "-f", "box"]).ok();
+}
+
+#[test]
+fn two_mounts_at_one_place_are_refused() {
+    let t = env();
+    for options in [
+        &["-v", "/tmp:/x", "-v", "data:/x/"][..],
+        &["--tmpfs", "/x", "--mount", "type=bind,src=/tmp,dst=/x"],
+    ] {
+        let run = [&["run"], options, &["busybox", "true"]].concat();
+        t.cask(&run).fails(125).says("two mounts are to be at /x");
+    }
+    assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
 }
 
 #[test]

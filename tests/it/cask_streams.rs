@@ -196,7 +196,7 @@ fn exec_has_the_containers_world_and_docker_exit_codes() {
     exec(&["box", "/no/such"]).fails(127).says("`/no/such`");
     exec(&["box", "/etc"]).fails(126);
     exec(&["-w", "/no/such", "box", "true"])
-        .fails(125)
+        .fails(127)
         .says("/no/such");
     let caps = |args: &[&str]| {
         let grep = ["box", "grep", "CapEff", "/proc/self/status"];

@@ -102,7 +102,8 @@ impl IsolationArgs {
         }
         out.rlimits.extend(&self.ulimit);
         out.devices.extend(self.device.iter().cloned());
-        out.shm_size = self.shm_size.or(out.shm_size);
+        // 0 is docker's word for the usual.
+        out.shm_size = self.shm_size.filter(|size| *size > 0).or(out.shm_size);
         if !self.group_add.is_empty() {
             out.groups = self.groups()?;
         }

@@ -116,6 +116,16 @@ impl LimitArgs {
         // A count that is not known refuses nothing.
         let processors = rustix::thread::sched_getaffinity(None).map(|set| set.count());
         self.check_cpus(processors.unwrap_or(u32::MAX))?;
+        for (option, wanted, kind) in [
+            ("--cpuset-cpus", &self.cpuset_cpus, "cpu"),
+            ("--cpuset-mems", &self.cpuset_mems, "node"),
+        ] {
+            let online = format!("/sys/devices/system/{kind}/online");
+            // What there is may be out of sight; the kernel has the word then.
+            if let (Some(wanted), Ok(online)) = (wanted, std::fs::read_to_string(online)) {
+                check_set(option, wanted, online.trim())?;
+            }
+        }
         let given = [
             ("--memory", self.memory),
             ("--memory-reservation", self.memory_reservation),
@@ -195,14 +205,36 @@ fn cpus(text: &str) -> Result<u64, String> {
 }
 
 fn numbers(text: &str) -> Result<String, String> {
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
-    let fine = text.split(',').all(|part| match part.split_once('-') {
-        Some((from, to)) => is_number(from) && is_number(to),
-        None => is_number(part),
-    });
-    match fine {
-        true => Ok(text.to_owned()),
-        false => Err("expected numbers and ranges, such as `0-2,5`".to_owned()),
+    match ranges(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected numbers and ranges, such as `0-2,5`".to_owned()),
+    }
+}
+
+/// The first and last numbers of a list as the kernel writes it.
+fn ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some((first, last))
+    };
+    text.split(',').map(range).collect()
+}
+
+/// Refuses numbers of processors or memory nodes that are not there, as docker does.
+fn check_set(option: &str, wanted: &str, online: &str) -> Result<(), Report> {
+    let (Some(asked), Some(there)) = (ranges(wanted), ranges(online)) else {
+        return Ok(());
+    };
+    let is_there = |(first, last): &(u32, u32)| {
+        let inside = |(from, to): &(u32, u32)| from <= first && last <= to;
+        there.iter().any(inside)
+    };
+    match asked.iter().all(is_there) {
+        true => Ok(()),
+        false => Err(Report::wrong_use(format!(
+            "`{option}={wanted}` is not available, only {online}"
+        ))),
     }
 }
 
@@ -280,6 +312,16 @@ mod tests {
         };
         assert!(check("0.01").is_ok() && check("2").is_ok());
         assert!(check("2.01").is_err() && check("100").is_err());
+    }
+
+    #[test]
+    fn numbers_are_those_that_the_machine_has() {
+        for (list, fine) in [("0-2,5", true), ("7", true), ("5-2", false), ("0,", false)] {
+            assert_eq!(numbers(list).is_ok(), fine, "{list}");
+        }
+        let check = |wanted: &str| check_set("--cpuset-cpus", wanted, "0-3,8").is_ok();
+        assert!(check("0") && check("1-3,8"));
+        assert!(!check("4") && !check("0-4") && !check("3,9"));
     }
 
     #[test]

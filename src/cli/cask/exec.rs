@@ -62,11 +62,19 @@ pub(super) struct Manner {
     env: Vec<String>,
 
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = workdir)]
     pub(super) workdir: Option<String>,
 
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+}
+
+/// Parses a working directory: nothing is the usual one.
+pub(super) fn workdir(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is not absolute")),
+    }
 }
 
 impl Manner {
@@ -109,7 +117,7 @@ impl Exec {
         let request = ExecRequest {
             command,
             env,
-            workdir,
+            workdir: workdir.filter(|dir| !dir.is_empty()),
             user: self.user,
             privileged: self.privileged,
             window,

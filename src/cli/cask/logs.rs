@@ -29,7 +29,14 @@ pub(super) struct Logs {
     follow: bool,
 
     /// The last lines only: a number, or `all`
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "LINES",
+        default_value = "all",
+        allow_negative_numbers = true,
+        value_parser = tail
+    )]
     tail: Tail,
 
     /// Only what was written since then: a time, or so long ago as in `10m`

@@ -1,5 +1,6 @@
 //! `-v`, `--mount` and `--tmpfs`, as docker writes them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::report::Report;
@@ -43,6 +44,18 @@ pub(in crate::cli) fn only_paths(mounts: &[VolumeMount]) -> Result<(), Report> {
 }
 
 /// What the machine is to see is a path of it.
+/// Refuses two mounts at one place, as docker does: one of them would never be seen.
+pub(super) fn check_targets(mounts: &[VolumeMount]) -> Result<(), Report> {
+    let mut seen = BTreeSet::new();
+    let again = mounts.iter().find(|mount| !seen.insert(&mount.target));
+    again.map_or(Ok(()), |mount| {
+        let target = mount.target.display();
+        Err(Report::wrong_use(format!(
+            "two mounts are to be at {target}"
+        )))
+    })
+}
+
 fn check_shared(mount: &VolumeMount) -> Result<(), String> {
     match (mount.shares, &mount.source) {
         (true, VolumeSource::Bind(_)) | (false, _) => Ok(()),
@@ -282,6 +295,16 @@ mod tests {
                 "src=v,target=/b,volume-opt=typ=none",
                 "did you mean `type`?",
             ),
+    #[test]
+    fn a_place_is_for_one_mount() {
+        let check = |mounts: &[&str]| {
+            let mounts: Vec<_> = mounts.iter().map(|text| volume(text).unwrap()).collect();
+            check_targets(&mounts).is_ok()
+        };
+        assert!(check(&["/a:/x", "/a:/x/y", "b:/z"]));
+        assert!(!check(&["/a:/x", "b:/z", "/x/"]));
+    }
+
             ("src=v,target=/b,readnly", "did you mean `readonly`?"),
             (
                 "type=tmpfs,target=/b,volume-subpath=x",

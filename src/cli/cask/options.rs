@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connect::NetworkOptions;
 use super::docker;
+use super::exec::workdir;
 use super::mounts;
 use super::ports;
 use crate::cli::args::{self, Given, IsolationArgs, Registry};
@@ -54,7 +55,7 @@ pub(super) struct NewContainer {
     env_file: Vec<PathBuf>,
 
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = workdir)]
     workdir: Option<String>,
 
     /// Name or id of the user, `:GROUP` may follow
@@ -473,15 +474,17 @@ impl NewContainer {
         let volumes = self.volumes.iter().map(|given| &given.means);
         let tmpfs = self.tmpfs.iter().map(|given| &given.means);
         let mounts = volumes.chain(&self.mounts).chain(tmpfs);
+        let mounts: Vec<VolumeMount> = mounts.cloned().collect();
+        mounts::check_targets(&mounts)?;
         Ok(Request {
             args,
             name: self.name.clone(),
             entrypoint: self.entrypoint.clone(),
             env,
-            workdir: self.workdir.clone(),
+            workdir: self.workdir.clone().filter(|dir| !dir.is_empty()),
             user: self.user.clone(),
             hostname: self.hostname.clone(),
-            mounts: mounts.cloned().collect(),
+            mounts,
             domainname: self.domainname.clone(),
             dns: self.dns.clone(),
             dns_search: self.dns_search.clone(),

@@ -272,14 +272,13 @@ fn locate(plan: &Plan) -> Result<PathBuf, Failure> {
         .find(|(key, _)| key == "PATH")
         .map(|(_, value)| value);
     let mut refused = None;
-    for dir in path
-        .iter()
-        .flat_map(|path| path.as_bytes().split(|&byte| byte == b':'))
-    {
+    // Nothing is nowhere, and not the directory itself.
+    let searched = path.iter().filter(|_| !name.is_empty());
+    for dir in searched.flat_map(|path| path.as_bytes().split(|&byte| byte == b':')) {
         let dir = if dir.is_empty() { b"." } else { dir };
         let candidate = Path::new(OsStr::from_bytes(dir)).join(name);
         match executable(&candidate) {
-            Ok(()) if !name.is_empty() => return Ok(candidate),
+            Ok(()) => return Ok(candidate),
             Err(errno) if !is_absent(errno) => {
                 refused.get_or_insert_with(|| not_executable(candidate, errno));
             }
