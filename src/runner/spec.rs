@@ -413,7 +413,13 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
         (VolumeSource::Tmpfs(memory), _) | (VolumeSource::Named(_), Some(memory)) => {
             in_memory(mount, memory)
         }
-        (VolumeSource::Bind(path), _) => bind(path.clone()),
+        (VolumeSource::Bind(path), _) => {
+            let mut made = bind(path.clone());
+            if let MountKind::Bind { recursive, .. } = &mut made.kind {
+                *recursive = !mount.shallow;
+            }
+            made
+        }
         (VolumeSource::Named(name), None) => {
             let dir = volumes.join(name).join("_data");
             match mount.subpath.clone() {

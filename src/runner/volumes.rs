@@ -66,9 +66,15 @@ pub struct VolumeMount {
     /// Options of the volume, if it has to be made.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Labels of the volume, if it has to be made.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// What the volume is if it is memory.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// Whether what the machine mounts below a path stays out.
+    #[serde(default)]
+    pub shallow: bool,
     /// Whether it is given to the container's user, with all that is in it.
     #[serde(default)]
     pub give: bool,
@@ -91,7 +97,9 @@ impl VolumeMount {
             anonymous: false,
             subpath: None,
             options: BTreeMap::new(),
+            labels: BTreeMap::new(),
             memory: None,
+            shallow: false,
             give: false,
             follows: false,
             shares: false,
@@ -470,7 +478,7 @@ pub(super) fn make(
         let (volume, new) = create_volume(
             store,
             wanted.as_deref(),
-            BTreeMap::new(),
+            mount.labels.clone(),
             mount.options.clone(),
         )?;
         mount.anonymous = wanted.is_none();

@@ -194,6 +194,17 @@ fn a_volume_is_given_to_the_user_of_the_container() {
 }
 
 #[test]
+fn a_volume_that_a_mount_makes_gets_its_labels() {
+    let t = env();
+    let mount = "source=data,target=/v,volume-label=a=1,volume-label=b";
+    t.cask(&["run", "--rm", "--mount", mount, "busybox", "true"])
+        .ok();
+    let labels = ["volume", "inspect", "-f", "{{json .Labels}}", "data"];
+    assert_eq!(t.cask(&labels).ok().stdout(), r#"{"a":"1","b":""}"#);
+    t.cask(&["volume", "rm", "data"]).ok();
+}
+
+#[test]
 fn what_the_machine_mounts_later_shows_up_where_it_is_to() {
     let t = env();
     let script = format!(
@@ -202,7 +213,8 @@ fn what_the_machine_mounts_later_shows_up_where_it_is_to() {
          {CASK} run -d --name alone -v ./dir:/x busybox sleep 1000 >&2; \
          mount -t tmpfs none dir/sub; echo late > dir/sub/f; \
          {CASK} exec follows cat /x/sub/f; {CASK} exec alone ls /x/sub; \
-         {CASK} rm -f follows alone >&2"
+         {CASK} rm -f follows alone >&2; \
+         {CASK} run --rm --mount type=bind,src=./dir,dst=/x,bind-recursive=disabled busybox ls /x/sub"
     );
     let mut unshare = t.command("unshare");
     let out = unshare.args(["-m", "sh", "-c", &script]).output().unwrap();

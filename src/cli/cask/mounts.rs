@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::cli::args::label;
 use crate::cli::report::Report;
 use crate::dockerfile::{go_bool, suggest};
 use crate::runner::{Memory, VolumeMount, VolumeSource, bytes, octal};
@@ -43,7 +44,6 @@ pub(in crate::cli) fn only_paths(mounts: &[VolumeMount]) -> Result<(), Report> {
     })
 }
 
-/// What the machine is to see is a path of it.
 /// Refuses two mounts at one place, as docker does: one of them would never be seen.
 pub(super) fn check_targets(mounts: &[VolumeMount]) -> Result<(), Report> {
     let mut seen = BTreeSet::new();
@@ -56,6 +56,7 @@ pub(super) fn check_targets(mounts: &[VolumeMount]) -> Result<(), Report> {
     })
 }
 
+/// What the machine is to see is a path of it.
 fn check_shared(mount: &VolumeMount) -> Result<(), String> {
     match (mount.shares, &mount.source) {
         (true, VolumeSource::Bind(_)) | (false, _) => Ok(()),
@@ -152,13 +153,24 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             "tmpfs-size" => size = Some(bytes(value)?),
             "tmpfs-mode" => mode = Some(octal(value)?),
             "bind-propagation" => flag(&mut made, value)?,
+            "bind-recursive" => made.shallow = !recursive(value)?,
+            "bind-nonrecursive" => made.shallow = truth()?,
+            "volume-label" => made.labels.extend([label(value)?]),
+            "volume-driver" if !matches!(value, "" | "local") => {
+                return Err(format!("`{field}`: `local` is all there is"));
+            }
             // Meanings that this runner has anyway, or that are about other machines.
-            "bind-recursive" | "consistency" | "volume-driver" | "volume-label" => {}
+            "consistency" | "volume-driver" => {}
             _ => return Err(unknown("field", key, FIELDS)),
         }
     }
-    if kind != "volume" && (made.subpath.is_some() || !made.options.is_empty()) {
-        return Err("`volume-subpath` and `volume-opt` go with `type=volume`".to_owned());
+    let of_volume = [made.options.is_empty(), made.labels.is_empty()] != [true; 2];
+    if kind != "volume" && (made.subpath.is_some() || of_volume) {
+        let text = "`volume-subpath`, `volume-opt` and `volume-label` go with `type=volume`";
+        return Err(text.to_owned());
+    }
+    if kind != "bind" && made.shallow {
+        return Err("`bind-recursive` goes with `type=bind`".to_owned());
     }
     made.target = target.ok_or("the target is missing")?;
     made.source = match (kind, source) {
@@ -206,9 +218,27 @@ const FIELDS: &[&str] = &[
     "tmpfs-mode",
     "bind-propagation",
     "bind-recursive",
+    "bind-nonrecursive",
     "consistency",
     "U",
 ];
+
+/// Whether what is mounted below a path comes along. It can then only be read where the mount
+/// itself can.
+fn recursive(text: &str) -> Result<bool, String> {
+    match text {
+        "enabled" | "readonly" => Ok(true),
+        "disabled" => Ok(false),
+        "writable" => {
+            Err("`bind-recursive=writable`: what can only be read is so as a whole".into())
+        }
+        _ => Err(unknown(
+            "way of `bind-recursive`",
+            text,
+            &["enabled", "disabled", "readonly"],
+        )),
+    }
+}
 
 /// A path inside a volume.
 fn subpath(text: &str) -> Result<PathBuf, String> {
@@ -266,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_for_one_mount() {
+        let check = |mounts: &[&str]| {
+            let mounts: Vec<_> = mounts.iter().map(|text| volume(text).unwrap()).collect();
+            check_targets(&mounts).is_ok()
+        };
+        assert!(check(&["/a:/x", "/a:/x/y", "b:/z"]));
+        assert!(!check(&["/a:/x", "b:/z", "/x/"]));
+    }
+
+    #[test]
     fn mounts_have_fields() {
         let made = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
         assert_eq!(
@@ -283,6 +323,11 @@ mod tests {
             mount("source=v,target=/b").unwrap().source,
             VolumeSource::Named("v".into())
         );
+        let made = mount("src=v,target=/b,volume-label=a=1,volume-driver=local").unwrap();
+        assert_eq!(made.labels["a"], "1");
+        let bind = |more: &str| mount(&format!("type=bind,src=/a,target=/b{more}")).unwrap();
+        assert!(!bind("").shallow && !bind(",bind-recursive=readonly").shallow);
+        assert!(bind(",bind-recursive=disabled").shallow && bind(",bind-nonrecursive").shallow);
         for (text, why) in [
             ("type=bind,target=/b", "source is missing"),
             ("type=volume", "target is missing"),
@@ -295,17 +340,24 @@ mod tests {
                 "src=v,target=/b,volume-opt=typ=none",
                 "did you mean `type`?",
             ),
-    #[test]
-    fn a_place_is_for_one_mount() {
-        let check = |mounts: &[&str]| {
-            let mounts: Vec<_> = mounts.iter().map(|text| volume(text).unwrap()).collect();
-            check_targets(&mounts).is_ok()
-        };
-        assert!(check(&["/a:/x", "/a:/x/y", "b:/z"]));
-        assert!(!check(&["/a:/x", "b:/z", "/x/"]));
-    }
-
             ("src=v,target=/b,readnly", "did you mean `readonly`?"),
+            ("src=v,target=/b,volume-driver=nfs", "`local` is all"),
+            (
+                "src=v,target=/b,bind-recursive=disabled",
+                "goes with `type=bind`",
+            ),
+            (
+                "type=bind,src=/a,target=/b,bind-recursive=writable",
+                "as a whole",
+            ),
+            (
+                "type=bind,src=/a,target=/b,bind-recursive=none",
+                "no way of `bind-recursive` `none`",
+            ),
+            (
+                "type=bind,src=/a,target=/b,volume-label=a",
+                "go with `type=volume`",
+            ),
             (
                 "type=tmpfs,target=/b,volume-subpath=x",
                 "go with `type=volume`",
