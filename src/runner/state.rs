@@ -143,6 +143,8 @@ pub struct State {
     pub restarts: u32,
     /// Whether somebody asked it to stop, so that the policy leaves it alone.
     pub stopped: bool,
+    /// Whether it was up when its monitor was killed, by the end of the machine for one.
+    pub lost: bool,
     /// What the health checks found, where there are any.
     pub health: Option<Health>,
     /// Ports of the machine that lead into it, while it is up.
@@ -163,6 +165,7 @@ impl Default for State {
             monitor: None,
             restarts: 0,
             stopped: false,
+            lost: false,
             health: None,
             ports: Vec::new(),
         }
@@ -182,6 +185,7 @@ impl State {
             self.status = Status::Exited;
             self.exit_code = code;
             self.pid = None;
+            self.lost = true;
         }
         self
     }
@@ -260,6 +264,7 @@ mod tests {
         };
         let seen = |status| {
             let state = up(status).abandoned();
+            assert_eq!(state.lost, status.is_up());
             (state.status, state.exit_code)
         };
         assert_eq!(seen(Status::Running), (Status::Exited, Some(137)));

@@ -2,6 +2,7 @@
 //! when the monitor was killed.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -87,11 +88,28 @@ fn nobody_is_warned_of_programs_that_stop() {
     });
 }
 
-/// The state of the only container, as its monitor has written it.
-fn written(t: &TestEnv) -> serde_json::Value {
-    let mut all = fs::read_dir(t.root().join("containers")).unwrap();
-    let dir = all.next().unwrap().unwrap().path();
-    serde_json::from_slice(&fs::read(dir.join("state.json")).unwrap()).unwrap()
+/// Where the monitor of a container writes its state.
+fn state_file(t: &TestEnv, name: &str) -> PathBuf {
+    let id = t.cask(&["inspect", "-f", "{{.Id}}", name]).ok().stdout();
+    t.root().join("containers").join(id).join("state.json")
+}
+
+fn written(file: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+fn kill_monitor(file: &Path) {
+    let monitor = written(file)["monitor"].as_i64().unwrap();
+    let monitor = Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap();
+    kill_process(monitor, Signal::KILL).unwrap();
+}
+
+/// Waits until `box` has said that it is up.
+fn until_up(t: &TestEnv) {
+    until("the program is up", || {
+        let logs = t.cask(&["logs", "box"]).exits_any(&[0, 1]);
+        logs.stdout() == "up"
+    });
 }
 
 #[test]
@@ -103,23 +121,27 @@ fn an_exit_code_that_was_known_outlives_the_monitor() {
             let bind = format!("{}:/v:ro", shared.display());
             let mut run = vec!["run", "--name", "box", "-v", &bind];
             run.extend(removed.then_some("--rm"));
-            let script = "until [ -e /v/go ]; do sleep 0.05; done; exit 3";
+            let script = "echo up; until [ -e /v/go ]; do sleep 0.05; done; exit 3";
             run.extend(["busybox", "sh", "-c", script]);
             let mut caller = t.command(CASK);
-            let mut caller = caller.args(run).stdin(Stdio::null()).spawn().unwrap();
-            until("the program is up", || {
-                t.cask(&["ps", "-q"]).ok().stdout() != ""
-            });
+            let mut caller = caller
+                .args(run)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            until_up(t);
+            let state = state_file(t, "box");
             // The monitor tells of the end before it does more, and gets stuck there.
             let (events, aside) = (t.root().join("events"), t.root().join("aside"));
             fs::rename(&events, &aside).unwrap();
             rustix::fs::mknodat(CWD, &events, FileType::Fifo, Mode::empty(), 0).unwrap();
             rustix::fs::chmod(&events, Mode::from_raw_mode(0o666)).unwrap();
             fs::write(shared.join("go"), "").unwrap();
-            until("the end is written down", || written(t)["exit_code"] == 3);
-            let monitor = written(t)["monitor"].as_i64().unwrap();
-            let monitor = Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap();
-            kill_process(monitor, Signal::KILL).unwrap();
+            until("the end is written down", || {
+                written(&state)["exit_code"] == 3
+            });
+            kill_monitor(&state);
             assert_eq!(caller.wait().unwrap().code(), Some(3), "rm: {removed}");
             fs::rename(&aside, &events).unwrap();
             fs::remove_file(shared.join("go")).unwrap();
@@ -145,9 +167,7 @@ fn who_waits_for_the_removal_of_a_container_hears_how_it_ended() {
             (&[], &["rm", "-f"]),
         ] {
             said(t, options, &["sh", "-c", script]);
-            until("the program is up", || {
-                t.cask(&["logs", "box"]).ok().stdout() == "up"
-            });
+            until_up(t);
             let mut waits = t.command(CASK);
             let waits = waits.args(["wait", "--condition=removed", "box"]);
             let waits = waits.stdout(Stdio::piped()).spawn().unwrap();
@@ -158,6 +178,32 @@ fn who_waits_for_the_removal_of_a_container_hears_how_it_ended() {
             assert_eq!(String::from_utf8_lossy(&out.stdout), code);
             assert!(out.status.success());
         }
+    });
+}
+
+#[test]
+fn what_was_up_when_its_monitor_was_killed_is_started_at_boot_and_nothing_else() {
+    both(|t| {
+        let run = |name: &str, policy: &str, script: &str| {
+            let run = ["run", "-d", "--name", name, policy, "busybox", "sh", "-c"];
+            t.cask(&[&run[..], &[script]].concat()).ok();
+        };
+        let state = |name: &str| {
+            let format = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+            t.cask(&["inspect", "-f", format, name]).ok().stdout()
+        };
+        // It ends as one does whose monitor is killed.
+        run("killed", "--restart=on-failure:1", "kill -9 $$");
+        until("it is started no more", || {
+            state("killed") == "exited 137 1"
+        });
+        // The delay has become long by then.
+        run("again", "--restart=on-failure", "exit 3");
+        until("it waits", || state("again") == "restarting 3 5");
+        kill_monitor(&state_file(t, "again"));
+        until("that is seen", || state("again").starts_with("exited"));
+        assert_eq!(t.cask(&["system", "boot"]).ok().stdout(), "again");
+        t.cask(&["rm", "-f", "killed", "again"]).ok();
     });
 }
 

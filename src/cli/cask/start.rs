@@ -192,7 +192,8 @@ impl Boot {
         let (store, _) = session.store_with_power()?;
         let mut names = Vec::new();
         for (container, state) in runner::list(&store)? {
-            let was_up = state.exit_code == Some(137) && !state.stopped;
+            // One that had ended well by then is not to be started again.
+            let was_up = state.lost && state.exit_code != Some(0);
             let policy = container.config.request.restart;
             if !state.status.is_up()
                 && state.status != Status::Created

@@ -221,6 +221,7 @@ impl Monitor {
                     monitor: Some(rustix::process::getpid().as_raw_nonzero().get()),
                     restarts: self.state.restarts,
                     stopped: false,
+                    lost: false,
                     health,
                     ports: self.job.ports.clone(),
                 };
