@@ -140,6 +140,41 @@ fn what_can_be_no_network_is_refused_and_says_why() {
 }
 
 #[test]
+fn options_of_networks_that_can_not_be_had_say_why() {
+    let t = env();
+    for (options, why) in [
+        (&["create", "--ipv4=false", "web"][..], "IPv4 address"),
+        (
+            &["create", "-o", "com.docker.network.bridge.name=br0", "web"],
+            "no bridge",
+        ),
+        (
+            &["create", "--aux-address=a=10.0.0.9", "web"],
+            "`--ip-range`",
+        ),
+        (&["create", "--ipam-driver=dhcp", "web"], "by cask itself"),
+        (&["create", "--scope=swarm", "web"], "no swarm"),
+        (&["create", "--config-only", "web"], "no swarm"),
+        (&["connect", "--gw-priority=1", "web", "box"], "leads out"),
+        (&["connect", "--link=db", "web", "box"], "`--alias`"),
+    ] {
+        t.cask(&[&["network"], options].concat()).fails(2).says(why);
+    }
+    created(
+        &t,
+        &[
+            "--ipv4=true",
+            "--ipam-driver=default",
+            "--scope=local",
+            "--opt=com.docker.network.bridge.enable_icc=true",
+            "web",
+        ],
+    );
+    t.cask(&["network", "inspect", "--verbose", "web"]).ok();
+    t.cask(&["network", "rm", "web"]).ok();
+}
+
+#[test]
 fn prune_removes_what_no_container_is_connected_to() {
     let t = env();
     created(&t, &["--label=keep", "web"]);

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
+use super::absent;
 use crate::cli::args;
 use crate::cli::report::Report;
 use crate::runner::{self, Attachment, Network};
@@ -209,11 +210,15 @@ pub(super) struct Connect {
     /// IPv6 address of the container there
     #[arg(long, value_name = "IP")]
     ip6: Option<Ipv6Addr>,
+
+    #[command(flatten)]
+    absent: absent::OfConnect,
 }
 
 impl Connect {
     /// Connects it.
     pub(super) fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        self.absent.check()?;
         let mut container = runner::find(store, &self.container)?;
         let addresses = [self.ip.map(IpAddr::from), self.ip6.map(IpAddr::from)];
         let wanted = Attachment {

@@ -275,7 +275,7 @@ impl Others {
 }
 
 /// Option, whether it was given, why it can't be had, and what to do instead.
-type Row = (&'static str, bool, &'static str, &'static str);
+pub(super) type Row = (&'static str, bool, &'static str, &'static str);
 
 /// Refuses a map of users that the store has not got.
 pub(super) fn check_user_map(wanted: &str, rung: Rung) -> Result<(), Report> {

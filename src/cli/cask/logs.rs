@@ -50,6 +50,10 @@ pub(super) struct Logs {
     /// The time in front of each line
     #[arg(short, long)]
     timestamps: bool,
+
+    /// Accepted and without effect: lines have no other attributes
+    #[arg(long, hide = true)]
+    details: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,6 @@
 //! The command line of `cask`.
 
+mod absent;
 mod connect;
 mod debug;
 mod docker;

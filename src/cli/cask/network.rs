@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::absent;
 use super::connect::{Connect, Disconnect};
 use super::each::{self, each};
 use crate::cli::args;
@@ -99,10 +100,14 @@ pub(super) struct Create {
     /// Accepted and without effect: containers can be connected by hand to any network
     #[arg(long, hide = true)]
     attachable: bool,
+
+    #[command(flatten)]
+    absent: absent::OfCreate,
 }
 
 impl Create {
     fn run(self, store: &Store) -> Result<ExitCode, Report> {
+        self.absent.check()?;
         let request = NetworkRequest {
             name: self.name,
             subnets: self.subnets,
@@ -296,6 +301,10 @@ pub(super) struct Inspect {
     /// `json`, or a template such as `{{.Internal}}`
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+
+    /// Accepted and without effect: it tells of swarms
+    #[arg(short, long, hide = true)]
+    verbose: bool,
 }
 
 impl Inspect {
