@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args::label;
 use crate::cli::report::Report;
+use crate::cli::verbs::csv;
 use crate::dockerfile::{go_bool, suggest};
 use crate::runner::{Memory, VolumeMount, VolumeSource, bytes, octal};
 
@@ -130,12 +131,14 @@ pub(in crate::cli) fn tmpfs(text: &str) -> Result<VolumeMount, String> {
     Ok(mount)
 }
 
-/// Parses `--mount type=…,source=…,target=…`.
+/// Parses `--mount type=…,source=…,target=…`. A field that holds commas is quoted:
+/// `"volume-opt=o=size=1m,uid=5"`.
 pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut size, mut mode) = (None, None);
     let mut made = VolumeMount::new(VolumeSource::Anonymous, "/");
-    for field in text.split(',') {
+    let fields = csv(text)?;
+    for field in fields.iter().map(String::as_str) {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         let truth = || match value {
             "" => Ok(true),
@@ -164,16 +167,28 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             _ => return Err(unknown("field", key, FIELDS)),
         }
     }
-    let of_volume = [made.options.is_empty(), made.labels.is_empty()] != [true; 2];
-    if kind != "volume" && (made.subpath.is_some() || of_volume) {
+    made.target = target.ok_or("the target is missing")?;
+    let memory = Memory {
+        size,
+        mode,
+        ..Memory::default()
+    };
+    made.source = source_of(kind, source, memory)?;
+    let of_volume = made.subpath.is_some() || !made.options.is_empty() || !made.labels.is_empty();
+    if kind != "volume" && of_volume {
         let text = "`volume-subpath`, `volume-opt` and `volume-label` go with `type=volume`";
         return Err(text.to_owned());
     }
     if kind != "bind" && made.shallow {
         return Err("`bind-recursive` goes with `type=bind`".to_owned());
     }
-    made.target = target.ok_or("the target is missing")?;
-    made.source = match (kind, source) {
+    check_shared(&made)?;
+    Ok(made)
+}
+
+/// What a mount of this kind takes its files from.
+fn source_of(kind: &str, source: Option<&str>, memory: Memory) -> Result<VolumeSource, String> {
+    Ok(match (kind, source) {
         ("bind", Some(source)) => VolumeSource::Bind(host_path(source)?),
         ("bind", None) => return Err("the source is missing".to_owned()),
         ("volume", None) => VolumeSource::Anonymous,
@@ -183,20 +198,14 @@ pub(in crate::cli) fn mount(text: &str) -> Result<VolumeMount, String> {
             ));
         }
         ("volume", Some(name)) => VolumeSource::Named(name.to_owned()),
-        ("tmpfs", None) => VolumeSource::Tmpfs(Memory {
-            size,
-            mode,
-            ..Memory::default()
-        }),
+        ("tmpfs", None) => VolumeSource::Tmpfs(memory),
         ("tmpfs", Some(_)) => return Err("a tmpfs has no source".to_owned()),
         _ => {
             return Err(format!(
                 "there is no type `{kind}`, only bind, volume and tmpfs"
             ));
         }
-    };
-    check_shared(&made)?;
-    Ok(made)
+    })
 }
 
 /// Fields of `--mount`.
@@ -323,6 +332,8 @@ mod tests {
             mount("source=v,target=/b").unwrap().source,
             VolumeSource::Named("v".into())
         );
+        let quoted = r#"src=v,target=/b,volume-opt=type=tmpfs,"volume-opt=o=size=1m,uid=5""#;
+        assert_eq!(mount(quoted).unwrap().options["o"], "size=1m,uid=5");
         let made = mount("src=v,target=/b,volume-label=a=1,volume-driver=local").unwrap();
         assert_eq!(made.labels["a"], "1");
         let bind = |more: &str| mount(&format!("type=bind,src=/a,target=/b{more}")).unwrap();
@@ -330,6 +341,7 @@ mod tests {
         assert!(bind(",bind-recursive=disabled").shallow && bind(",bind-nonrecursive").shallow);
         for (text, why) in [
             ("type=bind,target=/b", "source is missing"),
+            ("src=v,\"target=/b", "a quote is not closed"),
             ("type=volume", "target is missing"),
             ("type=nfs,target=/b", "no type `nfs`"),
             ("type=volume,target=/b,colour=red", "no field `colour`"),

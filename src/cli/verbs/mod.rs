@@ -22,7 +22,7 @@ mod tag;
 mod untag;
 mod version;
 
-pub(crate) use build::secrets;
+pub(crate) use build::{csv, secrets};
 pub(crate) use df::Df;
 pub(crate) use goal::Goal;
 pub(crate) use inspect::{Inspect, Kind, Look, inspect_all};

@@ -57,7 +57,7 @@ pub(super) fn compression(text: &str) -> Result<Compression, String> {
 }
 
 /// Splits one line of CSV.
-fn csv(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn csv(text: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     let mut rest = text;
     loop {

@@ -15,6 +15,8 @@ mod request;
 mod result;
 pub(crate) mod secrets;
 
+pub(crate) use fields::csv;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
