@@ -249,6 +249,8 @@ impl Pump<'_> {
             }
             Ok(Some(_)) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // It went without having read all input, which is told once; what it said comes after.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
             // All that is due at the end is done, or the monitor was killed and, if it has told
             // nothing, the program with it.
             Ok(None) | Err(_) => {
