@@ -493,7 +493,9 @@ impl Monitor {
         self.state.oom_killed = run.child.killed_for_memory();
         self.state.exit_code = Some(code);
         self.state.finished = Some(now());
-        // Before all else: a monitor that is killed from here on takes nobody with it.
+        // Before all else: a monitor that is killed from here on takes nobody with it. Who hears of
+        // the end waits for the rest, output that is still to come among it.
+        self.announce(code);
         self.write_state();
         if let Some(run) = &mut self.run {
             run.input_ends();
@@ -508,7 +510,6 @@ impl Monitor {
             .run
             .take()
             .map_or(Duration::ZERO, |run| run.began.elapsed());
-        self.announce(code);
         self.checker = None;
         self.state.pid = None;
         if self.state.oom_killed {
