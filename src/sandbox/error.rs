@@ -224,6 +224,9 @@ pub enum Stage {
     /// Joining the processes of another sandbox.
     #[error("join the processes of")]
     JoinProcesses,
+    /// Giving ids of its own.
+    #[error("give other ids to")]
+    Ids,
     /// Giving a mount to the user.
     #[error("give to the user what is mounted at")]
     Owner,

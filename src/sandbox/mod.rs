@@ -22,6 +22,7 @@ mod cgroup;
 pub mod child;
 mod error;
 mod exe;
+mod ids;
 mod isolation;
 pub mod network;
 mod parent;
@@ -44,6 +45,7 @@ pub use caps::Caps;
 pub use cgroup::{LimitError, Limits, Remedy, ScopeError, Swap};
 pub use error::{Error, PlanError, Stage, reason};
 pub use exe::{adopt_executable, give_back_executable, set_executable};
+pub use ids::IdSwap;
 pub use isolation::{Device, Isolation};
 pub use parent::{Child, Exit, Stopper, attach_mount, join, mount_overlay, spawn};
 pub use plan::{

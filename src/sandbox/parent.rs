@@ -64,6 +64,8 @@ pub struct Child {
     /// Who answers calls about owners, if somebody does.
     supervisor: Option<Supervisor>,
     caps: Caps,
+    /// The user namespace that its programs live in, if not ours.
+    ids: Option<OwnedFd>,
     /// Where the mount points are that were made for it; none where nothing was mounted.
     base: Option<OwnedFd>,
     ended: Option<Exit>,
@@ -138,6 +140,7 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
         mount_fds,
         network_fd,
         process_fds,
+        ids_fd: None,
         filters: filters(plan)?,
         socketcall: super::sockets::decide(plan),
         group_fds,
@@ -157,14 +160,15 @@ pub fn spawn(plan: &Plan, stdio: Stdio) -> Result<Child, Error> {
 /// network are those that are there. Dropping the handle kills the program; what it started
 /// stays until the sandbox ends.
 pub fn join(plan: &Plan, inside: BorrowedFd<'_>, stdio: Stdio) -> Result<Child, Error> {
-    join_by(plan, inside, Vec::new(), stdio)
+    join_by(plan, inside, Vec::new(), None, stdio)
 }
 
-/// Joins after entering the group behind `doors`.
+/// Joins after entering the group behind `doors`; the program lives in the user namespace `ids`.
 fn join_by(
     plan: &Plan,
     inside: BorrowedFd<'_>,
     doors: Vec<OwnedFd>,
+    ids: Option<OwnedFd>,
     stdio: Stdio,
 ) -> Result<Child, Error> {
     // The sandbox's namespace is entered by way of the sandbox; no descriptor comes along.
@@ -176,6 +180,8 @@ fn join_by(
         ..plan.clone()
     };
     plan.check(0).map_err(Error::Plan)?;
+    // The first is the sandbox itself.
+    let number = |index: usize| FIRST_MOUNT_FD + 1 + index as i32;
     let inside = inside
         .try_clone_to_owned()
         .map_err(|source| Error::Parent {
@@ -187,14 +193,13 @@ fn join_by(
         mount_fds: Vec::new(),
         network_fd: None,
         process_fds: None,
+        // Behind the doors.
+        ids_fd: ids.as_ref().map(|_| number(doors.len())),
         filters: filters(plan)?,
         socketcall: super::sockets::decide(plan),
-        group_fds: (1..)
-            .take(doors.len())
-            .map(|n| FIRST_MOUNT_FD + n)
-            .collect(),
+        group_fds: (0..doors.len()).map(number).collect(),
     };
-    let further = std::iter::once(inside).chain(doors).collect();
+    let further = std::iter::once(inside).chain(doors).chain(ids).collect();
     launch(JOIN_ARGV0, &envelope, stdio, further, None)
 }
 
@@ -272,6 +277,7 @@ fn launch(
         stubs: Stubs::default(),
         supervisor: None,
         caps: plan.caps,
+        ids: None,
         base,
         ended: None,
         freezer: None,
@@ -299,6 +305,7 @@ impl Child {
                     (self.notes, self.stubs, self.pty) = (notes, stubs, pty);
                     ready = true;
                 }
+                Some((Message::Ids, ids)) => self.ids = ids,
                 Some((Message::Maker, end)) => requests = end.map(Requests::new),
                 Some((Message::Owners, Some(listener))) => {
                     self.supervise(listener, requests.take())?;
@@ -344,7 +351,12 @@ impl Child {
         }
         let doors = self.group.as_ref().map(Group::doors).transpose();
         let doors = doors.map_err(Error::Limit)?.unwrap_or_default();
-        join_by(plan, self.pidfd(), doors, stdio)
+        let ids = self.ids.as_ref().map(OwnedFd::try_clone).transpose();
+        let ids = ids.map_err(|source| Error::Parent {
+            doing: "enter the sandbox",
+            source,
+        })?;
+        join_by(plan, self.pidfd(), doors, ids, stdio)
     }
 
     /// The process id of the sandbox's pid 1, as the caller's namespace numbers it.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::caps::Caps;
 use super::cgroup::Limits;
 use super::error::PlanError;
+use super::ids::IdSwap;
 use super::seccomp::Seccomp;
 use super::user::{Groups, UserSpec};
 use super::wire;
@@ -66,6 +67,9 @@ pub struct Plan {
     /// Whether owners and ids are remembered, because the user namespace has one id only
     /// ([`crate::owners`]). Must be set there and only there.
     pub remember_owners: bool,
+    /// Which ids of the program change places with root's, if some do: it lives in a user
+    /// namespace of its own then, and without power over mounts and network.
+    pub ids: Option<IdSwap>,
     /// Files and directories below `/proc` and `/sys` (or elsewhere in the root) that read as
     /// empty. Absent ones are skipped.
     #[serde(with = "wire::names")]
@@ -118,6 +122,7 @@ impl Plan {
             no_new_privs: false,
             seccomp: Seccomp::Docker,
             remember_owners: false,
+            ids: None,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
@@ -159,6 +164,7 @@ impl Plan {
             (self.tty.is_some(), "has a terminal of its own"),
             (self.read_only_root, "has a read-only root"),
             (self.remember_owners, "remembers owners"),
+            (self.ids.is_some(), "has ids of its own"),
             (
                 self.hostname.is_some() || self.domainname.is_some(),
                 "has a name of its own",

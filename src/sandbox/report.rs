@@ -48,6 +48,9 @@ pub(super) struct Envelope {
     pub(super) network_fd: Option<i32>,
     /// The child's descriptors of the pid and IPC namespaces to join, if there are such.
     pub(super) process_fds: Option<[i32; 2]>,
+    /// The child's descriptor of the user namespace that its program is to live in, if that is
+    /// there already.
+    pub(super) ids_fd: Option<i32>,
     /// Filters for the program's system calls, to install in this order.
     pub(super) filters: Vec<Filter>,
     /// What the last of them does about sockets of 32-bit programs.
@@ -66,6 +69,8 @@ pub(super) enum Message {
     Maker,
     /// The program's calls for sockets arrive on the descriptor that comes with it.
     Sockets,
+    /// The program lives in the user namespace that comes with it.
+    Ids,
     /// The program's calls about owners and ids arrive on the descriptor that comes with it.
     Owners,
     /// This was in the way; the child ends. `stubs` is empty if they were told before.

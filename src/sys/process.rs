@@ -223,6 +223,13 @@ pub fn unshare_cgroup() -> io::Result<()> {
     check(i64::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
 }
 
+/// Moves this process into a new user namespace (unshare(2)). EINVAL if it has more than one
+/// thread.
+pub fn unshare_user() -> io::Result<()> {
+    // SAFETY: an integer; this namespace changes neither memory nor descriptors.
+    check(i64::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) })).map(drop)
+}
+
 /// Moves this process into a new user namespace and a new mount namespace (unshare(2)).
 /// EINVAL if it has more than one thread.
 pub fn unshare_user_and_mounts() -> io::Result<()> {

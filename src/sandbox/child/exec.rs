@@ -21,6 +21,7 @@ use super::super::report::{Message, send};
 use super::super::seccomp::{Filter, Socketcall};
 use super::super::user::Identity;
 use super::At;
+use super::ids;
 use super::interpreter;
 use super::place::stands_inside;
 
@@ -32,6 +33,8 @@ pub(super) struct Confine {
     pub(super) socketcall: Socketcall,
     /// Rules that keep its signals among its own processes.
     pub(super) scope: Option<OwnedFd>,
+    /// The user namespace that it is to live in, if not the one around it.
+    pub(super) ids: Option<OwnedFd>,
 }
 
 /// Takes on everything the plan says about the process and executes the program.
@@ -49,6 +52,9 @@ pub(super) fn become_program(
             sys::notify::listen(&remember::program(confine.socketcall == Socketcall::Passed));
         let listener = listener.at(Stage::Seccomp, "owners")?;
         send(report, &Message::Owners, Some(listener.as_fd())).at(Stage::Plan, "the parent")?;
+    }
+    if let Some(ids) = &confine.ids {
+        ids::enter(ids)?;
     }
     if plan.init {
         rustix::process::setsid().at(Stage::Terminal, "an own session")?;

@@ -40,6 +40,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         filters,
         socketcall,
         group_fds,
+        ids_fd,
         ..
     } = read_plan().at(Stage::Plan, "memfd")?;
     for door in group_fds {
@@ -47,6 +48,8 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         rustix::io::write(&door, b"0").at(Stage::Limits, "the program")?;
     }
     set_oom_score(&plan)?;
+    let ids = ids_fd.map(sys::fd::inherited).transpose();
+    let ids = ids.at(Stage::Ids, "the program")?;
     let inside = sys::fd::inherited(FIRST_MOUNT_FD).at(Stage::Join, "the sandbox")?;
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
@@ -75,7 +78,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
     let slave = tty.map(|tty| tty.slave);
     let maker = offer_sockets(session, socketcall)?;
     if let init::Side::Init(program) = init::split()? {
-        drop((session.report.take(), slave, cwd));
+        drop((session.report.take(), slave, cwd, ids));
         init::serve(program, &session.lifeline, None, maker)
     }
     drop(maker);
@@ -91,6 +94,7 @@ pub(super) fn run(session: &mut Session) -> Result<Infallible, Failure> {
         filters,
         socketcall,
         scope: None,
+        ids,
     };
     exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())
 }

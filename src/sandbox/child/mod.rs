@@ -14,7 +14,7 @@
 //! 8. read-only root; then pivot: from here on the host's tree is gone;
 //! 9. who the user is, by the files now mounted; mounts that are given to them; the working
 //!    directory;
-//! 10. tell the parent; split off the init; session, terminal, limits, groups, ids,
+//! 10. tell the parent; split off the init; ids of its own; session, terminal, limits, groups, ids,
 //!     capabilities, streams; find the program as that user; filter system calls; execute it.
 //!
 //! By chroot ([`Walls::Chroot`]) steps 2 to 8 are one: the directory becomes `/`.
@@ -27,6 +27,7 @@ mod devices;
 mod exec;
 mod give;
 mod identity;
+mod ids;
 mod init;
 mod interpreter;
 mod join;
@@ -165,6 +166,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         filters,
         socketcall,
         group_fds,
+        ids_fd: _,
     } = read_plan().at(Stage::Plan, "memfd")?;
     let own = plan.walls == Walls::Namespaces;
     enter_group(&group_fds, own).at(Stage::Limits, "the sandbox")?;
@@ -186,13 +188,14 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
     give::give(&plan, &who)?;
     let cwd = place::working_directory(&plan.cwd)?;
     let slave = ready(session, notes, tty)?;
+    let ids = ids::make(session, plan.ids)?;
     let maker = offer_sockets(session, socketcall)?;
     if plan.init
         && let init::Side::Init(program) = init::split()?
     {
         // What this process still held open would keep pipes from ending, and the parent
         // waiting for the program's end of `report`.
-        drop((session.report.take(), slave, cwd));
+        drop((session.report.take(), slave, cwd, ids));
         init::serve(program, &session.lifeline, outside, maker)
     }
     drop(maker);
@@ -201,6 +204,7 @@ fn run_sandbox(session: &mut Session) -> Result<std::convert::Infallible, Failur
         filters,
         socketcall,
         scope,
+        ids,
     };
     exec::become_program(&plan, &confine, &who, &cwd, slave, session.report.as_ref())
 }
