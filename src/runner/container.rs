@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Sink;
 use crate::image::{ContainerConfig, ImageId, Platform};
-use crate::sandbox::Exit;
+use crate::sandbox::{Exit, IdSwap};
 use crate::store::{
     ContainerLock, Found, Image, LayerRef, Pins, Rubbish, Store, is_container_name, nearest_names,
     random_id,
@@ -21,6 +21,7 @@ use super::control;
 use super::debug::Debugged;
 use super::error::Error;
 use super::events;
+use super::ids::{self, Copied};
 use super::name;
 use super::networks;
 use super::spec::{self, LogDriver, Request};
@@ -43,6 +44,9 @@ pub struct Config {
     pub image_config: ContainerConfig,
     /// The image's layers, bottom first.
     pub layers: Vec<LayerRef>,
+    /// The ids that are others than those on disk; it has a copy of its image then.
+    #[serde(default)]
+    pub ids: Option<IdSwap>,
     /// What is mounted, volumes by their names.
     #[serde(default)]
     pub mounts: Vec<VolumeMount>,
@@ -92,9 +96,19 @@ pub fn create(
     }
     let layers = image.layers();
     let mut mounts = volumes::wanted(&request.mounts, image.config.value().config.volumes.keys());
-    let files = || start::image_files(store, &layers, sink);
-    let made = volumes::make(store, &mut mounts, &files)
-        .and_then(|()| register(store, request, &image, command, mounts.clone()));
+    let files = || -> Result<_, Error> {
+        let lowers = ids::unpacked(store, &layers, sink)?;
+        Ok(start::stacked(store, &lowers))
+    };
+    let user = request.user.as_deref();
+    let user = user.unwrap_or(&image.config.value().config.user);
+    let own = match request.keep {
+        true => ids::copy(store, &files()?, user)?,
+        false => None,
+    };
+    let swap = own.as_ref().map(|own| own.ids);
+    let made = volumes::make(store, &mut mounts, swap, &files)
+        .and_then(|()| register(store, request, &image, command, mounts.clone(), own));
     if made.is_err() {
         volumes::take_back(store, &mounts);
     }
@@ -108,6 +122,7 @@ fn register(
     image: &Image,
     command: Vec<String>,
     mounts: Vec<VolumeMount>,
+    own: Option<Copied>,
 ) -> Result<Container, Error> {
     let names = store.container_names()?;
     let name = pick_name(store, request.name.as_deref())?;
@@ -123,6 +138,7 @@ fn register(
         image_name: request.image.clone(),
         image_config: image.config.value().config.clone(),
         layers: image.layers(),
+        ids: own.as_ref().map(|own| own.ids),
         mounts,
         command,
         created: now(),
@@ -150,7 +166,7 @@ fn register(
             dir,
             ..container.clone()
         };
-        unseen.write_files()
+        unseen.write_files(own.as_ref())
     })?;
     drop(names);
     container.tell("create", &[]);
@@ -258,7 +274,10 @@ impl Container {
         }
     }
 
-    fn write_files(&self) -> Result<(), Error> {
+    fn write_files(&self, own: Option<&Copied>) -> Result<(), Error> {
+        if let Some(own) = own {
+            fs::rename(own.path(), self.path(ids::IMAGE)).map_err(self.io("make", ids::IMAGE))?;
+        }
         for name in ["upper", "work"] {
             fs::create_dir(self.path(name)).map_err(self.io("create", name))?;
         }

@@ -23,13 +23,14 @@ use crate::layer::{
     Change, Changes, Dir, EncodeOptions, Follow, Tree, TreeForm, TreePath, encode, flatten,
     index_tar, write_tree,
 };
-use crate::sandbox::{self, Overlay};
+use crate::sandbox::{self, IdSwap, Overlay};
 use crate::store::{ContainerLock, Store};
 
 use super::container::Container;
 use super::control::{self, Link};
 use super::error::Error;
 use super::files::{Subtree, World, io_error, open_dir};
+use super::ids;
 use super::volumes;
 
 /// Something to be copied: a file, or a directory with all in it.
@@ -51,10 +52,13 @@ pub fn take_out(
     sink: &dyn Sink,
 ) -> Result<Bundle, Error> {
     let world = World::of(store, container, sink)?;
-    bundle(&world, path.as_bytes(), follow)?.ok_or_else(|| Error::NoFile {
+    let found = bundle(&world, path.as_bytes(), follow)?;
+    let mut found = found.ok_or_else(|| Error::NoFile {
         name: container.config.name.clone(),
         path: path.into(),
-    })
+    })?;
+    ids::translate(container.config.ids, &mut found.changes);
+    Ok(found)
 }
 
 /// Gathers what lies at a path of the caller's.
@@ -182,7 +186,7 @@ impl Bundle {
     /// name that is not.
     pub fn put(&self, place: &Place, path: &Path) -> Result<(), Error> {
         if let Some(dir) = place.dir(path)? {
-            return write(&self.named(&self.name), &dir);
+            return place.write(self.named(&self.name), &dir);
         }
         let wrong = |errno| io_error("copy to", path)(errno);
         let (parent, name) = match (path.parent(), path.file_name()) {
@@ -203,21 +207,16 @@ impl Bundle {
         if !self.is_dir && path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(wrong(Errno::NOTDIR));
         }
-        write(&self.named(name.as_bytes()), &dir)
+        place.write(self.named(name.as_bytes()), &dir)
     }
 
     /// Writes what is in it into the directory `path`, which is there.
     pub fn put_contents(&self, place: &Place, path: &Path) -> Result<(), Error> {
         match place.dir(path)? {
-            Some(dir) => write(&self.named(b""), &dir),
+            Some(dir) => place.write(self.named(b""), &dir),
             None => Err(io_error("copy to", path)(Errno::NOTDIR)),
         }
     }
-}
-
-fn write(changes: &Changes, into: &OwnedFd) -> Result<(), Error> {
-    write_tree(changes, into.as_fd(), TreeForm::Plain, None)?;
-    Ok(())
 }
 
 /// Where something is copied to.
@@ -227,6 +226,8 @@ pub struct Place {
     root: Option<OwnedFd>,
     /// Volumes that are not mounted there, by their places.
     volumes: Vec<(PathBuf, OwnedFd)>,
+    /// The ids that are others on disk.
+    ids: Option<IdSwap>,
     /// Keeps a container that does not run from being started meanwhile.
     _keep: Option<Keep>,
 }
@@ -260,6 +261,7 @@ impl Place {
         Self {
             root: None,
             volumes: Vec::new(),
+            ids: None,
             _keep: None,
         }
     }
@@ -271,18 +273,15 @@ impl Place {
             root => {
                 return Ok(Self {
                     root: Some(root?),
+                    ids: container.config.ids,
                     ..Self::here()
                 });
             }
         }
         let keep = Keep::of(container)?;
-        let trees = store.trees(&container.config.layers, sink)?;
+        let lowers = ids::lowers(store, container, sink)?;
         let overlay = Overlay {
-            lowers: trees
-                .iter()
-                .rev()
-                .map(|tree| tree.path().to_owned())
-                .collect(),
+            lowers: lowers.into_iter().rev().map(|lower| lower.path).collect(),
             upper: container.dir.join("upper"),
             work: container.dir.join("work"),
             userxattr: store.user_xattr(),
@@ -299,8 +298,16 @@ impl Place {
         Ok(Self {
             root: Some(sandbox::mount_overlay(&overlay)?),
             volumes,
+            ids: container.config.ids,
             _keep: Some(keep),
         })
+    }
+
+    /// Writes below a directory of it.
+    fn write(&self, mut changes: Changes, into: &OwnedFd) -> Result<(), Error> {
+        ids::translate(self.ids, &mut changes);
+        write_tree(&changes, into.as_fd(), TreeForm::Plain, None)?;
+        Ok(())
     }
 
     /// Opens the directory at `path`; `None` if there is something else or nothing.

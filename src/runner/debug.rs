@@ -22,6 +22,7 @@ use crate::store::{Found, LayerRef, Store};
 
 use super::container::{self, Container};
 use super::error::Error;
+use super::ids;
 use super::spec::{LogDriver, Network, Request};
 use super::start;
 use super::state::Status;
@@ -147,10 +148,15 @@ impl Debugged {
             return Ok(None);
         };
         let mut lowers = Vec::new();
-        if let Some(id) = written {
-            lowers.push(store.container_dir(id)?.join("upper"));
-        }
-        let (_, trees) = start::visible(store, layers, sink)?;
+        let below = match written {
+            Some(id) => {
+                let dir = store.container_dir(id)?;
+                lowers.push(dir.join("upper"));
+                ids::lowers_in(store, &dir, layers, sink)?
+            }
+            None => ids::unpacked(store, layers, sink)?,
+        };
+        let (_, trees) = start::visible(store, &below)?;
         lowers.extend(trees.into_iter().rev());
         let overlay = Overlay {
             lowers,

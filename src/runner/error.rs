@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::image::Reference;
 use crate::layer;
 use crate::sandbox::network::{Protocol, RangeError, Subnet};
-use crate::sandbox::{self, Remedy};
+use crate::sandbox::{self, IdSwap, Remedy};
 use crate::store;
 use crate::transfer;
 
@@ -336,6 +336,12 @@ pub enum Error {
         doing: &'static str,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// A container's user can't be the caller, because the caller has too few ids.
+    #[error("the user {}:{} is beyond the ids of this user's containers", .ids.uid, .ids.gid)]
+    BeyondIds {
+        /// The user and group.
+        ids: IdSwap,
     },
     /// The program did not start, or could not be waited for.
     #[error(transparent)]

@@ -24,7 +24,8 @@ use crate::store::Store;
 
 use super::container::Container;
 use super::error::Error;
-use super::start::image_files;
+use super::ids;
+use super::start::stacked;
 use super::volumes::{self, Volume};
 
 /// What lies below one directory of a tree, as a tree.
@@ -128,11 +129,8 @@ fn upper(container: &Container) -> Result<Arc<OwnedFd>, Error> {
 
 /// The image's layers with the writable one on top.
 fn whole(store: &Store, container: &Container, sink: &dyn Sink) -> Result<Stack, Error> {
-    let mut fds: Vec<Arc<OwnedFd>> = store
-        .trees(&container.config.layers, sink)?
-        .iter()
-        .map(|tree| tree.fd())
-        .collect();
+    let lowers = ids::lowers(store, container, sink)?;
+    let mut fds: Vec<Arc<OwnedFd>> = lowers.into_iter().map(|lower| lower.fd).collect();
     fds.push(upper(container)?);
     Ok(Stack::new(fds, store.marks()))
 }
@@ -158,13 +156,14 @@ const OURS: [&str; 6] = [
     "sys",
 ];
 
-/// What the writable layer does to the image.
+/// What the writable layer does to the image, with owners as the container has them; the image's
+/// files are as they are on disk.
 pub(super) fn written(
     store: &Store,
     container: &Container,
     sink: &dyn Sink,
 ) -> Result<(Changes, Stack), Error> {
-    let below = image_files(store, &container.config.layers, sink)?;
+    let below = stacked(store, &ids::lowers(store, container, sink)?);
     let upper = upper(container)?;
     let mut changes = diff(&upper, Some(&below), store.marks())?;
     let mounts = container.config.mounts.iter();
@@ -182,6 +181,7 @@ pub(super) fn written(
             forget_parent(&mut changes, &below, &path)?;
         }
     }
+    ids::translate(container.config.ids, &mut changes);
     Ok((changes, below))
 }
 
@@ -219,8 +219,8 @@ pub struct Size {
 
 /// Adds up the files of a container. One that is linked several times counts once.
 pub fn size(store: &Store, container: &Container) -> Result<Size, Error> {
-    let trees = store.trees(&container.config.layers, &Silent)?;
-    let image = trees.iter().map(|tree| below(tree.path()));
+    let lowers = ids::lowers(store, container, &Silent)?;
+    let image = lowers.iter().map(|lower| below(&lower.path));
     Ok(Size {
         written: written_size(container)?,
         image: image.sum::<Result<_, _>>()?,
@@ -314,7 +314,8 @@ pub fn export(
     sink: &dyn Sink,
 ) -> Result<(), Error> {
     container.refuse_dead()?;
-    let stack = whole(store, container, sink)?;
-    encode(&flatten(&stack)?, &EncodeOptions::default(), out)?;
+    let mut files = flatten(&whole(store, container, sink)?)?;
+    ids::translate(container.config.ids, &mut files);
+    encode(&files, &EncodeOptions::default(), out)?;
     Ok(())
 }

@@ -8,6 +8,7 @@
 //!   ctl           the monitor's socket
 //!   log.1 log.2 … what the program wrote (`logs`)
 //!   upper/ work/  the writable layer: stays over stop and start, goes with `rm`
+//!   image/        a copy of the image with other owners, if it has one (`ids`)
 //! volumes/<name>/ (`volumes`)
 //! networks/<name>/ (`networks`)
 //! events events.old (`events`)
@@ -39,6 +40,7 @@ mod events;
 mod exec;
 mod files;
 mod health;
+mod ids;
 mod keys;
 mod logs;
 mod memory;

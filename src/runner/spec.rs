@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::{ContainerConfig, Healthcheck};
 use crate::sandbox::network::{Protocol, Published, Reach, addresses};
 use crate::sandbox::{
-    self, Access, Isolation, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source,
+    self, Access, IdSwap, Isolation, Mount, MountKind, Overlay, Plan, Propagation, Rootfs, Source,
     UserSpec, WindowSize, WorkDir,
 };
 
@@ -190,6 +190,8 @@ pub struct Request {
     pub annotations: BTreeMap<String, String>,
     /// What `inspect` shows as it was said.
     pub wording: Wording,
+    /// `--user-map=keep`, where the caller is another inside: the container's user is the caller.
+    pub keep: bool,
     /// `debug`: what its tools look at.
     pub debugged: Option<Debugged>,
 }
@@ -234,6 +236,7 @@ impl Request {
             oom_score_adj: None,
             annotations: BTreeMap::new(),
             wording: Wording::default(),
+            keep: false,
             debugged: None,
         }
     }
@@ -356,6 +359,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
         .map(pair)
         .collect();
     plan.remember_owners = ground.remember_owners;
+    plan.ids = config.ids;
     plan.init = request.init;
     plan.read_only_root = request.read_only;
     let workdir = request.workdir.as_deref().unwrap_or(&image.working_dir);
@@ -381,6 +385,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     plan.mounts = mounts
         .map(|mount| mounted(mount, &ground.volumes))
         .chain(ground.target)
+        .map(|mount| owned(mount, config.ids))
         .collect();
     let covered = |path: &str| {
         let mut targets = config.mounts.iter().map(|mount| &mount.target);
@@ -438,6 +443,14 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
         (false, false) => Propagation::Private,
     };
     made
+}
+
+/// Gives a mount that is memory to whom it is to belong in the container; it is made outside.
+fn owned(mut mount: Mount, ids: Option<IdSwap>) -> Mount {
+    if let (MountKind::Tmpfs { owner, .. }, Some(ids)) = (&mut mount.kind, ids) {
+        *owner = (ids.uid(owner.0), ids.gid(owner.1));
+    }
+    mount
 }
 
 fn in_memory(mount: &VolumeMount, memory: &Memory) -> Mount {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 
@@ -11,7 +10,7 @@ use crate::event::Sink;
 use crate::layer::{Stack, Tree, TreePath};
 use crate::sandbox::network::Protocol;
 use crate::sandbox::{self, WindowSize};
-use crate::store::{ContainerLock, LayerRef, Store};
+use crate::store::{ContainerLock, Store};
 
 use super::attached::Session;
 use super::container::{self, Config, Container};
@@ -19,6 +18,7 @@ use super::control::Link;
 use super::debug::Debugged;
 use super::error::Error;
 use super::health;
+use super::ids::{self, Lower};
 use super::logs;
 use super::monitor::{self, Job};
 use super::networks::{self, Lease, Plug, UserNetwork};
@@ -249,7 +249,8 @@ fn ground(
     window: Option<WindowSize>,
     sink: &dyn Sink,
 ) -> Result<Ground, Error> {
-    let (stack, trees) = visible(store, &container.config.layers, sink)?;
+    let lowers = ids::lowers(store, container, sink)?;
+    let (stack, trees) = visible(store, &lowers)?;
     let debugged = container.config.request.debugged.as_ref();
     let target = debugged.map(|debugged| debugged.mount(store, &container.dir, sink));
     take_over_root(store, container, &stack)?;
@@ -273,30 +274,20 @@ fn ground(
     })
 }
 
-/// The files of layers, and the unpacked layers that show them, bottom first.
-pub(super) fn visible(
-    store: &Store,
-    layers: &[LayerRef],
-    sink: &dyn Sink,
-) -> Result<(Stack, Vec<PathBuf>), Error> {
-    let trees = store.trees(layers, sink)?;
-    let stack = Stack::new(trees.iter().map(|tree| tree.fd()).collect(), store.marks());
+/// The files of unpacked layers, and those of them that show them, bottom first.
+pub(super) fn visible(store: &Store, lowers: &[Lower]) -> Result<(Stack, Vec<PathBuf>), Error> {
+    let stack = stacked(store, lowers);
     // Trees below one whose root is opaque are not part of the file system, and overlayfs does
     // not see that mark.
     let seen = stack.trees()?.len();
-    let seen = trees[trees.len() - seen..].iter();
-    Ok((stack, seen.map(|tree| tree.path().to_owned()).collect()))
+    let seen = lowers[lowers.len() - seen..].iter();
+    Ok((stack, seen.map(|lower| lower.path.clone()).collect()))
 }
 
-/// The files of a container's image.
-pub(super) fn image_files(
-    store: &Store,
-    layers: &[LayerRef],
-    sink: &dyn Sink,
-) -> Result<Stack, Error> {
-    let trees = store.trees(layers, sink)?;
-    let fds: Vec<Arc<OwnedFd>> = trees.iter().map(|tree| tree.fd()).collect();
-    Ok(Stack::new(fds, store.marks()))
+/// The files of unpacked layers.
+pub(super) fn stacked(store: &Store, lowers: &[Lower]) -> Stack {
+    let fds = lowers.iter().map(|lower| lower.fd.clone());
+    Stack::new(fds.collect(), store.marks())
 }
 
 /// Gives a new upper dir the owner and mode of the image's root: overlayfs shows the upper

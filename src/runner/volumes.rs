@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::layer::{
     Dir, EncodeOptions, Follow, Stack, Tree, TreeForm, TreePath, encode, flatten, write_tree,
 };
+use crate::sandbox::IdSwap;
 use crate::store::{Store, is_container_name, nearest_names, random_id};
 
 use super::container::{self, Container, now};
@@ -32,6 +33,7 @@ use super::copy;
 use super::error::Error;
 use super::events;
 use super::files::{Subtree, open_dir};
+use super::ids;
 use super::memory::Memory;
 
 /// What a container mounts.
@@ -455,10 +457,11 @@ pub(super) fn wanted<'i>(
 }
 
 /// Makes the volumes that `mounts` name and are not there; anonymous ones get their names.
-/// `image` gives the image's files when they are needed.
+/// `image` gives the image's files when they are needed, of which owners are written as `ids` say.
 pub(super) fn make(
     store: &Store,
     mounts: &mut [VolumeMount],
+    ids: Option<IdSwap>,
     image: &dyn Fn() -> Result<Stack, Error>,
 ) -> Result<(), Error> {
     // What can't be is found before anything is made.
@@ -493,7 +496,11 @@ pub(super) fn make(
         let data = data_dir(store, &volume.name);
         let empty = || is_empty(&data).map_err(io_error("list", &data));
         if !mount.no_copy && (new || empty()?) {
-            fill(&data, &mount.target, &image()?, store.remembers_owners())?;
+            let owners = Owners {
+                one: store.remembers_owners(),
+                ids,
+            };
+            fill(&data, &mount.target, &image()?, owners)?;
         }
     }
     Ok(())
@@ -503,8 +510,17 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(dir)?.next().is_none())
 }
 
+/// How the owners of an image's files are written.
+#[derive(Debug, Clone, Copy)]
+struct Owners {
+    /// There is one id, so no other owner is to be had.
+    one: bool,
+    /// The ids that change places.
+    ids: Option<IdSwap>,
+}
+
 /// Copies what the image has at `target` into a new volume.
-fn fill(data: &Path, target: &Path, image: &Stack, one_id: bool) -> Result<(), Error> {
+fn fill(data: &Path, target: &Path, image: &Stack, owners: Owners) -> Result<(), Error> {
     use std::os::unix::ffi::OsStrExt;
     let Some(path) = TreePath::clean(target.as_os_str().as_bytes()) else {
         return Ok(());
@@ -517,10 +533,14 @@ fn fill(data: &Path, target: &Path, image: &Stack, one_id: bool) -> Result<(), E
     let failed = |errno: rustix::io::Errno| io_error("fill the volume", data)(errno.into());
     let into: OwnedFd = rustix::fs::open(data, flags, Mode::empty()).map_err(failed)?;
     let subtree = Subtree::new(image, resolved.path);
-    write_tree(&flatten(&subtree)?, into.as_fd(), TreeForm::Plain, None)?;
-    let (uid, gid) = (Uid::from_raw(node.meta.uid), Gid::from_raw(node.meta.gid));
-    // With one id there is no other owner to be had.
-    if !one_id {
+    let mut changes = flatten(&subtree)?;
+    ids::translate(owners.ids, &mut changes);
+    write_tree(&changes, into.as_fd(), TreeForm::Plain, None)?;
+    let (uid, gid) = (node.meta.uid, node.meta.gid);
+    let swapped = owners.ids.map(|ids| (ids.uid(uid), ids.gid(gid)));
+    let (uid, gid) = swapped.unwrap_or((uid, gid));
+    if !owners.one {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::fs::fchown(&into, Some(uid), Some(gid)).map_err(failed)?;
     }
     rustix::fs::fchmod(&into, Mode::from_raw_mode(node.meta.mode)).map_err(failed)

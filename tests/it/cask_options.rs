@@ -1,5 +1,5 @@
 //! Options of docker's `run` about names, settings and streams; what is refused of them with the
-//! reason; and to whom files in mounts belong.
+//! reason.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -273,79 +273,4 @@ fn a_file_for_the_id_that_can_not_be_written_leaves_no_container() {
         assert_eq!(t.cask(&["ps", "-aq"]).ok().stdout(), "");
         assert_eq!(t.cask(&["volume", "ls", "-q"]).ok().stdout(), "");
     }
-}
-
-/// Has the image's own user, which is not root, write to a mount and a volume, and returns the
-/// owner that the machine sees and the one that the container does.
-fn written(t: &TestEnv, options: &[&str]) -> (u32, String) {
-    let dir = t.beside("shared");
-    fs::create_dir_all(&dir).unwrap();
-    fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let bind = format!("{}:/b", dir.display());
-    let run = [
-        "run",
-        "--rm",
-        "-u",
-        "1234:1234",
-        "-v",
-        &bind,
-        "-v",
-        "data:/v",
-    ];
-    let script = "echo x > /b/f && echo x > /v/f && stat -c %u:%g /b/f /v/f && rm /v/f";
-    let all = [&run[..], options, &["busybox", "sh", "-c", script]].concat();
-    let out = t.cask(&all).ok().stdout();
-    let owner = fs::metadata(dir.join("f")).unwrap().uid();
-    fs::remove_file(dir.join("f")).unwrap();
-    (owner, out.replace('\n', " "))
-}
-
-#[test]
-fn files_in_mounts_belong_to_whom_the_map_of_users_says() {
-    everybody(|t| {
-        let t = &t;
-        // A new volume belongs to what the image has there.
-        let make = [
-            "run", "--rm", "-v", "data:/v", "busybox", "chmod", "777", "/v",
-        ];
-        t.cask(&make).ok();
-        let caller = fs::metadata(t.root()).unwrap().uid();
-        let (owner, inside) = written(t, &["--user-map=auto"]);
-        let root = caller == 0;
-        let single = owner == caller && !root;
-        // With a single id, all files in mounts are of the one who is root inside.
-        let shown = if single { "0:0" } else { "1234:1234" };
-        assert_eq!(inside, format!("{shown} {shown}"));
-        let accepted = match (root, single) {
-            (true, _) => {
-                assert_eq!(owner, 1234, "the machine's ids");
-                Some("none")
-            }
-            (false, true) => Some("keep"),
-            (false, false) => None,
-        };
-        for map in ["keep", "none"] {
-            let option = format!("--user-map={map}");
-            if accepted == Some(map) {
-                assert_eq!(written(t, &[&option]), (owner, inside.clone()));
-            } else {
-                t.cask(&["run", "--rm", &option, "busybox", "true"])
-                    .fails(125)
-                    .says(&format!("`--user-map={map}` can't be had: "));
-            }
-        }
-        // What is given to the image's user is that user's, whatever the map.
-        let owned = [
-            "run",
-            "--rm",
-            "-u",
-            "1234:1234",
-            "-v",
-            "data:/v:U",
-            "busybox",
-        ];
-        let out = t.cask(&[&owned[..], &["stat", "-c", "%u:%g", "/v"]].concat());
-        assert_eq!(out.ok().stdout(), shown);
-        t.cask(&["volume", "rm", "data"]).ok();
-    });
 }

@@ -30,6 +30,7 @@ mod cask_refusals;
 mod cask_stories;
 mod cask_streams;
 mod cask_table;
+mod cask_user_map;
 mod cask_volumes;
 mod checks;
 mod containers;

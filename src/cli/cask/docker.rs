@@ -277,19 +277,18 @@ impl Others {
 /// Option, whether it was given, why it can't be had, and what to do instead.
 pub(super) type Row = (&'static str, bool, &'static str, &'static str);
 
-/// Refuses a map of users that the store has not got.
-pub(super) fn check_user_map(wanted: &str, rung: Rung) -> Result<(), Report> {
+/// Refuses a map of users that can't be had; answers whether the container needs ids of its own
+/// for it.
+pub(super) fn check_user_map(wanted: &str, rung: Rung) -> Result<bool, Report> {
     let (why, hint) = match (wanted, rung) {
-        ("auto", _) | ("none", Rung::Root) | ("keep", Rung::SingleId) => return Ok(()),
-        ("keep", Rung::Root) => (
+        ("auto", _) | ("none", Rung::Root) => return Ok(false),
+        // All files are the caller's there.
+        ("keep", Rung::SingleId) => return Ok(false),
+        ("keep", Rung::SubIds | Rung::Outer) => return Ok(true),
+        ("keep", _) => (
             "root's containers have the machine's ids, and users inside are those of the machine",
             "`--user $(id -u NAME):$(id -g NAME)` runs the program as that user; `-v SOURCE:TARGET:U` \
              gives a mount to the image's user",
-        ),
-        ("keep", _) => (
-            "the store's containers have ids of the caller's range, and only its uid 0 is the caller",
-            "`--user 0` writes as the caller; `-v SOURCE:TARGET:U` gives a mount to the image's user, \
-             and `cooper unshare chown -R 0:0 SOURCE` gives it back; with `--isolation=single-id` and a `--root` of its own all files are the caller's",
         ),
         _ => (
             "an ordinary user has no power over the ids of the machine",
@@ -371,16 +370,16 @@ mod tests {
     }
 
     #[test]
-    fn a_map_of_users_is_what_the_store_has() {
-        for (map, rung, fine) in [
-            ("auto", Rung::SubIds, true),
-            ("none", Rung::Root, true),
-            ("keep", Rung::SingleId, true),
-            ("keep", Rung::SubIds, false),
-            ("keep", Rung::Root, false),
-            ("none", Rung::SingleId, false),
+    fn a_map_of_users_is_what_the_store_or_the_container_has() {
+        for (map, rung, own_ids) in [
+            ("auto", Rung::SubIds, Some(false)),
+            ("none", Rung::Root, Some(false)),
+            ("keep", Rung::SingleId, Some(false)),
+            ("keep", Rung::SubIds, Some(true)),
+            ("keep", Rung::Root, None),
+            ("none", Rung::SingleId, None),
         ] {
-            assert_eq!(check_user_map(map, rung).is_ok(), fine, "{map} {rung}");
+            assert_eq!(check_user_map(map, rung).ok(), own_ids, "{map} {rung}");
         }
     }
 }

@@ -148,9 +148,9 @@ pub(super) struct NewContainer {
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = args::label)]
     annotations: Vec<(String, String)>,
 
-    /// To whom files belong that programs make in mounts: `auto` is what there is; `keep` is the
-    /// caller, whatever the user inside, or an error; `none` is the user inside, by the same
-    /// number, or an error
+    /// To whom files belong that programs make in mounts: `auto` is what costs nothing; `keep` is
+    /// the caller, whoever the container's user is, or an error; `none` is the user inside, by the
+    /// same number, or an error
     #[arg(long, value_name = "MAP", default_value = "auto", value_parser = ["auto", "keep", "none"])]
     user_map: String,
 
@@ -371,7 +371,7 @@ impl NewContainer {
             let report = Report::failed("a container can't be isolated here");
             return Err(report.because(refusal));
         }
-        docker::check_user_map(&self.user_map, rung.kind())?;
+        request.keep = docker::check_user_map(&self.user_map, rung.kind())?;
         // Threads of a pull must not take the signals that are the program's.
         let held = signals::Held::new()?;
         let shown = session.modest(self.quiet);

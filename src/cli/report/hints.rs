@@ -319,6 +319,10 @@ fn of_runner(error: &runner::Error) -> Option<String> {
         runner::Error::NoHealthCheck { .. } => {
             Some("`--health-cmd` or HEALTHCHECK in the image gives one".to_owned())
         }
+        runner::Error::BeyondIds { .. } => Some(
+            "`/etc/subuid` and `/etc/subgid` say how many there are; `--user` names another user"
+                .to_owned(),
+        ),
         runner::Error::NameTaken { name, .. } => Some(format!("`cask rm {name}`, or another name")),
         runner::Error::PortTaken { .. } => {
             Some("without a port before the `:` a free one is found".to_owned())
