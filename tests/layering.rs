@@ -483,6 +483,30 @@ fn the_table_is_the_one_that_lib_rs_shows() {
     assert_eq!(shown, held);
 }
 
+/// Only people with a nightly compiler build them, so nothing else would say so.
+#[test]
+fn the_lock_of_the_fuzz_targets_knows_our_crates() {
+    let read =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let between = |text: &str, from: &str, to: &str| -> String {
+        let (_, rest) = text.split_once(from).unwrap();
+        rest.split_once(to).unwrap().0.to_owned()
+    };
+    let wanted = between(&read("Cargo.toml"), "[dependencies]\n", "\n[");
+    let wanted: BTreeSet<&str> = wanted.lines().filter_map(|l| l.split(' ').next()).collect();
+    let ours = between(&read("fuzz/Cargo.lock"), "name = \"cooper\"\n", "]\n");
+    let known = ours.lines().filter_map(|line| line.split('"').nth(1));
+    let known: BTreeSet<&str> = known.skip(1).collect();
+    let missing: Vec<_> = wanted
+        .difference(&known)
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{missing:?}: `cargo metadata --manifest-path fuzz/Cargo.toml` renews fuzz/Cargo.lock"
+    );
+}
+
 #[test]
 fn the_table_has_no_cycle() {
     let mut below = BTreeSet::new();
