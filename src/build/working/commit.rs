@@ -8,11 +8,9 @@ use crate::store::{Image, Store};
 use super::super::cache::Made;
 use super::super::commit::{self, Built, Layer, rfc3339};
 use super::super::error::Error;
-use super::super::exec::Cancel;
 use super::super::form;
 use super::super::request::Request;
 use super::super::scanner::{Scanned, Scanner};
-use super::super::sources::Opener;
 use super::config;
 use super::container::{Config, Container};
 use super::{copy, desk};
@@ -156,24 +154,7 @@ fn scan(
     request: &Request,
     sink: &dyn Sink,
 ) -> Result<(Scanned, Changes), Error> {
-    let cancel = &Cancel::default();
-    let opener = Opener {
-        store: &container.store,
-        request,
-        sink,
-        cancel,
-    };
-    let files = opener.plain_context(None)?;
-    let desk = desk::Desk {
-        config: container.config.config.config.clone(),
-        container,
-        request,
-        context: &files.context,
-        from: Vec::new(),
-        sink,
-        cancel,
-    };
-    desk.scan(scanner, built)
+    desk::alone(container, request, sink, |desk| desk.scan(scanner, built))
 }
 
 fn keep(

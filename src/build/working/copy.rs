@@ -17,7 +17,7 @@ use super::super::stage::Runner;
 use super::super::step::{Action, CopyFrom};
 use super::super::steps::{self, copy::Copied};
 use super::container::{Container, find};
-use super::desk::{Desk, verbatim, word};
+use super::desk::{self, Desk, verbatim, word};
 
 /// What is copied, where to and how.
 #[derive(Debug, Clone, Default)]
@@ -114,32 +114,17 @@ pub(super) fn added(
     request: &Request,
     sink: &dyn Sink,
 ) -> Result<Copied, Error> {
-    let cancel = &Cancel::default();
-    let opener = Opener {
-        store: &container.store,
-        request,
-        sink,
-        cancel,
-    };
-    let files = opener.plain_context(None)?;
-    let desk = Desk {
-        config: container.config.config.config.clone(),
-        container,
-        request,
-        context: &files.context,
-        from: Vec::new(),
-        sink,
-        cancel,
-    };
     let copy = Copy {
         sources: vec![file.to_owned()],
         dest: dest.to_owned(),
         ..Copy::default()
     };
     let built = container.built()?;
-    desk.carry_out(instruction(&copy, None), |runner, action| {
-        let copied = desk.copied(runner, action, &built);
-        copied.map_err(container.failed("add a file to"))
+    desk::alone(container, request, sink, |desk| {
+        desk.carry_out(instruction(&copy, None), |runner, action| {
+            let copied = desk.copied(runner, action, &built);
+            copied.map_err(container.failed("add a file to"))
+        })
     })
 }
 

@@ -26,6 +26,7 @@ use super::super::platforms;
 use super::super::request::Request;
 use super::super::scanner::{self, Scanned, Scanner};
 use super::super::secret::Guard;
+use super::super::sources::Opener;
 use super::super::stage::{self as stages, Counts, Runner, World};
 use super::super::step::{Action, Base, ImageNeed, Plan, StagePlan};
 use super::super::steps::remote::Fetches;
@@ -43,6 +44,33 @@ pub(super) struct Desk<'a> {
     pub(super) from: Vec<(String, Built)>,
     pub(super) sink: &'a dyn Sink,
     pub(super) cancel: &'a Cancel,
+}
+
+/// Has `work` done with the container's own config and no other's files, by nobody who could be
+/// told to stop.
+pub(super) fn alone<T>(
+    container: &Container,
+    request: &Request,
+    sink: &dyn Sink,
+    work: impl FnOnce(&Desk<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let cancel = &Cancel::default();
+    let opener = Opener {
+        store: &container.store,
+        request,
+        sink,
+        cancel,
+    };
+    let files = opener.plain_context(None)?;
+    work(&Desk {
+        config: container.config.config.config.clone(),
+        container,
+        request,
+        context: &files.context,
+        from: Vec::new(),
+        sink,
+        cancel,
+    })
 }
 
 impl Desk<'_> {
