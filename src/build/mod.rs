@@ -48,6 +48,7 @@ mod programs;
 mod request;
 mod retouch;
 mod saved;
+mod scan;
 mod scanner;
 mod scope;
 mod secret;

@@ -208,17 +208,8 @@ impl Finished<'_> {
             }
             Output::Oci {
                 dest, tar, form, ..
-            } => {
-                let layout = Layout {
-                    dest: dest.as_deref(),
-                    tar: *tar,
-                    names: self.names(output),
-                    form,
-                    for_docker: false,
-                };
-                self.layout(&layout, stdout).map(Some)
             }
-            Output::Docker {
+            | Output::Docker {
                 dest, tar, form, ..
             } => {
                 let layout = Layout {
@@ -226,7 +217,7 @@ impl Finished<'_> {
                     tar: *tar,
                     names: self.names(output),
                     form,
-                    for_docker: true,
+                    for_docker: matches!(output, Output::Docker { .. }),
                 };
                 self.layout(&layout, stdout).map(Some)
             }

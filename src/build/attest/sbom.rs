@@ -9,17 +9,16 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use crate::dockerfile::{Span, go_bool};
-use crate::event::StepId;
-use crate::image::{ContainerConfig, Platform};
-use crate::layer::{Kind, Tree, TreePath};
+use crate::dockerfile::go_bool;
+use crate::image::ContainerConfig;
+use crate::layer::{Kind, Tree};
 
 use super::super::error::{Error, ScanError};
 use super::super::images::BaseImage;
-use super::super::mount::{BindMount, StepMount};
 use super::super::request::Request;
-use super::super::scope::{BuildArgs, Env};
-use super::super::step::{Action, Base, CopyFrom, Plan, RunStep, StagePlan, Step, WorkdirStep};
+use super::super::scan::{Program, Stage, bind, path};
+use super::super::scope::Env;
+use super::super::step::{CopyFrom, Plan};
 use super::{Predicate, Sbom};
 
 /// Where the files of the result are.
@@ -82,51 +81,23 @@ pub(in crate::build) fn add(
         _ => None,
     });
     needs.extend(stages);
-    let Some(run) = scan(config, plan.target, extras, asked, request) else {
+    let Some(program) = program(config, plan.target, extras, asked) else {
         let error = ScanError::NoProgram;
         return Err(Error::Scan { generator, error });
     };
-    let out = WorkdirStep {
-        path: path(OUT),
-        user: config.user.clone(),
-    };
-    let label = plan.stages[plan.target].platform.to_string();
-    let step = |id, text: String, action| Step {
-        span: Span::new(0, 0),
-        shown: Some((StepId(id), format!("[{label}] {text}"))),
-        created_by: text,
-        action,
-    };
-    let preparing = format!("preparing {generator}");
-    let generating = format!("generating sbom using {generator}");
-    let steps = vec![
-        step(first, preparing, Action::Workdir(out)),
-        step(first + 1, generating, Action::Run(run)),
-    ];
-    plan.scan = Some(plan.stages.len());
-    plan.stages.push(StagePlan {
-        label: "sbom".to_owned(),
-        base: Base::Image(scanner.0),
-        from: None,
-        steps,
-        needs,
-        platform: Platform::host(),
-        config: config.clone(),
-        author: None,
-        no_cache: request.no_cache,
-        scan: Scan::default(),
-    });
+    let mut stage = Stage::new(plan, scanner, request, (&generator, OUT), first);
+    stage.run(format!("generating sbom using {generator}"), program);
+    stage.put(plan, needs);
     Ok(())
 }
 
 /// The program of the generator over what it is to scan; `None` if the image names none.
-fn scan(
+fn program(
     config: &ContainerConfig,
     target: usize,
     extras: Vec<(String, CopyFrom)>,
     asked: &Sbom,
-    request: &Request,
-) -> Option<RunStep> {
+) -> Option<Program> {
     let words = [&config.entrypoint, &config.cmd].into_iter().flatten();
     let argv: Vec<String> = words.flatten().cloned().collect();
     if argv.is_empty() {
@@ -142,29 +113,15 @@ fn scan(
     for (name, value) in &asked.parameters {
         set(name, value);
     }
-    let mut mounts = vec![
-        bind(CORE, CopyFrom::Stage(target)),
-        StepMount::Tmpfs {
-            target: path("/tmp"),
-            size: None,
-            read_only: false,
-        },
-    ];
     let extra = |(name, from)| bind(&format!("{EXTRAS}/sbom-{name}"), from);
-    mounts.extend(extras.into_iter().map(extra));
-    Some(RunStep {
-        shown: argv.join(" "),
+    let core = bind(CORE, CopyFrom::Stage(target));
+    Some(Program {
         argv,
-        script: None,
-        env: env.pairs().to_vec(),
-        proxies: BuildArgs::new(&request.build_args).proxies(&request.proxies),
-        mounts,
-        user: config.user.clone(),
-        workdir: config.working_dir.clone(),
-        network: request.network,
-        insecure: false,
-        devices: Vec::new(),
-        hostname: "buildkitsandbox".to_owned(),
+        env,
+        mounts: std::iter::once(core)
+            .chain(extras.into_iter().map(extra))
+            .collect(),
+        hostname: "buildkitsandbox",
     })
 }
 
@@ -180,21 +137,6 @@ fn extras(plan: &Plan) -> Vec<(String, CopyFrom)> {
         }
     }
     extras
-}
-
-/// A read-only mount of all of `from`.
-pub(in crate::build) fn bind(target: &str, from: CopyFrom) -> StepMount {
-    StepMount::Bind(BindMount {
-        target: path(target),
-        from,
-        source: TreePath::ROOT,
-        writable: false,
-    })
-}
-
-/// A path in an image.
-pub(in crate::build) fn path(text: &str) -> TreePath {
-    TreePath::clean(text.as_bytes()).unwrap_or_default()
 }
 
 /// Reads what the generator wrote; `files` is its file system after the scan.

@@ -11,21 +11,18 @@ mod merge;
 
 use std::io::Read;
 
-use crate::dockerfile::Span;
-use crate::event::StepId;
-use crate::image::{ContainerConfig, DiffId, Platform, Reference};
+use crate::image::{ContainerConfig, DiffId, Reference};
 use crate::layer::{Change, Changes, EncodeOptions, Follow, Kind, Meta, Node, Stack, Tree, encode};
 use crate::store::Store;
 
-use super::attest::sbom::{Scan, bind, path};
 use super::cache::Made;
 use super::commit::{Built, DEFAULT_PATH};
 use super::error::{Error, ScanError, StepError};
 use super::images::BaseImage;
-use super::mount::StepMount;
 use super::request::Request;
-use super::scope::{BuildArgs, Env};
-use super::step::{Action, Base, CopyFrom, Plan, RunStep, StagePlan, Step, WorkdirStep};
+use super::scan::{Program, Stage, bind, path};
+use super::scope::Env;
+use super::step::{CopyFrom, Plan};
 
 pub use merge::Merge;
 
@@ -120,78 +117,34 @@ pub(super) fn add(
     request: &Request,
     first: u32,
 ) {
-    let config = &image.1.config().config;
-    let label = plan.stages[plan.target].platform.to_string();
     let name = scanner.image.familiar();
-    let step = |id, text: String, action| Step {
-        span: Span::new(0, 0),
-        shown: Some((StepId(id), format!("[{label}] {text}"))),
-        created_by: text,
-        action,
-    };
-    let out = WorkdirStep {
-        path: path(OUT),
-        user: config.user.clone(),
-    };
-    let mut steps = vec![step(
-        first,
-        format!("preparing {name}"),
-        Action::Workdir(out),
-    )];
-    for (id, run) in (first + 1..).zip(scanner.runs(contexts.len())) {
+    let mut stage = Stage::new(plan, image, request, (&name, OUT), first);
+    for run in scanner.runs(contexts.len()) {
         let text = format!("scanning with {name}: {}", run.command.join(" "));
-        let run = run_step(run.argv, config, plan.target, contexts, request);
-        steps.push(step(id, text, Action::Run(run)));
+        let config = &image.1.config().config;
+        stage.run(text, program(run.argv, config, plan.target, contexts));
     }
-    plan.scan = Some(plan.stages.len());
-    plan.stages.push(StagePlan {
-        label: "sbom".to_owned(),
-        base: Base::Image(image.0),
-        from: None,
-        steps,
-        needs: vec![plan.target],
-        platform: Platform::host(),
-        config: config.clone(),
-        author: None,
-        no_cache: request.no_cache,
-        scan: Scan::default(),
-    });
+    stage.put(plan, vec![plan.target]);
 }
 
-fn run_step(
+fn program(
     argv: Vec<String>,
     config: &ContainerConfig,
     target: usize,
     contexts: &[CopyFrom],
-    request: &Request,
-) -> RunStep {
+) -> Program {
     let mut env = Env::from_pairs(&config.env);
     if env.get("PATH").is_none() {
         env.set("PATH", DEFAULT_PATH);
     }
-    let mut mounts = vec![
-        bind(ROOT, CopyFrom::Stage(target)),
-        StepMount::Tmpfs {
-            target: path("/tmp"),
-            size: None,
-            read_only: false,
-        },
-    ];
     let shown = contexts.iter().enumerate();
-    mounts.extend(shown.map(|(at, from)| bind(&format!("{CONTEXTS}/{at}"), from.clone())));
-    RunStep {
-        shown: argv.join(" "),
+    let shown = shown.map(|(at, from)| bind(&format!("{CONTEXTS}/{at}"), from.clone()));
+    let root = bind(ROOT, CopyFrom::Stage(target));
+    Program {
         argv,
-        script: None,
-        env: env.pairs().to_vec(),
-        proxies: BuildArgs::new(&request.build_args).proxies(&request.proxies),
-        mounts,
-        user: config.user.clone(),
-        workdir: config.working_dir.clone(),
-        network: request.network,
-        insecure: false,
-        devices: Vec::new(),
-        hostname: "scanner".to_owned(),
+        env,
+        mounts: std::iter::once(root).chain(shown).collect(),
+        hostname: "scanner",
     }
 }
 
