@@ -37,6 +37,23 @@ pub(super) struct Check {
     pub(super) retries: u32,
 }
 
+/// Returns the check of an image with what `flags` change about it.
+pub fn healthcheck(image: Option<&Healthcheck>, flags: &Healthcheck) -> Healthcheck {
+    let image = image.cloned().unwrap_or_default();
+    let either = |flag: i64, image: i64| if flag > 0 { flag } else { image };
+    Healthcheck {
+        test: match flags.test.is_empty() {
+            true => image.test,
+            false => flags.test.clone(),
+        },
+        interval: either(flags.interval, image.interval),
+        timeout: either(flags.timeout, image.timeout),
+        start_period: either(flags.start_period, image.start_period),
+        start_interval: either(flags.start_interval, image.start_interval),
+        retries: either(flags.retries, image.retries),
+    }
+}
+
 /// Decides how a container is checked: the flags win over the image, docker's defaults fill up.
 /// `shell` is the image's for checks in shell form.
 pub(super) fn check(
@@ -44,14 +61,8 @@ pub(super) fn check(
     flags: &Healthcheck,
     shell: &[String],
 ) -> Option<Check> {
-    let none = Healthcheck::default();
-    let image = image.unwrap_or(&none);
-    let test = if flags.test.is_empty() {
-        &image.test
-    } else {
-        &flags.test
-    };
-    let command = match test.split_first() {
+    let asked = healthcheck(image, flags);
+    let command = match asked.test.split_first() {
         Some((kind, rest)) if kind == "CMD" && !rest.is_empty() => rest.to_vec(),
         Some((kind, rest)) if kind == "CMD-SHELL" => {
             let sh = ["/bin/sh".to_owned(), "-c".to_owned()];
@@ -60,25 +71,18 @@ pub(super) fn check(
         }
         _ => return None,
     };
-    let either = |flag: i64, image: i64, default: u64| {
-        let nanos = if flag > 0 { flag } else { image };
-        match u64::try_from(nanos) {
-            Ok(nanos) if nanos > 0 => Duration::from_nanos(nanos),
-            _ => Duration::from_secs(default),
-        }
+    let or = |nanos: i64, default: u64| match u64::try_from(nanos) {
+        Ok(nanos) if nanos > 0 => Duration::from_nanos(nanos),
+        _ => Duration::from_secs(default),
     };
-    let retries = if flags.retries > 0 {
-        flags.retries
-    } else {
-        image.retries
-    };
+    let retries = u32::try_from(asked.retries).ok();
     Some(Check {
         command,
-        interval: either(flags.interval, image.interval, 30),
-        timeout: either(flags.timeout, image.timeout, 30),
-        start_period: either(flags.start_period, image.start_period, 0),
-        start_interval: either(flags.start_interval, image.start_interval, 5),
-        retries: u32::try_from(retries).ok().filter(|n| *n > 0).unwrap_or(3),
+        interval: or(asked.interval, 30),
+        timeout: or(asked.timeout, 30),
+        start_period: or(asked.start_period, 0),
+        start_interval: or(asked.start_interval, 5),
+        retries: retries.filter(|n| *n > 0).unwrap_or(3),
     })
 }
 

@@ -67,6 +67,7 @@ pub use error::{Error, Told};
 pub use events::{Events, Happened};
 pub use exec::{ExecRequest, exec};
 pub use files::{Changed, Size, changed, export, size, volume_size, written_size};
+pub use health::healthcheck;
 pub use keys::DetachKeys;
 pub use logs::{Follow, Line, Lines, Reader};
 pub use memory::{Memory, bytes, octal};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::list;
 use crate::cli::cask::ports;
 use crate::image::Healthcheck;
-use crate::runner::{Container, Request, VolumeSource};
+use crate::runner::{self, Container, Request, VolumeSource};
 
 /// What is to run, and what the container says of itself.
 pub(super) fn value(container: &Container) -> Value {
@@ -99,20 +99,8 @@ fn volumes(container: &Container) -> Value {
 /// The image's check with what the flags changed about it.
 fn healthcheck(request: &Request, image: Option<&Healthcheck>) -> Option<Healthcheck> {
     let flags = &request.health;
-    if *flags == Healthcheck::default() {
-        return image.cloned();
+    match *flags == Healthcheck::default() {
+        true => image.cloned(),
+        false => Some(runner::healthcheck(image, flags)),
     }
-    let image = image.cloned().unwrap_or_default();
-    let pick = |flag: i64, image: i64| if flag == 0 { image } else { flag };
-    Some(Healthcheck {
-        test: match flags.test.is_empty() {
-            true => image.test,
-            false => flags.test.clone(),
-        },
-        interval: pick(flags.interval, image.interval),
-        timeout: pick(flags.timeout, image.timeout),
-        start_period: pick(flags.start_period, image.start_period),
-        start_interval: pick(flags.start_interval, image.start_interval),
-        retries: pick(flags.retries, image.retries),
-    })
 }
