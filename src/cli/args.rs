@@ -16,7 +16,7 @@ pub(crate) use made::MadeArgs;
 pub(crate) use names::NameArgs;
 pub(crate) use packing::{PackingArgs, compression};
 pub(crate) use platform::PlatformArgs;
-pub(crate) use refused::{NamespaceArgs, RefusedArgs, refusal};
+pub(crate) use refused::{NamespaceArgs, RefusedArgs, Row, refusal, refuse};
 pub(crate) use scan::{ScanArgs, preset};
 pub(crate) use snapshotter::snapshotter;
 

@@ -146,11 +146,19 @@ impl RefusedArgs {
                 "",
             ),
         ];
-        let asked = table.iter().find(|(_, asked, _, _)| *asked);
-        asked.map_or(Ok(()), |(option, _, why, hint)| {
-            Err(refusal(option, why, hint))
-        })
+        refuse(&table)
     }
+}
+
+/// Option, whether it was given, why it can't be had, and what to do instead.
+pub(crate) type Row = (&'static str, bool, &'static str, &'static str);
+
+/// Refuses the first of the options that was given.
+pub(crate) fn refuse(table: &[Row]) -> Result<(), Report> {
+    let asked = table.iter().find(|(_, asked, ..)| *asked);
+    asked.map_or(Ok(()), |(option, _, why, hint)| {
+        Err(refusal(option, why, hint))
+    })
 }
 
 /// The report of an option that is not for here.

@@ -1,7 +1,7 @@
 //! Options of docker's network verbs that say what holds anyway, or that are not to be had: these
 //! are refused with the reason, as those of `run` are in [`super::docker`].
 
-use crate::cli::args::refusal;
+use crate::cli::args::refuse;
 use crate::cli::report::Report;
 
 const SWARM: &str = "networks are this machine's, and there is no swarm";
@@ -121,11 +121,4 @@ impl OfConnect {
             ),
         ])
     }
-}
-
-fn refuse(table: &[super::docker::Row]) -> Result<(), Report> {
-    let asked = table.iter().find(|(_, asked, ..)| *asked);
-    asked.map_or(Ok(()), |(option, _, why, hint)| {
-        Err(refusal(option, why, hint))
-    })
 }

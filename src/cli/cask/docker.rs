@@ -2,7 +2,7 @@
 //! are not to be had: these are refused with the reason, since a script that says them relies on
 //! them.
 
-use crate::cli::args::refusal;
+use crate::cli::args::{Row, refusal, refuse};
 use crate::cli::report::Report;
 use crate::runner::{Network, Request, Wording};
 use crate::sandbox::userns::Rung;
@@ -105,12 +105,8 @@ impl Others {
     pub(super) fn check(&self) -> Result<(), Report> {
         self.real_time.check()?;
         self.check_namespaces()?;
-        let table = self.resources().into_iter().chain(self.places());
-        let mut asked = table.filter(|(_, asked, ..)| *asked);
-        match asked.next() {
-            Some((option, _, why, hint)) => Err(refusal(option, why, hint)),
-            None => Ok(()),
-        }
+        refuse(&self.resources())?;
+        refuse(&self.places())
     }
 
     /// Tells `inspect` what was said.
@@ -273,9 +269,6 @@ impl Others {
         }
     }
 }
-
-/// Option, whether it was given, why it can't be had, and what to do instead.
-pub(super) type Row = (&'static str, bool, &'static str, &'static str);
 
 /// Refuses a map of users that can't be had; answers whether the container needs ids of its own
 /// for it.

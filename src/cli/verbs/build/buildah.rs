@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Build;
 use crate::build::{Policy, Request, Retouch};
-use crate::cli::args::{self, MadeArgs, NamespaceArgs, RefusedArgs, ScanArgs, refusal};
+use crate::cli::args::{self, MadeArgs, NamespaceArgs, RefusedArgs, ScanArgs, refuse};
 use crate::cli::cask::mounts;
 use crate::cli::env;
 use crate::cli::report::Report;
@@ -149,10 +149,7 @@ impl OtherArgs {
                 "`--logfile FILE`",
             ),
         ];
-        let asked = table.iter().find(|(_, asked, _, _)| *asked);
-        asked.map_or(Ok(()), |(option, _, why, hint)| {
-            Err(refusal(option, why, hint))
-        })
+        refuse(&table)
     }
 }
 
