@@ -20,6 +20,7 @@ use super::control;
 use super::error::Error;
 use super::health::nonblocking;
 use super::keys::{DetachKeys, Filter};
+use super::state::KILLED;
 use super::wire::{self, CHUNK, Packet, Request};
 
 /// What the caller's terminal is like.
@@ -255,7 +256,7 @@ impl Pump<'_> {
             // nothing, the program with it.
             Ok(None) | Err(_) => {
                 self.far_open &= self.code.is_some();
-                self.outcome = Some(Outcome::Ended(self.code.unwrap_or(137)));
+                self.outcome = Some(Outcome::Ended(self.code.unwrap_or(KILLED)));
                 Ok(())
             }
         }

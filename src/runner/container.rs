@@ -102,13 +102,13 @@ pub fn create(
     };
     let user = request.user.as_deref();
     let user = user.unwrap_or(&image.config.value().config.user);
-    let own = match request.keep {
-        true => ids::copy(store, &files()?, user)?,
+    let swap = match request.keep {
+        true => ids::ids_of(&files()?, user)?,
         false => None,
     };
-    let swap = own.as_ref().map(|own| own.ids);
     let made = volumes::make(store, &mut mounts, swap, &files)
-        .and_then(|()| register(store, request, &image, command, mounts.clone(), own));
+        .and_then(|()| swap.map(|ids| ids::copy(store, &files()?, ids)).transpose())
+        .and_then(|own| register(store, request, &image, command, mounts.clone(), own));
     if made.is_err() {
         volumes::take_back(store, &mounts);
     }

@@ -14,7 +14,7 @@ use super::error::{Error, Told};
 use super::monitor::short_path;
 use super::processes::{self, Process, Reaction};
 use super::spec::Network;
-use super::state::{State, Status, Wellness};
+use super::state::{KILLED, State, Status, Wellness};
 use super::wire::{self, Answer, Packet, Refusal, Request};
 
 /// How long a monitor that has just been started may take to open its socket.
@@ -405,9 +405,6 @@ pub fn wait(container: &Container, until: Until) -> Result<i32, Error> {
         known = known_code(&last).or(known);
     }
 }
-
-/// The exit code of a program that the kernel ended with its monitor.
-const KILLED: i32 = 128 + libc::SIGKILL;
 
 /// The code to tell of a container that is there no more, if this was its last state.
 fn known_code(state: &State) -> Option<i32> {

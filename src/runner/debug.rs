@@ -150,9 +150,9 @@ impl Debugged {
         let mut lowers = Vec::new();
         let below = match written {
             Some(id) => {
-                let dir = store.container_dir(id)?;
-                lowers.push(dir.join("upper"));
-                ids::lowers_in(store, &dir, layers, sink)?
+                let container = container::find(store, id)?;
+                lowers.push(container.dir.join("upper"));
+                ids::lowers(store, &container, sink)?
             }
             None => ids::unpacked(store, layers, sink)?,
         };

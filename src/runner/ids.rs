@@ -9,14 +9,13 @@
 //! [`translate`]d.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Gid, Mode, Uid};
-use rustix::io::Errno;
+use rustix::fs::Mode;
 
 use crate::event::Sink;
-use crate::layer::{Change, Changes, Stack, Tree, TreeForm, TreePath, flatten, write_tree};
+use crate::layer::{Change, Changes, Stack, Tree, TreeForm, TreePath, dress, flatten, write_tree};
 use crate::sandbox::IdSwap;
 use crate::sandbox::user::{self, UserSpec};
 use crate::store::{self, LayerRef, Scratch, Store};
@@ -54,12 +53,8 @@ impl Copied {
     }
 }
 
-/// Copies `image` for a container whose user is the caller; `None` if that is root, as whom the
-/// caller is seen anyway.
-pub(super) fn copy(store: &Store, image: &Stack, wanted: &str) -> Result<Option<Copied>, Error> {
-    let Some(ids) = ids_of(image, wanted)? else {
-        return Ok(None);
-    };
+/// Copies `image` for a container in which `ids` have changed places.
+pub(super) fn copy(store: &Store, image: &Stack, ids: IdSwap) -> Result<Copied, Error> {
     let copied = Copied {
         scratch: store.scratch()?,
         ids,
@@ -75,20 +70,16 @@ pub(super) fn copy(store: &Store, image: &Stack, wanted: &str) -> Result<Option<
         TreeForm::Overlay(store.marks()),
         None,
     )?;
-    if let Some(root) = image.node(&TreePath::ROOT)?.map(|node| node.meta) {
-        let (uid, gid) = (
-            Uid::from_raw(ids.uid(root.uid)),
-            Gid::from_raw(ids.gid(root.gid)),
-        );
-        rustix::fs::fchown(&into, Some(uid), Some(gid))
-            .and_then(|()| rustix::fs::fchmod(&into, Mode::from_raw_mode(root.mode)))
-            .map_err(io_error("prepare", &path))?;
+    if let Some(mut root) = image.node(&TreePath::ROOT)?.map(|node| node.meta) {
+        (root.uid, root.gid) = ids.owner((root.uid, root.gid));
+        dress(into.as_fd(), &root, store.marks())?;
     }
-    Ok(Some(copied))
+    Ok(copied)
 }
 
-/// The ids that change places for a program that runs as `wanted`, by the image's own files.
-fn ids_of(image: &Stack, wanted: &str) -> Result<Option<IdSwap>, Error> {
+/// The ids that change places for a program that runs as `wanted`, by the image's own files; `None`
+/// if that is root, as whom the caller is seen anyway.
+pub(super) fn ids_of(image: &Stack, wanted: &str) -> Result<Option<IdSwap>, Error> {
     let database = |path: &[u8]| -> Result<Vec<u8>, Error> {
         let path = TreePath::clean(path).unwrap_or_default();
         Ok(image.read_small(&path, DATABASE)?.unwrap_or_default())
@@ -120,7 +111,7 @@ pub(super) fn translate(ids: Option<IdSwap>, changes: &mut Changes) {
     for change in changes.entries.values_mut() {
         if let Change::Node(node) | Change::Opaque(node) = change {
             let meta = &mut node.meta;
-            (meta.uid, meta.gid) = (ids.uid(meta.uid), ids.gid(meta.gid));
+            (meta.uid, meta.gid) = ids.owner((meta.uid, meta.gid));
         }
     }
 }
@@ -131,25 +122,12 @@ pub(super) fn lowers(
     container: &Container,
     sink: &dyn Sink,
 ) -> Result<Vec<Lower>, Error> {
-    lowers_in(store, &container.dir, &container.config.layers, sink)
-}
-
-/// The same for the container in `dir`, which was made from `layers`.
-pub(super) fn lowers_in(
-    store: &Store,
-    dir: &Path,
-    layers: &[LayerRef],
-    sink: &dyn Sink,
-) -> Result<Vec<Lower>, Error> {
-    let path = dir.join(IMAGE);
-    match open_dir(&path) {
-        Ok(fd) => Ok(vec![Lower {
-            path,
-            fd: Arc::new(fd),
-        }]),
-        Err(Errno::NOENT) => unpacked(store, layers, sink),
-        Err(errno) => Err(io_error("open", &path)(errno)),
+    if container.config.ids.is_none() {
+        return unpacked(store, &container.config.layers, sink);
     }
+    let path = container.dir.join(IMAGE);
+    let fd = Arc::new(open_dir(&path).map_err(io_error("open", &path))?);
+    Ok(vec![Lower { path, fd }])
 }
 
 /// The unpacked layers that all share, bottom first.

@@ -385,7 +385,7 @@ pub(super) fn plan(id: &str, config: &Config, ground: Ground) -> Result<Plan, Er
     plan.mounts = mounts
         .map(|mount| mounted(mount, &ground.volumes))
         .chain(ground.target)
-        .map(|mount| owned(mount, config.ids))
+        .map(|mount| owned(mount, config.ids.unwrap_or_default()))
         .collect();
     let covered = |path: &str| {
         let mut targets = config.mounts.iter().map(|mount| &mount.target);
@@ -446,9 +446,9 @@ pub fn mounted(mount: &VolumeMount, volumes: &Path) -> Mount {
 }
 
 /// Gives a mount that is memory to whom it is to belong in the container; it is made outside.
-fn owned(mut mount: Mount, ids: Option<IdSwap>) -> Mount {
-    if let (MountKind::Tmpfs { owner, .. }, Some(ids)) = (&mut mount.kind, ids) {
-        *owner = (ids.uid(owner.0), ids.gid(owner.1));
+fn owned(mut mount: Mount, ids: IdSwap) -> Mount {
+    if let MountKind::Tmpfs { owner, .. } = &mut mount.kind {
+        *owner = ids.owner(*owner);
     }
     mount
 }

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::ports::Bound;
 use super::processes::stat;
 
+/// The exit code of a program that the kernel ended with its monitor.
+pub(super) const KILLED: i32 = 128 + libc::SIGKILL;
+
 /// How far a container has come, in docker's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -180,7 +183,7 @@ impl State {
             // The program may have ended before its monitor did.
             let code = match (self.status, &self.finished) {
                 (Status::Restarting, _) | (_, Some(_)) => self.exit_code,
-                _ => Some(137),
+                _ => Some(KILLED),
             };
             self.status = Status::Exited;
             self.exit_code = code;

@@ -536,10 +536,9 @@ fn fill(data: &Path, target: &Path, image: &Stack, owners: Owners) -> Result<(),
     let mut changes = flatten(&subtree)?;
     ids::translate(owners.ids, &mut changes);
     write_tree(&changes, into.as_fd(), TreeForm::Plain, None)?;
-    let (uid, gid) = (node.meta.uid, node.meta.gid);
-    let swapped = owners.ids.map(|ids| (ids.uid(uid), ids.gid(gid)));
-    let (uid, gid) = swapped.unwrap_or((uid, gid));
     if !owners.one {
+        let ids = owners.ids.unwrap_or_default();
+        let (uid, gid) = ids.owner((node.meta.uid, node.meta.gid));
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::fs::fchown(&into, Some(uid), Some(gid)).map_err(failed)?;
     }

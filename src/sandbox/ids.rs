@@ -9,8 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// A user and a group that change places with 0: a program that runs as them has the ids that
-/// root has around it, and all others stay what they are. Each is its own inverse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// root has around it, and all others stay what they are. Each is its own inverse; by default
+/// nobody changes places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdSwap {
     /// The user id.
     pub uid: u32,
@@ -19,14 +20,9 @@ pub struct IdSwap {
 }
 
 impl IdSwap {
-    /// Returns what the user `id` of one side is on the other.
-    pub fn uid(self, id: u32) -> u32 {
-        swap(self.uid, id)
-    }
-
-    /// Returns what the group `id` of one side is on the other.
-    pub fn gid(self, id: u32) -> u32 {
-        swap(self.gid, id)
+    /// Returns what the user and group `owner` of one side are on the other.
+    pub fn owner(self, (uid, gid): (u32, u32)) -> (u32, u32) {
+        (swap(self.uid, uid), swap(self.gid, gid))
     }
 
     /// Returns whether both ids are in the caller's user namespace.
@@ -122,8 +118,10 @@ mod tests {
     fn a_swap_undoes_itself() {
         let swap = IdSwap { uid: 7, gid: 9 };
         for id in [0, 1, 7, 9, 65534] {
-            assert_eq!((swap.uid(swap.uid(id)), swap.gid(swap.gid(id))), (id, id));
+            assert_eq!(swap.owner(swap.owner((id, id))), (id, id));
+            assert_eq!(IdSwap::default().owner((id, id)), (id, id));
         }
-        assert_eq!((swap.uid(0), swap.gid(0), swap.uid(9)), (7, 9, 9));
+        assert_eq!(swap.owner((0, 0)), (7, 9));
+        assert_eq!(swap.owner((9, 7)), (9, 7));
     }
 }

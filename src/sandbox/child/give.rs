@@ -25,10 +25,7 @@ pub(super) fn give(plan: &Plan, who: &Identity) -> Result<(), Failure> {
         let resolve = ResolveFlags::NO_MAGICLINKS;
         let top = rustix::fs::openat2(CWD, target, flags, Mode::empty(), resolve)
             .at(Stage::Owner, target)?;
-        let (uid, gid) = (who.uid, who.gid);
-        let (uid, gid) = plan
-            .ids
-            .map_or((uid, gid), |ids| (ids.uid(uid), ids.gid(gid)));
+        let (uid, gid) = plan.ids.unwrap_or_default().owner((who.uid, who.gid));
         let to = (Uid::from_raw(uid), Gid::from_raw(gid));
         let stat = rustix::fs::fstat(&top).at(Stage::Owner, target)?;
         hand_over(top.as_fd(), "", &stat, to).at(Stage::Owner, target)?;
